@@ -1,0 +1,119 @@
+//! The configuration: one YAML file, one tree. What the user wrote is [`Settings`]; what was validated is [`Pipeline`].
+//!
+//! The doc comment of a field of [`Settings`] is its manual text: the reference page and the JSON Schema are generated from it.
+
+mod settings;
+mod units;
+
+pub use settings::*;
+pub use units::{Bytes, Period};
+
+use crate::{format::Format, path::PathTemplate, span::TopicPartition};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// A validated configuration: every template parsed, every contradiction refused.
+pub struct Pipeline {
+    /// Name of the pipeline: ledger folder and metric label.
+    pub name: String,
+    /// Topics to read.
+    pub topics: Vec<TopicPattern>,
+    /// Consumer group.
+    pub group: String,
+    /// Where topics begin that the ledger does not know.
+    pub start: Start,
+    /// librdkafka properties as the user wrote them.
+    pub kafka: BTreeMap<String, String>,
+    /// The sink's URL, `s3://bucket/prefix` or `file:///folder`, without a trailing slash.
+    pub url: String,
+    /// The ledger's URL; the sink's unless set.
+    pub ledger_url: String,
+    /// How both are reached.
+    pub storage: kas3_store::StorageSettings,
+    /// Timezone of the strftime parts and of `roll.clock`.
+    pub timezone: jiff::tz::TimeZone,
+    /// After publishing, when no commit follows: how long until a swap for settling alone; `None`: with the next commit.
+    pub settle: Option<Duration>,
+    /// How long a missing file may still turn up before it is made again.
+    pub amend_after: Duration,
+    /// How long SIGTERM and a revocation may take to flush.
+    pub shutdown_deadline: Duration,
+    /// How long a revocation may take to flush before the partition is given away.
+    pub revoke_deadline: Duration,
+    /// The largest resident size of the process in bytes.
+    pub memory_bytes: u64,
+    /// Address of the HTTP port; `None`: off.
+    pub http: Option<std::net::SocketAddr>,
+    /// What applies to topics without a section of their own.
+    pub default: Arc<TopicPlan>,
+    /// What differs per topic, in the order of the file; the first that matches applies.
+    pub overrides: Vec<(TopicPattern, Arc<TopicPlan>)>,
+    /// Write the cursor of seed 003 (`last_chunk_index.<topic>-<partition>.txt`) beside the files.
+    pub cursor: bool,
+    /// Digest of everything that shapes files, kept in the head so that two deployments with different settings are noticed.
+    pub settings_digest: String,
+}
+
+impl Pipeline {
+    /// What applies to `topic`.
+    pub fn plan(&self, topic: &str) -> &Arc<TopicPlan> {
+        self.overrides.iter().find(|(pattern, _)| pattern.matches(topic)).map_or(&self.default, |(_, plan)| plan)
+    }
+
+    /// Whether the configuration names `topic`, literally or by expression.
+    pub fn reads(&self, topic: &str) -> bool {
+        self.topics.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Where staged bytes of a partition lie, below the sink's URL and with a trailing slash.
+    pub fn staged_prefix(&self, of: &TopicPartition) -> String {
+        format!("_kas3/{}/staged/{}/{:05}/", self.name, of.topic, of.partition)
+    }
+}
+
+/// What applies to one topic.
+pub struct TopicPlan {
+    /// Where records go.
+    pub path: PathTemplate,
+    /// What files hold.
+    pub format: Arc<dyn Format>,
+    /// When files are closed.
+    pub roll: RollPlan,
+    /// What to do with a record that does not fit (`BadRecord`).
+    pub bad_records: BadRecords,
+}
+
+/// When files are closed: whichever comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollPlan {
+    /// Encoded bytes of the largest file.
+    pub bytes: u64,
+    /// Records of the span.
+    pub records: u64,
+    /// Since the span's first record was read.
+    pub age: Duration,
+    /// Without a new record.
+    pub idle: Option<Duration>,
+    /// At full multiples of this, in the pipeline's timezone.
+    pub clock: Option<Duration>,
+    /// Open files of one lane.
+    pub files: usize,
+}
+
+/// One entry of `source.topics`, or a key of `topics`.
+#[derive(Clone, Debug)]
+pub enum TopicPattern {
+    /// A literal name.
+    Name(String),
+    /// A regular expression, written with a leading `^`; matched against the whole name.
+    Expression(regex::Regex),
+}
+
+impl TopicPattern {
+    /// Whether `topic` is meant.
+    pub fn matches(&self, topic: &str) -> bool {
+        match self {
+            TopicPattern::Name(name) => name == topic,
+            TopicPattern::Expression(expression) => expression.find(topic).is_some_and(|found| found.start() == 0 && found.end() == topic.len()),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The pipeline that moves Kafka topics into object storage exactly once.
+
+pub mod config;
+pub mod error;
+pub mod format;
+pub mod path;
+pub mod record;
+pub mod span;
+
+pub use error::{Error, Kind, Result};

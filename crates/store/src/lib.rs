@@ -1,0 +1,379 @@
+//! A URL opens as an object store: conditional writes, staging, permits, bounded retries, limits and credentials.
+//!
+//! Two stores are whole: `s3://bucket/prefix` and `file:///folder`. Both promise the same, and one conformance list checks it:
+//! an object is created by exactly one of many that try, a cell (an object that changes) is swapped by exactly one of many
+//! that saw the same version, staged bytes are durable and invisible, and completing an upload never overwrites.
+//!
+//! ```no_run
+//! # async fn example() -> kas3_store::Result<()> {
+//! use kas3_store::{Created, PutOptions, Store, StorageSettings, Unobserved};
+//! let store = Store::open("file:///tmp/lake", &StorageSettings::default(), std::sync::Arc::new(Unobserved)).await?;
+//! let created = store.create("orders/0_0.jsonl", bytes::Bytes::from_static(b"{}\n"), &PutOptions::data("application/x-ndjson")).await?;
+//! assert!(matches!(created, Created::Done(_)));
+//! # Ok(()) }
+//! ```
+
+mod error;
+mod settings;
+
+pub use error::{Error, Kind, Result};
+pub use settings::{Secret, StorageSettings};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::{Duration, SystemTime}};
+use tokio::time::Instant;
+
+/// Bytes of every part of an upload, the last aside: some stores refuse parts of unequal size.
+pub const PART_BYTES: usize = 8 << 20;
+/// Parts of one upload at most.
+pub const PARTS_MAX: usize = 10_000;
+
+/// A store, opened at a prefix. Cheap to clone. All paths are relative to the prefix, with `/` between segments.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    url: String,
+}
+
+/// What an object is, as far as swaps go: an ETag, or the number of a local cell. Opaque.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub String);
+
+/// An object that was read whole.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Its version.
+    pub version: Version,
+}
+
+/// What a store says of an object without reading it.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// Path below the store's prefix.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Version.
+    pub version: Version,
+    /// When it was last written, by the store's clock.
+    pub modified: SystemTime,
+    /// Its own metadata, keys in lower case; `None` when the answer does not hold it (listings) or the file system keeps none.
+    pub metadata: Option<BTreeMap<String, String>>,
+}
+
+/// What became of a create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object is there with our bytes, by this call.
+    Done(Version),
+    /// An object was there before. After a lost answer it may be our own: read and compare.
+    Exists,
+}
+
+/// What became of a swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swapped {
+    /// The cell holds our bytes, by this call.
+    Done(Version),
+    /// The cell's version is another one. After a lost answer that may be our own swap: read and compare.
+    Moved,
+}
+
+/// What became of completing an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completed {
+    /// The object is there now.
+    Done,
+    /// An object was there before, perhaps ours: look at its metadata.
+    Exists,
+    /// The store does not know the upload (completed before, aborted or expired).
+    Gone,
+    /// The store refuses these parts for good, with its reason.
+    Refused(String),
+}
+
+/// What bytes are for: settings such as storage class and tags apply to data alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A file that users read.
+    Data,
+    /// Ledger objects, start records, bundles.
+    Ledger,
+}
+
+/// How an object is written.
+#[derive(Clone, Debug)]
+pub struct PutOptions {
+    /// What the bytes are for.
+    pub class: Class,
+    /// Media type.
+    pub content_type: &'static str,
+    /// `Content-Encoding`, none unless asked for.
+    pub content_encoding: Option<&'static str>,
+    /// Metadata of our own, keys in lower case.
+    pub metadata: Vec<(&'static str, String)>,
+    /// Give up then, retries included.
+    pub deadline: Option<Instant>,
+}
+
+impl PutOptions {
+    /// A data file without metadata.
+    pub fn data(content_type: &'static str) -> Self {
+        PutOptions { class: Class::Data, content_type, content_encoding: None, metadata: Vec::new(), deadline: None }
+    }
+
+    /// An object of the ledger.
+    pub fn ledger(content_type: &'static str) -> Self {
+        PutOptions { class: Class::Ledger, ..PutOptions::data(content_type) }
+    }
+}
+
+/// Names an upload. Opaque; kept in the head, so that anyone can complete it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UploadId(pub String);
+
+/// What the store answered for a part (an ETag, and a checksum where the settings ask for one). Opaque; kept in the head.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PartId(pub String);
+
+/// An upload that is open in the store.
+#[derive(Clone, Debug)]
+pub struct OpenUpload {
+    /// Path that it would complete to.
+    pub path: String,
+    /// Its name.
+    pub id: UploadId,
+    /// When it was begun, by the store's clock.
+    pub begun: SystemTime,
+}
+
+/// Kind of request, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Request {
+    /// Whole or ranged read.
+    Get,
+    /// Look at an object.
+    Head,
+    /// List objects.
+    List,
+    /// Create an object.
+    Create,
+    /// Swap a cell.
+    Swap,
+    /// Delete an object.
+    Delete,
+    /// Begin an upload.
+    BeginUpload,
+    /// Send a part.
+    Part,
+    /// Complete an upload.
+    CompleteUpload,
+    /// Abort an upload.
+    AbortUpload,
+    /// List uploads.
+    ListUploads,
+}
+
+/// How a request ended, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// A condition did not hold (412), or the object is missing (404): an answer, not a failure.
+    Refused,
+    /// The store asked to slow down (503, 429).
+    Throttled,
+    /// Another failure: 5xx, connection, time-out.
+    Failed,
+    /// No permission (401, 403).
+    Denied,
+}
+
+/// Sees every attempt, retried ones included.
+pub trait Observer: Send + Sync {
+    /// One attempt ended.
+    fn request(&self, request: Request, outcome: Outcome, took: Duration, bytes: u64);
+    /// An attempt will be repeated after `delay`.
+    fn retry(&self, request: Request, delay: Duration);
+}
+
+/// An observer that looks away.
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn request(&self, _: Request, _: Outcome, _: Duration, _: u64) {}
+    fn retry(&self, _: Request, _: Duration) {}
+}
+
+#[allow(unused_variables, clippy::unused_async)]
+impl Store {
+    /// Opens a URL. Makes no request but what credentials need.
+    ///
+    /// # Errors
+    /// `Config` for a URL or setting that cannot be; `Missing` for a bucket or folder that is not there.
+    pub async fn open(url: &str, settings: &StorageSettings, observer: Arc<dyn Observer>) -> Result<Store> {
+        Ok(Store(Arc::new(Inner { url: url.to_owned() })))
+    }
+
+    /// The URL without a trailing slash.
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// The absolute URL of a path.
+    pub fn url_of(&self, path: &str) -> String {
+        format!("{}/{path}", self.0.url)
+    }
+
+    /// The path of an absolute URL, if it lies below this store's prefix.
+    pub fn path_of(&self, url: &str) -> Option<String> {
+        None
+    }
+
+    /// Reads an object whole; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Fatal` when it is larger than `limit` bytes (nothing beyond is read).
+    pub async fn get(&self, path: &str, limit: u64) -> Result<Option<Object>> {
+        unreachable!()
+    }
+
+    /// Reads a range; shorter when the object ends before.
+    ///
+    /// # Errors
+    /// `Missing` when there is no object.
+    pub async fn range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+        unreachable!()
+    }
+
+    /// What the store says of an object, its metadata included; `None` when there is none.
+    pub async fn info(&self, path: &str) -> Result<Option<Info>> {
+        unreachable!()
+    }
+
+    /// Objects whose paths begin with `prefix`, in the order of their paths, those after `after`, at most `max` (one page).
+    /// Cells on a local disk are listed under their plain path. Nothing that is staged on a local disk is listed.
+    pub async fn list(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<Info>> {
+        unreachable!()
+    }
+
+    /// Creates an object, or says that one exists. Never overwrites. Durable when it returns.
+    pub async fn create(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Created> {
+        unreachable!()
+    }
+
+    /// Deletes an object; one that is not there is no error.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        unreachable!()
+    }
+
+    /// Reads a cell; `None` when there is none.
+    pub async fn read_cell(&self, path: &str, limit: u64) -> Result<Option<Object>> {
+        unreachable!()
+    }
+
+    /// Creates a cell: exactly one of many that try wins. Not retried inside after an answer that may be lost.
+    pub async fn create_cell(&self, path: &str, bytes: Bytes) -> Result<Created> {
+        unreachable!()
+    }
+
+    /// Swaps a cell if its version still is `expected`: exactly one of many that try wins. Every error is a lost answer:
+    /// the swap may have been done, or may still be. On a local disk a cell `a/head.json` is the files `a/head.<n>.json`.
+    pub async fn swap_cell(&self, path: &str, expected: &Version, bytes: Bytes) -> Result<Swapped> {
+        unreachable!()
+    }
+
+    /// Deletes a cell, whatever its version: for checks and clean-up only.
+    pub async fn delete_cell(&self, path: &str) -> Result<()> {
+        unreachable!()
+    }
+
+    /// Replaces a plain object if its version is `expected` (`None`: if there is none), for objects that other systems read
+    /// and that must lie under exactly this path on every store (seed 003's cursor).
+    pub async fn replace(&self, path: &str, expected: Option<&Version>, bytes: Bytes, options: &PutOptions) -> Result<Swapped> {
+        unreachable!()
+    }
+
+    /// Begins an upload to `path`. `staging` is the folder in which a local disk keeps the hidden bytes until then.
+    pub async fn begin_upload(&self, path: &str, staging: &str, options: &PutOptions) -> Result<UploadId> {
+        unreachable!()
+    }
+
+    /// Sends part `number` (from 1), [`PART_BYTES`] long unless it is the last. Waits for one of the process's permits.
+    pub async fn put_part(&self, path: &str, upload: &UploadId, number: u32, bytes: Bytes) -> Result<PartId> {
+        unreachable!()
+    }
+
+    /// Completes an upload unless an object is under its path already. Safe to repeat. `options` as given at its begin.
+    pub async fn complete_upload(&self, path: &str, upload: &UploadId, parts: &[PartId], options: &PutOptions) -> Result<Completed> {
+        unreachable!()
+    }
+
+    /// Aborts an upload; one that is not there is no error.
+    pub async fn abort_upload(&self, path: &str, upload: &UploadId) -> Result<()> {
+        unreachable!()
+    }
+
+    /// Open uploads to paths below `prefix` (on a local disk: hidden files in staging folder `staging`); `None` when the store
+    /// cannot list them.
+    pub async fn list_uploads(&self, prefix: &str, staging: &str) -> Result<Option<Vec<OpenUpload>>> {
+        unreachable!()
+    }
+
+    /// Whether two URLs of this kind of store name one file on a disk that ignores case.
+    pub fn ignores_case(&self) -> bool {
+        false
+    }
+
+    /// Races 16 creates, 16 swaps and two completions below `folder`, and cleans up.
+    ///
+    /// # Errors
+    /// `Fatal` unless exactly one of each wins: this store breaks the protocol.
+    pub async fn check_conditions(&self, folder: &str) -> Result<()> {
+        unreachable!()
+    }
+}
+
+/// Kills the process with SIGKILL at a named point when a test asks for it: `KAS3_KILL=name` at the first time, `name:3` at
+/// the third. Nothing without the feature `kill-points`.
+#[inline]
+pub fn kill_point(name: &str) {
+    #[cfg(feature = "kill-points")]
+    kill::at(name);
+    #[cfg(not(feature = "kill-points"))]
+    let _ = name;
+}
+
+#[cfg(feature = "kill-points")]
+mod kill {
+    use std::sync::{OnceLock, atomic::{AtomicU64, Ordering}};
+
+    pub(super) fn at(name: &str) {
+        static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+        static SEEN: AtomicU64 = AtomicU64::new(0);
+        let wanted = WANTED.get_or_init(|| {
+            let text = std::env::var("KAS3_KILL").ok()?;
+            let (name, count) = text.rsplit_once(':').unwrap_or((text.as_str(), "1"));
+            Some((name.to_owned(), count.parse().unwrap_or(1)))
+        });
+        if let Some((wanted, count)) = wanted
+            && wanted == name
+            && SEEN.fetch_add(1, Ordering::SeqCst) + 1 == *count
+        {
+            eprintln!("kill point `{name}` reached");
+            // SAFETY: kill has no memory effects; the process ends here.
+            #[allow(unsafe_code)]
+            unsafe {
+                libc::kill(libc::getpid(), libc::SIGKILL);
+            }
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        }
+    }
+}

@@ -21,7 +21,12 @@ pub use settings::{Secret, StorageSettings};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::{Duration, SystemTime}};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::time::Instant;
 
 /// Bytes of every part of an upload, the last aside: some stores refuse parts of unequal size.
@@ -353,7 +358,10 @@ pub fn kill_point(name: &str) {
 
 #[cfg(feature = "kill-points")]
 mod kill {
-    use std::sync::{OnceLock, atomic::{AtomicU64, Ordering}};
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    };
 
     pub(super) fn at(name: &str) {
         static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();

@@ -313,7 +313,14 @@ fn default_roll_files() -> usize {
 
 impl Default for RollSettings {
     fn default() -> Self {
-        RollSettings { bytes: default_roll_bytes(), records: default_roll_records(), age: default_roll_age(), idle: None, clock: None, files: default_roll_files() }
+        RollSettings {
+            bytes: default_roll_bytes(),
+            records: default_roll_records(),
+            age: default_roll_age(),
+            idle: None,
+            clock: None,
+            files: default_roll_files(),
+        }
     }
 }
 

@@ -9,8 +9,17 @@ use std::{fmt, str::FromStr, time::Duration};
 #[schemars(with = "String", extend("examples" = ["128MiB"]))]
 pub struct Bytes(pub u64);
 
-const BYTE_UNITS: [(&str, u64); 9] =
-    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000), ("B", 1)];
+const BYTE_UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1000),
+    ("B", 1),
+];
 
 impl FromStr for Bytes {
     type Err = String;

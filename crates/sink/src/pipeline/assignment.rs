@@ -1,7 +1,10 @@
 //! What the poll loop knows of the partitions that are ours: which are being opened, which have a lane, which stopped, and what
 //! a rebalance still waits for.
 
-use super::{LaneId, committer::Command, worker::{LaneShared, Work}};
+use super::{
+    LaneId,
+    worker::{LaneShared, Work},
+};
 use crate::{span::TopicPartition, status::PartitionStatus};
 use crossbeam_channel::Sender;
 use std::{
@@ -9,7 +12,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 /// A stopped partition is looked at again after this, then ever more rarely.
 pub(super) const REOPEN_MIN: Duration = Duration::from_secs(15);
@@ -57,7 +60,6 @@ pub(super) struct LaneHandle {
     pub(super) id: LaneId,
     pub(super) shared: Arc<LaneShared>,
     pub(super) worker: Sender<Work>,
-    pub(super) commit: UnboundedSender<Command>,
     pub(super) committer: JoinHandle<()>,
     /// No more is fetched: it was told to finish.
     pub(super) finishing: bool,

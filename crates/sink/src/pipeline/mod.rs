@@ -153,7 +153,8 @@ pub async fn run_parts(parts: Parts, topics: Option<(Duration, AskTopics)>, opti
 pub async fn open_stores(pipeline: &Pipeline, status: &Arc<Status>) -> Result<(Store, Store)> {
     let observer = Arc::clone(status) as Arc<dyn kas3_store::Observer>;
     let sink = Store::open(&pipeline.url, &pipeline.storage, Arc::clone(&observer)).await?;
-    let ledger = if pipeline.ledger_url == pipeline.url { sink.clone() } else { Store::open(&pipeline.ledger_url, &pipeline.storage, observer).await? };
+    let ledger =
+        if pipeline.ledger_url == pipeline.url { sink.clone() } else { Store::open(&pipeline.ledger_url, &pipeline.storage, observer).await? };
     Ok((sink, ledger))
 }
 

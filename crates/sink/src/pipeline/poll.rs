@@ -12,7 +12,7 @@ use crate::{
     config::Pipeline,
     error::{Error, Kind, Result},
     lane::{BeginUpload, Lane},
-    ledger::{Ledger, Report, Partition, Upload},
+    ledger::{Ledger, Partition, Report, Upload},
     source::{Event, Source},
     span::{Position, Roll, TopicPartition},
     status::{Phase, State, Status},
@@ -129,7 +129,11 @@ impl Loop {
         let mut idle = false;
         loop {
             // an idle round costs a look into every partition's queue: the more there are, the longer the rest
-            let wait = if idle { Duration::from_millis(5) + Duration::from_micros(20) * u32::try_from(self.assignment.owned.len()).unwrap_or(u32::MAX) } else { Duration::ZERO };
+            let wait = if idle {
+                Duration::from_millis(5) + Duration::from_micros(20) * u32::try_from(self.assignment.owned.len()).unwrap_or(u32::MAX)
+            } else {
+                Duration::ZERO
+            };
             for event in self.source.poll(wait) {
                 self.on_event(event)?;
             }
@@ -153,12 +157,18 @@ impl Loop {
                 let running = self.assignment.lanes().count();
                 if running == 0 || Instant::now() >= deadline {
                     if running > 0 {
-                        self.context.status.warn(format!("{running} partitions were not flushed within `shutdown_deadline`; what was not committed is read again at the next start"));
+                        self.context.status.warn(format!(
+                            "{running} partitions were not flushed within `shutdown_deadline`; what was not committed is read again at the next start"
+                        ));
                     }
                     return Ok(Ended::Shutdown);
                 }
             } else if self.done() {
-                return Ok(if self.stopped.is_empty() { Ended::Done } else { Ended::Stopped(std::mem::take(&mut self.stopped).into_iter().collect()) });
+                return Ok(if self.stopped.is_empty() {
+                    Ended::Done
+                } else {
+                    Ended::Stopped(std::mem::take(&mut self.stopped).into_iter().collect())
+                });
             }
         }
     }
@@ -208,7 +218,10 @@ impl Loop {
             }
             Event::Lost(partitions) => {
                 count(2);
-                self.context.status.warn(format!("{} partitions were lost to another member of the group; what was not committed is read again there", partitions.len()));
+                self.context.status.warn(format!(
+                    "{} partitions were lost to another member of the group; what was not committed is read again there",
+                    partitions.len()
+                ));
                 self.assignment.assigning = None;
                 self.release(partitions);
             }
@@ -370,9 +383,9 @@ impl Loop {
             settle: pipeline.settle,
         };
         let committer = runtime.spawn(committer.run());
-        let open = OpenLane { id, lane, commit: commit.clone(), shared: Arc::clone(&shared), status, committed: position };
+        let open = OpenLane { id, lane, commit, shared: Arc::clone(&shared), status, committed: position };
         let _ = worker.send(Work::Open(Box::new(open)));
-        owned.stage = Stage::Running(LaneHandle { id, shared, worker, commit, committer, finishing: false, record_bytes: 256 });
+        owned.stage = Stage::Running(LaneHandle { id, shared, worker, committer, finishing: false, record_bytes: 256 });
     }
 
     fn lane_ended(&mut self, id: LaneId, failure: Option<Error>) {
@@ -439,7 +452,8 @@ impl Loop {
     }
 
     fn release(&mut self, partitions: Vec<TopicPartition>) {
-        let assigned: Vec<TopicPartition> = partitions.iter().filter(|of| self.assignment.owned.get(of).is_some_and(|owned| owned.assigned)).cloned().collect();
+        let assigned: Vec<TopicPartition> =
+            partitions.iter().filter(|of| self.assignment.owned.get(of).is_some_and(|owned| owned.assigned)).cloned().collect();
         for of in &partitions {
             self.assignment.forget(of);
             self.context.status.forget(of);
@@ -576,7 +590,8 @@ impl Loop {
         let (ledger, notices) = (Arc::clone(&self.context.ledger), self.context.notices.clone());
         self.context.runtime.spawn(async move {
             if let Ok(heads) = ledger.heads().await {
-                let progress = heads.iter().map(|head| (TopicPartition::new(head.topic.as_str(), head.partition), head.next, !head.pending.is_empty()));
+                let progress =
+                    heads.iter().map(|head| (TopicPartition::new(head.topic.as_str(), head.partition), head.next, !head.pending.is_empty()));
                 let _ = notices.send(Notice::Heads(progress.collect()));
             }
         });

@@ -111,7 +111,9 @@ impl Worker {
     fn handle(&mut self, work: Work) {
         let id = match &work {
             Work::Open(open) => open.id,
-            Work::Batch { lane, .. } | Work::Committed { lane, .. } | Work::Finish { lane, .. } | Work::Relieve { lane } | Work::Drop { lane } => *lane,
+            Work::Batch { lane, .. } | Work::Committed { lane, .. } | Work::Finish { lane, .. } | Work::Relieve { lane } | Work::Drop { lane } => {
+                *lane
+            }
             Work::End => return,
         };
         if let Work::Open(open) = work {

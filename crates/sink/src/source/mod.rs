@@ -7,7 +7,6 @@ pub mod kafka;
 pub mod memory;
 mod msk_iam;
 
-
 use crate::{
     error::{Error, Result},
     record::Record,
@@ -91,7 +90,9 @@ impl Batch {
     /// Appends the records to `into`, borrowed from this batch.
     pub fn records<'a>(&'a self, topic: &'a str, into: &mut Vec<Record<'a>>) {
         match &self.0 {
-            Inner::Kafka(messages, headers) => into.extend(messages.iter().filter(|message| message.error().is_none()).map(|message| message.record(topic, *headers))),
+            Inner::Kafka(messages, headers) => {
+                into.extend(messages.iter().filter(|message| message.error().is_none()).map(|message| message.record(topic, *headers)))
+            }
             Inner::Memory(records) => into.extend(records.iter().map(crate::record::OwnedRecord::borrow)),
         }
     }

@@ -77,7 +77,9 @@ pub(super) fn bound_queues(config: &mut ClientConfig, pipeline: &Pipeline, bytes
 /// `Config` when librdkafka refuses a property, naming it.
 pub(super) fn create(config: &ClientConfig, pipeline: &Pipeline) -> Result<Arc<Consumer>> {
     config.create_with_context(Context::new(pipeline)).map(Arc::new).map_err(|source| {
-        Error::new(Kind::Config, "make a Kafka client from `source.kafka`").hint("librdkafka's property names are listed in its CONFIGURATION.md").source(source)
+        Error::new(Kind::Config, "make a Kafka client from `source.kafka`")
+            .hint("librdkafka's property names are listed in its CONFIGURATION.md")
+            .source(source)
     })
 }
 
@@ -156,7 +158,8 @@ impl ConsumerContext for Context {
             let _ = consumer.unassign();
             return;
         }
-        let partitions: Vec<TopicPartition> = list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect();
+        let partitions: Vec<TopicPartition> =
+            list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect();
         self.push(match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(partitions),
             _ if consumer.assignment_lost() => Event::Lost(partitions),

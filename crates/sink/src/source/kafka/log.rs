@@ -1,11 +1,6 @@
 //! What ledger and tools ask of a cluster. A client of its own, which never joins the group.
 
-use super::{
-    KafkaSource, Reached, client,
-    client::Consumer,
-    native,
-    reader,
-};
+use super::{KafkaSource, Reached, client, client::Consumer, native, reader};
 use crate::{
     config::{Pipeline, Start, TopicPattern},
     error::{Error, Kind, Result},
@@ -104,7 +99,9 @@ impl KafkaLog {
                 blocking(move || client::metadata(&consumer, Some(&name), ASK)).await?;
             }
         }
-        let internal = |topic: &String| topic.starts_with("__") && !self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic));
+        let internal = |topic: &String| {
+            topic.starts_with("__") && !self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic))
+        };
         Ok(all.into_iter().filter(|topic| self.pipeline.reads(topic) && !internal(topic)).collect())
     }
 
@@ -152,7 +149,9 @@ impl KafkaLog {
                 list.add_partition(&topic, *partition);
             }
             let answers = committed_offsets(&consumer, list).map_err(|source| {
-                Error::new(Kind::Transient, format!("ask for the group's offsets of `{topic}`")).hint("the principal needs READ on the group: see docs/permissions.md").source(source)
+                Error::new(Kind::Transient, format!("ask for the group's offsets of `{topic}`"))
+                    .hint("the principal needs READ on the group: see docs/permissions.md")
+                    .source(source)
             })?;
             let report = |next: i64, metadata: &str| (next >= 0).then(|| Report { next, metadata: metadata.to_owned() });
             Ok(answers.elements().iter().map(|answer| report(answer.offset().to_raw().unwrap_or(-1), answer.metadata())).collect())
@@ -219,7 +218,9 @@ impl Log for KafkaLog {
             Start::Latest => self.list_offsets(topic, partitions, Offset::End).await,
             Start::Timestamp(text) => {
                 let time: jiff::Timestamp = text.parse().map_err(|source: jiff::Error| {
-                    Error::new(Kind::Config, format!("`source.start.timestamp` is `{text}`, which is no RFC 3339 time")).hint("write it as `2026-01-01T00:00:00Z`").source(source)
+                    Error::new(Kind::Config, format!("`source.start.timestamp` is `{text}`, which is no RFC 3339 time"))
+                        .hint("write it as `2026-01-01T00:00:00Z`")
+                        .source(source)
                 })?;
                 let ends = self.list_offsets(topic, partitions.clone(), Offset::End).await?;
                 let offsets = self.list_offsets(topic, partitions, Offset::Offset(time.as_millisecond())).await?;

@@ -6,8 +6,8 @@ mod native;
 mod reader;
 
 pub use log::KafkaLog;
-pub use reader::Reached;
 pub(super) use native::{Message, Messages};
+pub use reader::Reached;
 
 use super::{Batch, Event, Fetched, Source};
 use crate::{
@@ -22,11 +22,7 @@ use rdkafka::{
     consumer::{CommitMode, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// How long a seek may take.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,7 +61,9 @@ impl KafkaSource {
                 Some(Event::Failed(Error::new(Kind::Fatal, "the consumer cannot go on").hint(hint).source(error.clone())))
             }
             KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed) => Some(Event::Failed(
-                Error::new(Kind::Fatal, "no permission for the consumer group").hint("the principal needs READ on the group: see docs/permissions.md").source(error.clone()),
+                Error::new(Kind::Fatal, "no permission for the consumer group")
+                    .hint("the principal needs READ on the group: see docs/permissions.md")
+                    .source(error.clone()),
             )),
             _ => {
                 tracing::warn!(%error, "the consumer says");
@@ -172,9 +170,10 @@ fn read_error(of: &TopicPartition, message: &Message, code: RDKafkaErrorCode) ->
         }
         RDKafkaErrorCode::LogTruncation => Error::new(Kind::Stopped, format!("the log of `{of}` was cut back below what was committed: {text}"))
             .hint(format!("`kas3 ledger accept FILE --topic {} --partition {}` goes on with the new log under new names", of.topic, of.partition)),
-        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::TopicAuthorizationFailed => {
-            native::topic_error(&of.topic, code)
-        }
+        RDKafkaErrorCode::UnknownTopicOrPartition
+        | RDKafkaErrorCode::UnknownTopic
+        | RDKafkaErrorCode::UnknownPartition
+        | RDKafkaErrorCode::TopicAuthorizationFailed => native::topic_error(&of.topic, code),
         _ => Error::new(Kind::Transient, format!("read `{of}`: {text}")),
     }
 }

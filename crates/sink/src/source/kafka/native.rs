@@ -94,7 +94,9 @@ impl Client {
         // SAFETY: as in `assign`.
         unsafe { check(sys::rd_kafka_seek_partitions(self.pointer, list.ptr(), millis(timeout)), "seek")? };
         for element in list.elements() {
-            element.error().map_err(|source| Error::new(Kind::Transient, format!("seek in `{}-{}`", element.topic(), element.partition())).source(source))?;
+            element
+                .error()
+                .map_err(|source| Error::new(Kind::Transient, format!("seek in `{}-{}`", element.topic(), element.partition())).source(source))?;
         }
         Ok(())
     }
@@ -182,7 +184,9 @@ pub(super) fn topic_error(topic: &str, code: RDKafkaErrorCode) -> Error {
         Code::TopicAuthorizationFailed => Error::new(Kind::Fatal, format!("no permission for topic `{topic}`"))
             .hint("the principal needs READ and DESCRIBE on the topic, and READ on the group: see docs/permissions.md"),
         Code::InvalidTopic => Error::new(Kind::Config, format!("`{topic}` cannot be the name of a topic")).hint("an expression begins with `^`"),
-        other => Error::new(Kind::Transient, format!("ask the broker about topic `{topic}`")).source(rdkafka::error::KafkaError::MetadataFetch(other)),
+        other => {
+            Error::new(Kind::Transient, format!("ask the broker about topic `{topic}`")).source(rdkafka::error::KafkaError::MetadataFetch(other))
+        }
     }
 }
 
@@ -190,7 +194,8 @@ fn positions(partitions: &[(TopicPartition, Position)]) -> Result<TopicPartition
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (of, position) in partitions {
         let offset = if position.next < 0 { rdkafka::Offset::End } else { rdkafka::Offset::Offset(position.next) };
-        list.add_partition_offset(&of.topic, of.partition, offset).map_err(|source| Error::new(Kind::Fatal, format!("position of `{of}`")).source(source))?;
+        list.add_partition_offset(&of.topic, of.partition, offset)
+            .map_err(|source| Error::new(Kind::Fatal, format!("position of `{of}`")).source(source))?;
     }
     for (index, (_, position)) in partitions.iter().enumerate() {
         if position.leader_epoch >= 0 {

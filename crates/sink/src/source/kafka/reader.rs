@@ -28,7 +28,13 @@ pub struct Reached {
 }
 
 /// Calls `each` for the records of `[first, next)` in the order of their offsets. Blocks.
-pub(super) fn read(pipeline: &Pipeline, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<Reached> {
+pub(super) fn read(
+    pipeline: &Pipeline,
+    of: &TopicPartition,
+    first: i64,
+    next: i64,
+    each: &mut dyn FnMut(&Record<'_>) -> Result<()>,
+) -> Result<Reached> {
     if first >= next {
         return Ok(Reached { next: first });
     }
@@ -44,7 +50,10 @@ pub(super) fn read(pipeline: &Pipeline, of: &TopicPartition, first: i64, next: i
         let messages = queue.take(BATCH_RECORDS);
         if messages.len() == 0 {
             if heard.elapsed() > SILENCE_MAX {
-                return Err(Error::new(Kind::Transient, format!("no record of `{of}` from offset `{first}` on came within {} s", SILENCE_MAX.as_secs())));
+                return Err(Error::new(
+                    Kind::Transient,
+                    format!("no record of `{of}` from offset `{first}` on came within {} s", SILENCE_MAX.as_secs()),
+                ));
             }
             let _ = consumer.poll(Duration::from_millis(10));
             continue;

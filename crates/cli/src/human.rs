@@ -48,6 +48,44 @@ pub(crate) fn duration(value: Duration) -> String {
     }
 }
 
+/// Columns of text; the first ones to the left, the others, but the last when it is words, to the right.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+    left: usize,
+}
+
+impl Table {
+    /// A table with these headings, of which the first `left` columns are words.
+    pub(crate) fn new(headings: &[&str], left: usize) -> Self {
+        Table { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()], left }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// The table, line by line.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let wide = |cell: &String| cell.chars().count();
+        let widths: Vec<usize> = (0..columns).map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(wide).max().unwrap_or(0)).collect();
+        let words = |column: usize| column < self.left || self.rows[1..].iter().filter_map(|row| row.get(column)).any(|cell| is_words(cell));
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().enumerate().map(|(column, cell)| {
+                let width = widths[column];
+                if words(column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            });
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        };
+        self.rows.iter().map(line).collect()
+    }
+}
+
+fn is_words(cell: &str) -> bool {
+    cell.chars().next().is_some_and(char::is_alphabetic)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +97,13 @@ mod tests {
         assert_eq!([count(1, "file"), count(2000, "file")], ["1 file", "2,000 files"]);
         let times = [850, 12_300, 302_000, 11_220_000].map(|ms| duration(Duration::from_millis(ms)));
         assert_eq!(times, ["850 ms", "12.3 s", "5 min 02 s", "3 h 07 min"]);
+    }
+
+    #[test]
+    fn a_table_puts_numbers_to_the_right_and_words_to_the_left() {
+        let mut table = Table::new(&["partition", "next", "state"], 1);
+        table.row(vec!["orders-0".to_owned(), "1,000".to_owned(), "settled".to_owned()]);
+        table.row(vec!["o-1".to_owned(), "7".to_owned(), "stopped".to_owned()]);
+        assert_eq!(table.lines(), ["partition   next  state", "orders-0   1,000  settled", "o-1            7  stopped"]);
     }
 }

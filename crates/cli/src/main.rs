@@ -20,6 +20,7 @@ mod http;
 mod human;
 mod ledger;
 mod logging;
+mod opened;
 mod output;
 mod progress;
 mod redact;

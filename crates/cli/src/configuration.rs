@@ -25,8 +25,8 @@ pub(crate) fn from_file(file: &Path) -> anyhow::Result<Arc<Pipeline>> {
         return Err(Error::new(Kind::Config, format!("configuration `{shown}` has {bytes} bytes")).hint("a configuration has 1 MiB at most").into());
     }
     let text = std::fs::read_to_string(file).map_err(unreadable)?;
-    let loaded = config::load(&text, &environment).map_err(|error| anyhow::Error::from(error).context(format!("configuration `{shown}`")))?;
-    take(loaded).map_err(|error| error.context(format!("configuration `{shown}`")))
+    let named = |error: anyhow::Error| error.context(format!("configuration `{shown}`"));
+    take(config::load(&text, &environment).map_err(|error| named(error.into()))?).map_err(named)
 }
 
 /// The configuration of environment variables.
@@ -38,8 +38,12 @@ pub(crate) fn from_environment() -> anyhow::Result<Arc<Pipeline>> {
 }
 
 fn take(loaded: config::Loaded) -> anyhow::Result<Arc<Pipeline>> {
+    let pipeline = loaded.pipeline()?;
     redact::install(loaded.redactor);
-    Ok(Arc::new(config::validate(loaded.settings)?))
+    for note in &loaded.notes {
+        tracing::warn!("{note}");
+    }
+    Ok(Arc::new(pipeline))
 }
 
 fn environment(name: &str) -> Option<String> {

@@ -130,7 +130,10 @@ impl Cell {
                 return Err(differ(format!("`{}` came out as `{}`", file.url, store.url_of(&new.path))));
             }
             if new.records != file.records || new.checksum != file.checksum {
-                let text = format!("`{}` came out with {} records and checksum `{}` instead of {} and `{}`", file.url, new.records, new.checksum.0, file.records, file.checksum.0);
+                let text = format!(
+                    "`{}` came out with {} records and checksum `{}` instead of {} and `{}`",
+                    file.url, new.records, new.checksum.0, file.records, file.checksum.0
+                );
                 return Err(differ(text));
             }
         }
@@ -150,7 +153,9 @@ impl Ledger {
     ) -> Result<StagedFiles> {
         let random = random_name();
         let prefix = self.pipeline.staged_prefix(of);
-        let name = |n: usize| if n == 0 { format!("{prefix}{incarnation}-{first:020}-{random}") } else { format!("{prefix}{incarnation}-{first:020}-{random}{n}") };
+        let name = |n: usize| {
+            if n == 0 { format!("{prefix}{incarnation}-{first:020}-{random}") } else { format!("{prefix}{incarnation}-{first:020}-{random}{n}") }
+        };
         let mut staged = stage::lay_out(closed, store, name).await?;
         let options = kas3_store::PutOptions::ledger("application/octet-stream");
         for (path, content) in std::mem::take(&mut staged.bundles) {
@@ -165,7 +170,8 @@ impl Ledger {
 
     /// A list of files as the head keeps it: inside, or in a segment when it is long.
     pub(super) async fn listed(&self, of: &crate::span::TopicPartition, first: i64, files: Vec<File>) -> Result<(Vec<File>, Option<String>)> {
-        let bytes = serde_json::to_vec(&files).map_err(|error| Error::new(Kind::Fatal, "a list of files cannot be written down").source(error))?.len();
+        let bytes =
+            serde_json::to_vec(&files).map_err(|error| Error::new(Kind::Fatal, "a list of files cannot be written down").source(error))?.len();
         if bytes <= super::history::FILES_BYTES_MAX {
             return Ok((files, None));
         }

@@ -109,7 +109,9 @@ impl Cell {
                 }
                 Sent::Unchanged => backoff.sleep().await,
                 Sent::Other(found, _) => return Err(self.fenced(&found, what)),
-                Sent::Vanished => return Err(stops::vanished(&self.of, &self.ledger.ledger.url_of(&self.ledger.head_path(&self.of)), self.head.next)),
+                Sent::Vanished => {
+                    return Err(stops::vanished(&self.of, &self.ledger.ledger.url_of(&self.ledger.head_path(&self.of)), self.head.next));
+                }
             }
         }
     }
@@ -158,7 +160,10 @@ impl Cell {
     fn fenced(&self, found: &Head, what: &str) -> Error {
         Error::new(
             Kind::Fenced,
-            format!("partition `{}` was moved from {} to {} by another worker (session `{}`) before `{what}`", self.of, self.head.next, found.next, found.session),
+            format!(
+                "partition `{}` was moved from {} to {} by another worker (session `{}`) before `{what}`",
+                self.of, self.head.next, found.next, found.session
+            ),
         )
     }
 }

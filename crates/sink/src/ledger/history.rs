@@ -131,12 +131,7 @@ impl Ledger {
         self.ledger.url_of(&format!("{}{name}", self.folder(of)))
     }
 
-    async fn read_segment<T: for<'a> Deserialize<'a>>(
-        &self,
-        of: &TopicPartition,
-        name: &str,
-        kind: SegmentKind,
-    ) -> Result<(SegmentHeader, Vec<T>)> {
+    async fn read_segment<T: for<'a> Deserialize<'a>>(&self, of: &TopicPartition, name: &str, kind: SegmentKind) -> Result<(SegmentHeader, Vec<T>)> {
         let path = format!("{}{name}", self.folder(of));
         let object = self.patiently(of, "read a segment", || self.ledger.get(&path, SEGMENT_BYTES_MAX)).await?;
         let Some(object) = object else { return Err(stops::segment_missing(of, &self.ledger.url_of(&path))) };
@@ -161,7 +156,8 @@ impl Ledger {
         before: Option<String>,
         lines: &[T],
     ) -> Result<String> {
-        let header = SegmentHeader { version: VERSION, kind, topic: of.topic.to_string(), partition: of.partition, before, lines: lines.len() as u64 };
+        let header =
+            SegmentHeader { version: VERSION, kind, topic: of.topic.to_string(), partition: of.partition, before, lines: lines.len() as u64 };
         let bytes = Bytes::from(encode_segment(&header, lines));
         if bytes.len() as u64 > SEGMENT_BYTES_MAX {
             let text = format!("a segment of `{of}` would have {} bytes, {SEGMENT_BYTES_MAX} are allowed", bytes.len());

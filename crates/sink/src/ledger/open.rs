@@ -5,7 +5,7 @@
 use super::{
     Ledger, LedgerObserver, Partition, Timing,
     cell::Cell,
-    head::{Head, Stretch},
+    head::Head,
     log::{Log, Origin},
     stops,
 };
@@ -31,7 +31,13 @@ impl Ledger {
     ///
     /// # Errors
     /// `Fatal` when a store breaks the protocol; the store's errors at the first try, so that a wrong setting shows at once.
-    pub async fn open(pipeline: Arc<Pipeline>, sink: Store, ledger: Store, log: Arc<dyn Log>, observer: Arc<dyn LedgerObserver>) -> Result<Arc<Ledger>> {
+    pub async fn open(
+        pipeline: Arc<Pipeline>,
+        sink: Store,
+        ledger: Store,
+        log: Arc<dyn Log>,
+        observer: Arc<dyn LedgerObserver>,
+    ) -> Result<Arc<Ledger>> {
         Ledger::open_with(pipeline, sink, ledger, log, observer, Timing::default()).await
     }
 
@@ -126,7 +132,10 @@ impl Ledger {
             match Origin::parse(&report.metadata) {
                 Some(origin) if origin.pipeline == self.pipeline.name => return Err(stops::lost(of, self.ledger.url(), report, &origin.ledger)),
                 Some(origin) => {
-                    let text = format!("the consumer group was used by pipeline `{}` up to {}; this pipeline does not start from it", origin.pipeline, report.next);
+                    let text = format!(
+                        "the consumer group was used by pipeline `{}` up to {}; this pipeline does not start from it",
+                        origin.pipeline, report.next
+                    );
                     self.observer.warning(of, &text);
                 }
                 None => {}
@@ -286,9 +295,11 @@ impl Ledger {
         Ok(Some(cell.head))
     }
 
-    /// Reads the place of a file back from its path.
+    /// Partition, incarnation and offset of the file that a path of `topic` names; `None` for a path that is not such a name.
     pub(super) fn place_in_topic(&self, topic: &str, path: &str) -> Option<(TopicPartition, u32, i64)> {
-        let _ = (topic, path, None::<Stretch>);
-        None
+        let plan = self.pipeline.plan(topic);
+        let parts = plan.path.read_back(path, &format!(".{}", plan.format.extension()))?;
+        let same = parts.topic.as_deref().is_none_or(|name| name == topic);
+        same.then(|| (TopicPartition::new(topic, parts.partition), parts.incarnation, parts.offset))
     }
 }

@@ -6,6 +6,7 @@ use super::{
     closed::{ClosedFile, ClosedSpan},
     head::{Entry, EntryKind, Head, Staged, Stretch},
     log::Report,
+    publish::path_of,
     random_name, stops,
 };
 use crate::{
@@ -13,12 +14,9 @@ use crate::{
     span::{Counts, Position, TopicPartition},
 };
 use jiff::Timestamp;
-use kas3_store::{Store, kill_point};
+use kas3_store::{Store, UploadId, kill_point};
 use serde_json::Map;
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap};
 
 /// An opened partition. Dropping it, or any of its futures, is safe at any moment: it is what a crash does. After a future was
 /// dropped half-way the partition must be opened again.
@@ -26,6 +24,13 @@ pub struct Partition {
     cell: Cell,
     /// A step was begun and not ended.
     broken: bool,
+}
+
+/// Staged bytes that nobody needs once their span is settled.
+struct Leftovers {
+    store: Store,
+    bundles: BTreeSet<String>,
+    uploads: Vec<(String, UploadId)>,
 }
 
 impl Partition {
@@ -88,15 +93,15 @@ impl Partition {
     /// # Errors
     /// As [`Partition::commit`].
     pub async fn advance(&mut self, to: Position) -> Result<()> {
-        let head = &self.cell.head;
-        if to.next < head.next {
-            return Err(Error::new(Kind::Fatal, format!("partition `{}` cannot go back from {} to {}", self.cell.of, head.next, to.next)));
+        let at = self.cell.head.next;
+        if to.next < at {
+            return Err(Error::new(Kind::Fatal, format!("partition `{}` cannot go back from {at} to {}", self.cell.of, to.next)));
         }
-        if to.next == head.next {
+        if to.next == at {
             return Ok(());
         }
         self.begin()?;
-        let entry = self.cell.entry_between(EntryKind::Empty, head.next, to);
+        let entry = self.cell.entry_between(EntryKind::Empty, at, to);
         let done = async {
             self.cell.check_topic().await?;
             self.move_without_files(entry, to).await
@@ -120,7 +125,10 @@ impl Partition {
 
     fn begin(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.broken, true) {
-            return Err(Error::new(Kind::Fenced, format!("a step of partition `{}` was given up half-way, so it must be opened again", self.cell.of)));
+            return Err(Error::new(
+                Kind::Fenced,
+                format!("a step of partition `{}` was given up half-way, so it must be opened again", self.cell.of),
+            ));
         }
         Ok(())
     }
@@ -168,7 +176,7 @@ impl Partition {
         (entry.files, entry.files_in) = ledger.listed(&self.cell.of, first, staged.files).await?;
         // Asked after the span's last record was read: a client goes on silently in a topic that was created again.
         let topic_id = self.cell.check_topic().await?;
-        let before = self.cell.bundles().await?;
+        let before = self.cell.leftovers().await?;
         let mut head = self.cell.with_history(None).await?;
         head.topic_id = head.topic_id.or(topic_id);
         head.next = position.next;
@@ -183,14 +191,14 @@ impl Partition {
         }
         ledger.observer.committed(&self.cell.of, &entry);
         self.cell.publish(staged.bodies).await?;
-        ledger.delete_bundles(before).await;
+        ledger.clear(before).await;
         Ok(())
     }
 
     /// A swap that needs no publishing: the entry is final at once, and what was pending is settled with it.
     async fn move_without_files(&mut self, entry: Entry, to: Position) -> Result<()> {
         let settles = self.unsettled();
-        let bundles = self.cell.bundles().await?;
+        let staged = self.cell.leftovers().await?;
         let mut head = self.cell.with_history(Some(entry.clone())).await?;
         head.next = to.next;
         head.leader_epoch = to.leader_epoch;
@@ -201,7 +209,7 @@ impl Partition {
             self.cell.ledger.observer.settled(&self.cell.of);
         }
         self.cell.ledger.observer.committed(&self.cell.of, &entry);
-        self.cell.ledger.delete_bundles(bundles).await;
+        self.cell.ledger.clear(staged).await;
         Ok(())
     }
 }
@@ -257,29 +265,31 @@ impl Cell {
 
     /// The swap for settling alone. All files of the pending span were seen.
     pub(super) async fn settle(&mut self) -> Result<()> {
-        let bundles = self.bundles().await?;
+        let staged = self.leftovers().await?;
         let head = self.with_history(None).await?;
         kill_point("settle.before");
         self.swap(head, "settle").await?;
         kill_point("settle.after");
         self.ledger.observer.settled(&self.of);
-        self.ledger.delete_bundles(bundles).await;
+        self.ledger.clear(staged).await;
         Ok(())
     }
 
-    /// The bundles of the pending span, which may go once it is settled.
-    async fn bundles(&self) -> Result<Option<(Store, BTreeSet<String>)>> {
+    /// What is staged for the pending span and may go once it is settled: its bundles, and on a local disk the hidden files
+    /// of its uploads, which stay there when they are linked under their names.
+    async fn leftovers(&self) -> Result<Option<Leftovers>> {
         let Some(entry) = self.head.pending.first() else { return Ok(None) };
-        let mut paths = BTreeSet::new();
+        let store = self.ledger.store_of(&self.of, entry).await?;
+        let local = store.url().starts_with("file:");
+        let (mut bundles, mut uploads) = (BTreeSet::new(), Vec::new());
         for file in self.ledger.files(entry, &self.of).await? {
-            if let Some(Staged::Bundle { path, .. }) = file.staged {
-                paths.insert(path);
+            match &file.staged {
+                Some(Staged::Bundle { path, .. }) => _ = bundles.insert(path.clone()),
+                Some(Staged::Upload { id, .. }) if local => uploads.push((path_of(&self.of, &store, &file)?, id.clone())),
+                _ => {}
             }
         }
-        if paths.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some((self.ledger.store_of(&self.of, entry).await?, paths)))
+        Ok(Some(Leftovers { store, bundles, uploads }))
     }
 }
 
@@ -288,22 +298,20 @@ impl Ledger {
         Origin { kas3: 1, pipeline: self.pipeline.name.clone(), ledger: self.ledger.url().to_owned(), incarnation }
     }
 
-    /// Deletes bundles of a settled span. What this misses is reclaimed later: once is enough.
-    async fn delete_bundles(&self, bundles: Option<(Store, BTreeSet<String>)>) {
-        let Some((store, paths)) = bundles else { return };
-        for path in paths {
+    /// Deletes what was staged for a settled span. What this misses is reclaimed later: one try is enough.
+    async fn clear(&self, leftovers: Option<Leftovers>) {
+        let Some(Leftovers { store, bundles, uploads }) = leftovers else { return };
+        for path in bundles {
             kill_point("bundle_delete.before");
             let _ = store.delete(&path).await;
             kill_point("bundle_delete.after");
+        }
+        for (path, id) in uploads {
+            let _ = store.abort_upload(&path, &id).await;
         }
     }
 
     pub(super) fn holds(&self, of: &TopicPartition) -> bool {
         self.held.lock().is_ok_and(|held| held.contains_key(of))
     }
-}
-
-#[allow(dead_code)]
-fn partitions_move_between_threads(partition: Partition) -> impl Send {
-    Arc::new(std::sync::Mutex::new(partition))
 }

@@ -125,7 +125,8 @@ impl Cell {
         published: &mut BTreeSet<u32>,
     ) -> Result<Vec<u32>> {
         let until = Instant::now() + self.ledger.pipeline.amend_after;
-        let urls = |lost: &[u32]| files.iter().filter(|file| lost.contains(&file.number)).map(|file| format!("`{}`", file.url)).take(3).collect::<Vec<_>>();
+        let urls =
+            |lost: &[u32]| files.iter().filter(|file| lost.contains(&file.number)).map(|file| format!("`{}`", file.url)).take(3).collect::<Vec<_>>();
         self.ledger.observer.warning(
             &self.of,
             &format!(
@@ -164,7 +165,14 @@ impl Ledger {
         if let Some(store) = self.others.lock().ok().and_then(|others| others.get(&entry.base).cloned()) {
             return Ok(store);
         }
-        self.observer.warning(of, &format!("a span is pending for sink `{}`, while the settings say `{}`: it is published where it was committed for", entry.base, self.sink.url()));
+        self.observer.warning(
+            of,
+            &format!(
+                "a span is pending for sink `{}`, while the settings say `{}`: it is published where it was committed for",
+                entry.base,
+                self.sink.url()
+            ),
+        );
         let opened = Store::open(&entry.base, &self.pipeline.storage, std::sync::Arc::new(kas3_store::Unobserved)).await;
         let store = opened.map_err(|error| stops::other_sink(of, entry.span(), &entry.base, error))?;
         if let Ok(mut others) = self.others.lock() {
@@ -173,7 +181,15 @@ impl Ledger {
         Ok(store)
     }
 
-    async fn publish_file(&self, of: &TopicPartition, store: &Store, entry: &Entry, file: &File, body: Option<Bytes>, deadline: Instant) -> Result<Fate> {
+    async fn publish_file(
+        &self,
+        of: &TopicPartition,
+        store: &Store,
+        entry: &Entry,
+        file: &File,
+        body: Option<Bytes>,
+        deadline: Instant,
+    ) -> Result<Fate> {
         let path = path_of(of, store, file)?;
         if Instant::now() >= deadline {
             return Ok(Fate::Again(None));
@@ -284,7 +300,10 @@ impl Ledger {
         if !self.pipeline.cursor {
             return Ok(());
         }
-        let last = files.iter().filter(|file| file.role == Role::SideFile && !file.lost).max_by_key(|file| (file.offsets.iter().flatten().map(|bounds| bounds.max).max(), file.number));
+        let last = files
+            .iter()
+            .filter(|file| file.role == Role::SideFile && !file.lost)
+            .max_by_key(|file| (file.offsets.iter().flatten().map(|bounds| bounds.max).max(), file.number));
         let Some(last) = last else { return Ok(()) };
         let key = key_of(&last.url);
         let place = (entry.incarnation, entry.span().next);
@@ -345,8 +364,11 @@ fn key_of(url: &str) -> String {
 pub(super) fn path_of(of: &TopicPartition, store: &Store, file: &File) -> Result<String> {
     match store.path_of(&file.url) {
         Some(path) if !path.starts_with("_kas3/") => Ok(path),
-        _ => Err(Error::new(Kind::Stopped, format!("partition `{of}` stops: its head names the file `{}`, which does not lie below `{}`", file.url, store.url()))
-            .hint("restore the head that kas3 wrote")),
+        _ => Err(Error::new(
+            Kind::Stopped,
+            format!("partition `{of}` stops: its head names the file `{}`, which does not lie below `{}`", file.url, store.url()),
+        )
+        .hint("restore the head that kas3 wrote")),
     }
 }
 

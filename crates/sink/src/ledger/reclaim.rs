@@ -104,11 +104,7 @@ impl Ledger {
     }
 
     /// Whose file an upload is for: partition, incarnation and the offset of the file's first record, read back from its path.
-    fn place_of_upload<'a>(
-        &self,
-        upload: &OpenUpload,
-        known: impl Iterator<Item = &'a TopicPartition>,
-    ) -> Option<(TopicPartition, u32, i64)> {
+    fn place_of_upload<'a>(&self, upload: &OpenUpload, known: impl Iterator<Item = &'a TopicPartition>) -> Option<(TopicPartition, u32, i64)> {
         let mut topics: Vec<&str> = known.map(|of| &*of.topic).collect();
         topics.sort_unstable();
         topics.dedup();

@@ -86,18 +86,7 @@ impl Upload {
         let (announce, begun) = watch::channel(None);
         let task = begin_task(store.clone(), path.clone(), staging, options, state.clone(), announce);
         runtime.spawn(task);
-        Upload {
-            runtime: runtime.clone(),
-            store,
-            path,
-            begun,
-            parts: Vec::new(),
-            state,
-            in_flight,
-            hasher: Xxh3::new(),
-            bytes: 0,
-            done: false,
-        }
+        Upload { runtime: runtime.clone(), store, path, begun, parts: Vec::new(), state, in_flight, hasher: Xxh3::new(), bytes: 0, done: false }
     }
 
     /// Hands a part over: exactly [`kas3_store::PART_BYTES`], the last aside.
@@ -177,14 +166,7 @@ impl fmt::Debug for Upload {
     }
 }
 
-async fn begin_task(
-    store: Store,
-    path: String,
-    staging: String,
-    options: PutOptions,
-    state: Arc<State>,
-    announce: watch::Sender<Option<UploadId>>,
-) {
+async fn begin_task(store: Store, path: String, staging: String, options: PutOptions, state: Arc<State>, announce: watch::Sender<Option<UploadId>>) {
     let mut backoff = Backoff::default();
     loop {
         kill_point("upload.before");

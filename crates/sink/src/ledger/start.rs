@@ -152,7 +152,8 @@ impl Ledger {
         }
         let path = self.start_record_path(&of.topic, incarnation);
         let Some(object) = self.patiently(of, "read the start record", || self.ledger.get(&path, RECORD_BYTES_MAX)).await? else { return Ok(None) };
-        let record = StartRecord::decode(&object.bytes, &of.topic, incarnation).map_err(|why| stops::unreadable(of, &self.ledger.url_of(&path), &why))?;
+        let record =
+            StartRecord::decode(&object.bytes, &of.topic, incarnation).map_err(|why| stops::unreadable(of, &self.ledger.url_of(&path), &why))?;
         let record = Arc::new(record);
         if let Ok(mut records) = self.records.lock() {
             records.insert(key, record.clone());

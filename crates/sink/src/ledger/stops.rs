@@ -27,7 +27,9 @@ pub fn overtaken(of: &TopicPartition, next: i64, earliest: i64) -> Error {
 
 /// The log ends before what was already read, or lost what was read and grew again; `resume` is the offset to go on from.
 pub fn cut_back(of: &TopicPartition, next: i64, end: i64, resume: i64) -> Error {
-    let what = format!("offsets up to {next} were read, but the log now ends or differs at {end}; it was cut back, and offsets from there on are new records");
+    let what = format!(
+        "offsets up to {next} were read, but the log now ends or differs at {end}; it was cut back, and offsets from there on are new records"
+    );
     stop(of, what, "begin a new incarnation there, whose file names tell it apart: ", &format!("--next {resume}"))
 }
 
@@ -52,7 +54,8 @@ pub fn other_cluster(of: &TopicPartition, was: &str, is: &str) -> Error {
 /// No head, but the group has a report of ours.
 pub fn lost(of: &TopicPartition, ledger: &str, report: &Report, reported_ledger: &str) -> Error {
     if reported_ledger == ledger {
-        let what = format!("its head is missing from ledger `{ledger}`, but the consumer group says that kas3 was at {}; the head was lost", report.next);
+        let what =
+            format!("its head is missing from ledger `{ledger}`, but the consumer group says that kas3 was at {}; the head was lost", report.next);
         stop(of, what, "restore the ledger, or go on without it: ", &format!("--next {}", report.next))
     } else {
         let what = format!(
@@ -92,7 +95,10 @@ pub fn no_start_record(of: &TopicPartition, object: &str) -> Error {
 
 /// Somebody else's object is where a file must go.
 pub fn foreign(of: &TopicPartition, span: Span, url: &str, found: &str) -> Error {
-    let what = format!("`{url}`, a file of span {} to {}, holds an object that this pipeline did not write ({found}); nothing is overwritten", span.first, span.next);
+    let what = format!(
+        "`{url}`, a file of span {} to {}, holds an object that this pipeline did not write ({found}); nothing is overwritten",
+        span.first, span.next
+    );
     stop(of, what, "move that object away, or publish under another name: ", "")
 }
 
@@ -100,8 +106,10 @@ pub fn foreign(of: &TopicPartition, span: Span, url: &str, found: &str) -> Error
 pub fn beyond_repair(of: &TopicPartition, span: Span, urls: &[String], why: &str) -> Error {
     let listed = urls.iter().take(3).map(|url| format!("`{url}`")).collect::<Vec<_>>().join(", ");
     let more = if urls.len() > 3 { format!(" and {} more", urls.len() - 3) } else { String::new() };
-    let what =
-        format!("the staged bytes of {listed}{more}, of span {} to {}, are gone, and they cannot be made again from Kafka: {why}", span.first, span.next);
+    let what = format!(
+        "the staged bytes of {listed}{more}, of span {} to {}, are gone, and they cannot be made again from Kafka: {why}",
+        span.first, span.next
+    );
     stop(of, what, "if it is the settings that differ, restore those of that time; to record these files as lost: ", "")
 }
 
@@ -116,7 +124,10 @@ pub fn case_collision(of: &TopicPartition, span: Span, one: &str, other: &str) -
 
 /// The sink of a pending span cannot be opened.
 pub fn other_sink(of: &TopicPartition, span: Span, base: &str, error: kas3_store::Error) -> Error {
-    Error::new(Kind::Stopped, format!("partition `{of}` stops: span {} to {} is committed for sink `{base}`, which cannot be opened", span.first, span.next))
-        .source(error)
-        .hint(format!("run once with `sink.url: {base}` so that the span is published; then change the URL"))
+    Error::new(
+        Kind::Stopped,
+        format!("partition `{of}` stops: span {} to {} is committed for sink `{base}`, which cannot be opened", span.first, span.next),
+    )
+    .source(error)
+    .hint(format!("run once with `sink.url: {base}` so that the span is published; then change the URL"))
 }

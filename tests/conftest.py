@@ -1,14 +1,12 @@
 """What all Python tests share: the real services and fresh names on them."""
 
-import itertools
 import os
-import re
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
-from oracle.files import LocalFiles, S3Files, s3_client
+from confluent_kafka.admin import AdminClient
 
-_names = itertools.count()
+from oracle.files import LocalFiles, S3Files, s3_client
+from services import create_topic, fresh_name
 
 
 def _needed(name):
@@ -33,20 +31,6 @@ def admin(kafka):
 def s3():
     _needed("S3_ENDPOINT_URL")
     return s3_client()
-
-
-def fresh_name(hint):
-    """A name that no other test, worker or run has, good for a topic, a bucket and a pipeline."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "w")
-    hint = re.sub("[^a-z0-9]+", "-", hint.lower()).strip("-")[:36].strip("-")
-    return f"{hint}-{worker}-{os.getpid()}-{next(_names)}"
-
-
-def create_topic(admin, name, partitions=1, **config):
-    """Creates a topic and waits until it is there."""
-    topic = NewTopic(name, partitions, 1, config={key.replace("_", "."): str(value) for key, value in config.items()})
-    admin.create_topics([topic])[name].result(30)
-    return name
 
 
 @pytest.fixture
@@ -78,11 +62,17 @@ def bucket(s3, request):
     s3.delete_bucket(Bucket=name)
 
 
+@pytest.fixture
+def local(tmp_path):
+    """Files in a fresh folder."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return LocalFiles(folder)
+
+
 @pytest.fixture(params=["file", "s3"])
 def store(request):
     """Files below a fresh URL, once on a local disk and once on S3."""
     if request.param == "file":
-        folder = request.getfixturevalue("tmp_path") / "data"
-        folder.mkdir()
-        return LocalFiles(folder)
+        return request.getfixturevalue("local")
     return S3Files(request.getfixturevalue("s3"), request.getfixturevalue("bucket"), "lake")

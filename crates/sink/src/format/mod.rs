@@ -137,3 +137,6 @@ pub struct Finished {
     /// The side file (seed 003's `.index.json`) when the settings ask for one instead of an index inside.
     pub side_file: Option<Bytes>,
 }
+
+#[cfg(test)]
+mod tests;

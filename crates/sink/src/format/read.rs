@@ -298,6 +298,3 @@ impl Iterator for AllLines {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

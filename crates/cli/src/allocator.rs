@@ -11,4 +11,5 @@ const SETTINGS: &[u8; 71] = b"background_thread:true,dirty_decay_ms:1000,muzzy_d
 #[allow(unsafe_code)]
 // SAFETY: jemalloc declares `const char *malloc_conf` for programs to define; this is a pointer to text that ends in a zero.
 #[unsafe(export_name = "malloc_conf")]
-pub static MALLOC_CONF: &[u8; 71] = SETTINGS;
+#[used]
+pub(crate) static MALLOC_CONF: &[u8; 71] = SETTINGS;

@@ -30,7 +30,6 @@ mod runtime;
 mod verify;
 
 use clap::{Parser, Subcommand};
-use exit::Exit;
 use std::process::ExitCode;
 
 /// Everything between Kafka and object storage: moves topics into S3 exactly once.

@@ -103,7 +103,7 @@ impl RecordLog for KafkaRecords {
 }
 
 /// A log that is never asked: for commands that read the ledger alone.
-struct NoKafka;
+pub(crate) struct NoKafka;
 
 fn not_asked<T>() -> Result<T> {
     Err(kas3_sink::Error::new(kas3_sink::Kind::Fatal, "this command does not ask Kafka"))

@@ -13,7 +13,7 @@ pub(crate) fn install(redactor: Redactor) {
 /// The text without secrets.
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
     match REDACTOR.get() {
-        Some(redactor) => Cow::Owned(redactor.redact(text)),
+        Some(redactor) => redactor.redact(text),
         None => Cow::Borrowed(text),
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::{
     format::envelope,
-    record::{OwnedRecord, Record},
+    record::OwnedRecord,
     span::TopicPartition,
 };
 
@@ -78,22 +78,6 @@ pub(super) fn offset_of_envelope(line: &[u8], of: &TopicPartition) -> Option<i64
 /// Whether a policy may leave the record out by its nature alone: a tombstone or an empty value.
 pub(super) fn is_absent(record: &OwnedRecord) -> bool {
     record.value.as_ref().is_none_or(Vec::is_empty)
-}
-
-/// A record that owns its bytes.
-pub(super) fn owned(record: &Record<'_>) -> OwnedRecord {
-    let headers = record.headers.map_or_else(Vec::new, |headers| {
-        (0..headers.len()).filter_map(|index| headers.get(index)).map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect()
-    });
-    OwnedRecord {
-        topic: record.topic.to_owned(),
-        partition: record.partition,
-        offset: record.offset,
-        timestamp_ms: record.timestamp_ms,
-        key: record.key.map(<[u8]>::to_vec),
-        value: record.value.map(<[u8]>::to_vec),
-        headers: crate::record::OwnedHeaders(headers),
-    }
 }
 
 #[cfg(test)]

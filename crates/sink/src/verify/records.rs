@@ -1,6 +1,5 @@
 //! The records of a partition as Kafka has them, in windows of bounded memory, read in a thread of their own.
 
-use super::holds::owned;
 use crate::{
     error::{Error, Kind, Result},
     record::{OwnedRecord, Record},
@@ -105,7 +104,7 @@ fn read(log: &dyn RecordLog, of: &TopicPartition, first: i64, next: i64, send: &
         if record.offset < first || record.offset >= next {
             return Ok(());
         }
-        window.push(owned(record));
+        window.push(OwnedRecord::from(record));
         bytes += record.payload_bytes() + RECORD_BYTES;
         if bytes >= WINDOW_BYTES {
             bytes = 0;

@@ -201,14 +201,4 @@ impl Finding {
         self.file = Some(url.to_owned());
         self
     }
-
-    pub(super) fn offset(mut self, offset: i64) -> Self {
-        self.offsets = Some(Span { first: offset, next: offset + 1 });
-        self
-    }
-
-    pub(super) fn offsets(mut self, offsets: Span) -> Self {
-        self.offsets = Some(offsets);
-        self
-    }
 }

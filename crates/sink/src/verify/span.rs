@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Compression,
-    error::{Kind, Result},
+    error::Result,
     format::read::{RangeRead, compression_of},
     ledger::{Entry, File, Role},
     path::{NameContext, PathCache},

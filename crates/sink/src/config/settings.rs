@@ -1,9 +1,13 @@
 //! What the user writes.
 
-use super::units::{Bytes, Period};
+use super::{
+    choices::{Settle, Start},
+    ordered::Ordered,
+    properties::Properties,
+    units::{Bytes, Period},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// A pipeline: topics in, files out.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -20,7 +24,7 @@ pub struct Settings {
     pub sink: SinkSettings,
     /// What differs per topic, by name or by `^expression`; the first that matches applies.
     #[serde(default)]
-    pub topics: BTreeMap<String, TopicSettings>,
+    pub topics: Ordered<TopicSettings>,
     /// Where the ledger lies.
     #[serde(default)]
     pub ledger: LedgerSettings,
@@ -60,7 +64,7 @@ pub struct SourceSettings {
     pub start: Start,
     /// librdkafka properties, as `bootstrap.servers`. `sasl.mechanism: AWS_MSK_IAM` signs in to Amazon MSK with the AWS
     /// credentials of the process.
-    pub kafka: BTreeMap<String, serde_json::Value>,
+    pub kafka: Properties,
     /// How long a revocation may take to flush before the partition is given away; what was not committed by then is read
     /// again by its next owner.
     #[serde(default = "default_revoke")]
@@ -69,21 +73,6 @@ pub struct SourceSettings {
 
 fn default_revoke() -> Period {
     Period(std::time::Duration::from_secs(5))
-}
-
-/// Where a topic begins that the ledger does not know.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Start {
-    /// The first record that Kafka still has.
-    #[default]
-    Earliest,
-    /// Records produced from now on.
-    Latest,
-    /// The first record at or after an RFC 3339 time.
-    Timestamp(String),
-    /// The committed offsets of a consumer group; partitions without one begin at the earliest record.
-    Group(String),
 }
 
 /// Where records go.
@@ -117,8 +106,8 @@ pub struct SinkSettings {
     pub bad_records: BadRecords,
     /// After publishing, when no commit follows: how long until the ledger notes that the span is published. `next`: with
     /// the next commit.
-    #[serde(default = "default_settle")]
-    pub settle: String,
+    #[serde(default)]
+    pub settle: Settle,
     /// How long a missing file may still turn up before it is made again from Kafka.
     #[serde(default = "default_amend")]
     pub amend_after: Period,
@@ -136,9 +125,6 @@ fn default_path() -> String {
 }
 fn default_timezone() -> String {
     "UTC".to_owned()
-}
-fn default_settle() -> String {
-    "5s".to_owned()
 }
 fn default_amend() -> Period {
     Period(std::time::Duration::from_secs(300))

@@ -260,6 +260,11 @@ impl BlockWriter {
         Ok(())
     }
 
+    /// Records so far.
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
     pub(super) fn take(&mut self) -> Bytes {
         Bytes::from(std::mem::take(&mut self.encoded))
     }

@@ -5,7 +5,7 @@ import os
 import pytest
 from services import create_topic, fresh_name
 from e2e.driver import Pipeline, binary
-from oracle import S3Files, produce, read_committed
+from oracle import S3Files, produce, produce_transactions, read_committed
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
 
@@ -48,3 +48,11 @@ def small_log(admin, kafka):
 def large_log(admin, kafka):
     """32 records of 700 KB in one partition: files that need uploads of several parts."""
     return shared_topic(admin, kafka, "large", 1, count=32, padding=700_000)
+
+
+@pytest.fixture(scope="session")
+def aborted_log(admin, kafka):
+    """Nothing but the markers of aborted transactions: offsets that no committed reader sees."""
+    name = create_topic(admin, fresh_name("aborted"), 1)
+    produce_transactions(kafka, name, transactions=5, records_each=20, abort_every=1)
+    return name, read_committed(kafka, name)

@@ -126,7 +126,8 @@ def test_the_environment_of_other_systems_is_enough(kafka, topic, bucket, s3, tm
     assert all("/date=" in f"/{path}" and "/hour=" in path and ".json" in path for path in sink.files.paths())
     for path in sink.files.paths():
         sink.files.delete(path)
-    delta = {"KAFKA_BOOTSTRAP_SERVERS": kafka, "KAFKA_TOPICS": name, "CONNECT_GROUP_ID": f"{name}-delta", "BATCH_SIZE": "100", "FLUSH_INTERVAL": "5", **s3_names}
+    delta = {"KAFKA_BOOTSTRAP_SERVERS": kafka, "KAFKA_TOPICS": name, "CONNECT_GROUP_ID": f"{name}-delta",
+             "BATCH_SIZE": "100", "FLUSH_INTERVAL": "5", **s3_names}
     sink.command("run", "--until-end", **delta)
     assert compare(log, sink.files).check().files >= 3
     assert all("/year=" in f"/{path}" and "/month=" in path and "/day=" in path for path in sink.files.paths())

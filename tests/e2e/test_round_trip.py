@@ -78,7 +78,8 @@ def test_the_envelope_loses_nothing(kafka, topic, pipeline):
     sink.run_to_end()
     (path,) = sink.files.paths()
     found = [json.loads(line) for line in lines(path, sink.files.read(path))]
-    assert [(each["topic"], each["partition"], each["offset"], each["timestamp"]) for each in found] == [(name, 0, i, record[3]) for i, record in enumerate(records)]
+    places = [(each["topic"], each["partition"], each["offset"], each["timestamp"]) for each in found]
+    assert places == [(name, 0, i, record[3]) for i, record in enumerate(records)]
     assert [_bytes(each["key"]) for each in found] == [record[0] for record in records]
     assert [_bytes(each["value"], plain=record[1]) for each, record in zip(found, records)] == [record[1] for record in records]
     sink.verify()

@@ -82,8 +82,8 @@ def test_tokens_of_an_oidc_provider(kafka, secure, tokens, topic, pipeline, loca
     produce(kafka, name, 100)
     sink = pipeline(name, files=local)
     sink.kafka.update({
-        "bootstrap.servers": secure["sasl"], "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.method": "oidc",
-        "sasl.oauthbearer.client.id": "kas3", "sasl.oauthbearer.client.secret": "secret", "sasl.oauthbearer.token.endpoint.url": endpoint,
+        "bootstrap.servers": secure["sasl"], "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc", "sasl.oauthbearer.client.id": "kas3", "sasl.oauthbearer.client.secret": "secret", "sasl.oauthbearer.token.endpoint.url": endpoint,
     })
     runs(sink, name, kafka)
     assert base64.b64encode(b"kas3:secret").decode() in asked[0]

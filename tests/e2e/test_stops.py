@@ -85,7 +85,8 @@ def test_retention_that_overtook_us_stops_and_the_accepted_gap_is_recorded(kafka
     assert str(overtaken) in shown.stdout
 
 
-def test_an_object_of_somebody_else_stops_its_partition_and_is_never_overwritten(kafka, topic, pipeline, store):
+@pytest.mark.parametrize("way_out", ["moved away", "accepted"])
+def test_an_object_of_somebody_else_stops_its_partition_and_is_never_overwritten(kafka, topic, pipeline, store, way_out):
     name = topic(partitions=2)
     produce(kafka, name, 300, partitions=2)
     sink = pipeline(name)
@@ -96,6 +97,9 @@ def test_an_object_of_somebody_else_stops_its_partition_and_is_never_overwritten
         log = read_committed(kafka, name)
         report = compare([entry for entry in log if entry.partition == 1], sink.files)
         assert not report.lost and len(report.unknown) == 1, str(report)
+        if way_out == "accepted":
+            sink.command("ledger", "accept", sink.file, "--topic", name, "--partition", 0)
+            sink.run_to_end()
         watcher.forgive(foreign)
         sink.files.delete(foreign)
         watcher.look()

@@ -105,9 +105,10 @@ class S3Files(Files):
         self.client.delete_object(Bucket=self.bucket, Key=self.prefix + path)
 
     def uploads(self):
-        """Multipart uploads that are open, as pairs of path and upload id."""
-        pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self.prefix)
-        return [(each["Key"][len(self.prefix):], each["UploadId"]) for page in pages for each in page.get("Uploads", [])]
+        """Multipart uploads that are open, as pairs of path and upload id. MinIO lists them for a whole bucket only."""
+        pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)
+        found = [(each["Key"], each["UploadId"]) for page in pages for each in page.get("Uploads", [])]
+        return [(key[len(self.prefix):], upload) for key, upload in found if key.startswith(self.prefix)]
 
 
 def s3_client(environment=os.environ):

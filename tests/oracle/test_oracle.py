@@ -198,7 +198,8 @@ def put_then_commit(kafka, topic, store, dies_after, named):
 
 
 def read_uncommitted(kafka, topic, count):
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "kas3-oracle", "isolation.level": "read_uncommitted", "auto.offset.reset": "earliest"})
+    settings = {"bootstrap.servers": kafka, "group.id": "kas3-oracle", "isolation.level": "read_uncommitted", "auto.offset.reset": "earliest"}
+    consumer = Consumer(settings)
     consumer.assign([TopicPartition(topic, 0, 0), TopicPartition(topic, 1, 0)])
     values = []
     while len(values) < count:

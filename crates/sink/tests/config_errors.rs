@@ -79,7 +79,10 @@ fn every_usual_mistake_is_named_with_its_place_and_the_way_out() {
         ("an address that is none", top("http: 9080")),
         ("an address without a port", top("http: example")),
         ("a section for a topic that is not read", top("topics: {order: {bad_records: skip}}")),
-        ("two sections that give one name", topics("[orders, payments]") + "topics:\n  orders: {path: \"x/{partition}_{offset}\"}\n  payments: {path: \"x/{partition}_{offset}\"}\n"),
+        (
+            "two sections that give one name",
+            topics("[orders, payments]") + "topics:\n  orders: {path: \"x/{partition}_{offset}\"}\n  payments: {path: \"x/{partition}_{offset}\"}\n",
+        ),
         ("an extension that leaves the folder", sink("format: {extension: ../gz}")),
         ("a path without the offset", sink("path: \"{topic}/{partition}\"")),
     ];

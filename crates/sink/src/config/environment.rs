@@ -119,7 +119,9 @@ pub fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> 
             set(&mut tree, &[key], value);
         }
     }
-    finish(tree, None, Redactor::default(), notes)
+    let mut loaded = finish(tree, None, Redactor::default())?;
+    loaded.notes = notes;
+    Ok(loaded)
 }
 
 struct Names<'a> {

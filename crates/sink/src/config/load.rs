@@ -17,8 +17,11 @@ use serde_yaml_ng::{Mapping, Value};
 pub struct Loaded {
     /// What was written.
     pub settings: Settings,
-    /// Hides the secrets in it.
+    /// Hides the secrets in it: secret settings, and what came from the environment, except where that is plainly no secret (the
+    /// pipeline's name, topics, brokers, URLs, sizes).
     pub redactor: Redactor,
+    /// Hides everything that came from the environment: what stands in the wrong place may be a secret all the same.
+    strict: Redactor,
     /// What the one who runs this should know: names that are set and have no use here.
     pub notes: Vec<String>,
 }
@@ -26,7 +29,7 @@ pub struct Loaded {
 impl std::fmt::Debug for Loaded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = format!("Loaded {{ settings: {:?}, notes: {:?} }}", self.settings, self.notes);
-        f.write_str(&self.redactor.redact(&text))
+        f.write_str(&self.strict.redact(&text))
     }
 }
 
@@ -36,7 +39,7 @@ impl Loaded {
     /// # Errors
     /// `Config` for a contradiction or a value that cannot be.
     pub fn pipeline(&self) -> Result<Pipeline> {
-        validate(self.settings.clone()).map_err(|error| self.redactor.redact_error(error))
+        validate(self.settings.clone()).map_err(|error| self.strict.redact_error(error))
     }
 }
 
@@ -49,13 +52,20 @@ pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> 
     let mut tree = parse(&marked, &marks)?;
     let mut values = Vec::new();
     replace_marks(&mut tree, &marks, env, &mut Vec::new(), &mut values)?;
-    let mut redactor = Redactor::default();
-    values.iter().filter(|(path, value)| is_hidden(path, value)).for_each(|(_, value)| redactor.hide(value));
-    finish(tree, Some(&marked), redactor, Vec::new())
+    let (mut redactor, mut strict) = (Redactor::default(), Redactor::default());
+    for (path, value) in &values {
+        strict.hide(value);
+        if is_hidden(path, value) {
+            redactor.hide(value);
+        }
+    }
+    let loaded = finish(tree, Some(&marked), redactor).map_err(|error| strict.redact_error(error))?;
+    strict.merge(&loaded.redactor);
+    Ok(Loaded { strict, ..loaded })
 }
 
 /// Checks a tree and builds the settings from it; `text` is what lines are looked up in.
-pub(super) fn finish(mut tree: Value, text: Option<&str>, mut redactor: Redactor, notes: Vec<String>) -> Result<Loaded> {
+pub(super) fn finish(mut tree: Value, text: Option<&str>, mut redactor: Redactor) -> Result<Loaded> {
     hide_secret_keys(&tree, &mut redactor);
     Schema::new().check(&mut tree).map_err(|fault| redactor.redact_error(fault.into_error(text)))?;
     apply_presets(&mut tree);
@@ -63,8 +73,8 @@ pub(super) fn finish(mut tree: Value, text: Option<&str>, mut redactor: Redactor
         let error = Error::new(Kind::Config, "the configuration cannot be read").source(error.to_string());
         redactor.redact_error(error)
     })?;
-    redactor.merge(Redactor::of(&settings));
-    Ok(Loaded { settings, redactor, notes })
+    redactor.merge(&Redactor::of(&settings));
+    Ok(Loaded { settings, strict: redactor.clone(), redactor, notes: Vec::new() })
 }
 
 fn parse(marked: &str, marks: &Marks) -> Result<Value> {
@@ -78,14 +88,17 @@ fn parse(marked: &str, marks: &Marks) -> Result<Value> {
 
 fn not_yaml(marked: &str, marks: &Marks, error: &serde_yaml_ng::Error) -> Error {
     let message = marks.as_written(&error.to_string());
+    if let Some((place, key)) = message.split_once("duplicate entry with key \"") {
+        let section = place.trim_end_matches([' ', ':', '.']);
+        let (key, rest) = key.split_once('"').unwrap_or((key, ""));
+        let key = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+        return Error::new(Kind::Config, format!("`{key}` is there twice{}", rest.trim_end())).hint("each key may be there once");
+    }
     let wrong = Error::new(Kind::Config, format!("the configuration is not valid YAML: {message}"));
     let line = error.location().and_then(|location| marked.lines().nth(location.line().saturating_sub(1)));
     let indented_by_tab = line.is_some_and(|line| line[..line.len() - line.trim_start().len()].contains('\t'));
     if indented_by_tab {
         return wrong.hint("indent with spaces: YAML allows no tabs there");
-    }
-    if message.contains("duplicate entry") {
-        return wrong.hint("each key may be there once");
     }
     if line.is_some_and(|line| line.contains(": \"") && line.contains('\\')) {
         return wrong.hint("in double quotes `\\` begins an escape: write `\\\\`, or use single quotes");

@@ -48,7 +48,7 @@ impl Redactor {
     }
 
     /// Hides what `other` hides too.
-    pub(super) fn merge(&mut self, other: Redactor) {
+    pub(super) fn merge(&mut self, other: &Redactor) {
         other.secrets.iter().for_each(|secret| self.hide(secret));
     }
 

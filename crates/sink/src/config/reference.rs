@@ -20,7 +20,7 @@ pub fn schema_json() -> String {
 pub fn reference_markdown() -> String {
     let schema = Schema::new();
     let mut page = String::from(HEAD);
-    section(&mut page, &schema, "", schema.root());
+    section(&mut page, &schema, "", schema.root(), &mut Vec::new());
     presets(&mut page);
     environment(&mut page);
     page
@@ -36,7 +36,7 @@ One YAML file describes one pipeline. Unknown keys are refused. `${NAME}` and `$
 
 /// One table of keys, then the tables of the sections in it. A String never refuses what is written to it, so results of
 /// `write!` are dropped here.
-fn section(page: &mut String, schema: &Schema, path: &str, object: &Json) {
+fn section<'a>(page: &mut String, schema: &'a Schema, path: &str, object: &'a Json, shown: &mut Vec<&'a Json>) {
     let title = if path.is_empty() { "The file".to_owned() } else { format!("`{path}`") };
     let _ = writeln!(page, "\n## {title}\n");
     if let Some(about) = object["description"].as_str() {
@@ -59,8 +59,12 @@ fn section(page: &mut String, schema: &Schema, path: &str, object: &Json) {
         let meaning = meaning(property, resolved);
         let _ = writeln!(page, "| `{key}` | {} | {default} | {} | {} |", type_text(schema, resolved), cell(&meaning), cell(&examples));
     }
+    // What was shown under one section is not shown again under another.
     for (full, object) in inner {
-        section(page, schema, &full, object);
+        if !shown.contains(&object) {
+            shown.push(object);
+            section(page, schema, &full, object, shown);
+        }
     }
 }
 

@@ -42,6 +42,14 @@ impl Fault {
         Fault { path: path.to_vec(), what: what.into(), hint: hint.into() }
     }
 
+    /// The same with a hint, unless it has one.
+    fn or_hint(mut self, hint: impl FnOnce() -> String) -> Self {
+        if self.hint.is_empty() {
+            self.hint = hint();
+        }
+        self
+    }
+
     /// As an error; `text` is the YAML that the line is looked up in.
     pub(super) fn into_error(self, text: Option<&str>) -> Error {
         let line = text.and_then(|text| line_of(text, &self.path)).map_or(String::new(), |line| format!(" (line {line})"));
@@ -87,9 +95,15 @@ impl Schema {
 
     fn value(&self, value: &mut Value, schema: &Json, path: &mut Vec<Step>) -> Result<(), Fault> {
         let secret = self.is_secret(schema);
-        let mut schema = self.resolve(schema);
+        let schema = self.resolve(schema);
         if let Some(choices) = schema["anyOf"].as_array() {
-            schema = choices.iter().find(|choice| fits(value, choice)).unwrap_or(&choices[0]);
+            let choice = choices.iter().find(|choice| fits(value, choice)).unwrap_or(&choices[0]);
+            let sections: Vec<&str> = choices.iter().flat_map(names).collect();
+            return self.value(value, choice, path).map_err(|fault| fault.or_hint(|| format!("or a section with one of {}", listed(&sections))));
+        }
+        if !schema.is_object() || types(schema).is_empty() && words(schema).is_none() {
+            // Anything goes; whoever reads it looks closer.
+            return Ok(());
         }
         if let Some(words) = words(schema) {
             return word(value, &words, path);
@@ -273,8 +287,8 @@ fn scalar(value: &mut Value, schema: &Json, path: &[Step], secret: bool) -> Resu
     if let Some(number) = value.as_i64().or_else(|| value.as_u64().map(|number| number.try_into().unwrap_or(i64::MAX))) {
         let (least, most) = (schema["minimum"].as_i64(), schema["maximum"].as_i64());
         if least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most) || (number < 0 && format == "size") {
-            let bounds = format!("{} to {}", least.unwrap_or(0), most.map_or("any".to_owned(), |most| most.to_string()));
-            return Err(Fault::new(path, format!("is `{number}`, which is out of bounds ({bounds})"), ""));
+            let bounds = most.map_or(String::new(), |most| format!(" and at most {most}"));
+            return Err(Fault::new(path, format!("is `{number}`; it must be at least {}{bounds}", least.unwrap_or(0)), ""));
         }
     }
     formatted(value, format).map_err(|what| Fault::new(path, what, ""))

@@ -217,9 +217,8 @@ fn check_reach(topics: &[TopicPattern], pattern: &TopicPattern, written: &str) -
     }
     let names: Vec<&str> = topics.iter().filter_map(|read| if let TopicPattern::Name(name) = read { Some(name.as_str()) } else { None }).collect();
     match tree::nearest(name, &names) {
-        Some(near) => {
-            Err(config(format!("`topics.{written}` is a section for a topic that `source.topics` does not name")).hint(format!("did you mean `topics.{near}`?")))
-        }
+        Some(near) => Err(config(format!("`topics.{written}` is a section for a topic that `source.topics` does not name"))
+            .hint(format!("did you mean `topics.{near}`?"))),
         None => Ok(()),
     }
 }

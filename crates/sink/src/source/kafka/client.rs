@@ -42,7 +42,7 @@ pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
     if pipeline.kafka.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
         config.set("partition.assignment.strategy", "cooperative-sticky");
     }
-    for (name, value) in &pipeline.kafka {
+    for (name, value) in pipeline.kafka.iter() {
         config.set(name, value);
     }
     for name in ["sasl.mechanism", "sasl.mechanisms"] {
@@ -53,7 +53,7 @@ pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
     config.set("group.id", &pipeline.group);
     config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     config.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
-    config.set_log_level(RDKafkaLogLevel::Info);
+    config.set_log_level(if pipeline.kafka.contains_key("debug") { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     config
 }
 

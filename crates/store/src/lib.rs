@@ -16,6 +16,8 @@
 mod answer;
 mod conditions;
 mod error;
+#[cfg(feature = "kill-points")]
+pub mod faults;
 mod kill;
 mod local;
 mod paths;

@@ -94,6 +94,7 @@ impl Cell {
             files.sort_by_key(|file| file.number);
             let order = Remake {
                 of: self.of.clone(),
+                id: entry.id.clone(),
                 span: entry.span(),
                 leader_epoch: entry.end().leader_epoch,
                 incarnation,

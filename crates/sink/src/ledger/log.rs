@@ -52,6 +52,8 @@ pub trait Log: Send + Sync {
 pub struct Remake {
     /// Whose span it is.
     pub of: TopicPartition,
+    /// The span's name.
+    pub id: String,
     /// Exactly these offsets.
     pub span: Span,
     /// Leader epoch of the span's last record; -1 when not known.

@@ -230,7 +230,11 @@ impl Ledger {
     /// `Stopped` for a head that cannot be read.
     pub async fn heads(&self) -> Result<Vec<Head>> {
         let listed = self.list_heads().await?;
-        let reads = listed.iter().map(|(of, _)| self.read_head(of));
+        // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
+        let mut reads = Vec::with_capacity(listed.len());
+        for (of, _) in &listed {
+            reads.push(self.read_head(of));
+        }
         let heads: Vec<Result<_>> = stream::iter(reads).buffered(HEADS_AT_ONCE).collect().await;
         heads.into_iter().filter_map(|head| head.map(|found| found.map(|(head, _)| head)).transpose()).collect()
     }

@@ -93,10 +93,12 @@ impl Cell {
         published: &mut BTreeSet<u32>,
     ) -> Result<Vec<u32>> {
         let deadline = self.seen() + self.ledger.timing.publish_deadline;
-        let attempts = todo.iter().map(|file| {
+        // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
+        let mut attempts = Vec::with_capacity(todo.len());
+        for file in todo {
             let body = bodies.get(&file.number).cloned();
-            async move { (file.number, self.ledger.publish_file(&self.of, store, entry, file, body, deadline).await) }
-        });
+            attempts.push(async move { (file.number, self.ledger.publish_file(&self.of, store, entry, file, body, deadline).await) });
+        }
         let fates: Vec<(u32, Result<Fate>)> = stream::iter(attempts).buffer_unordered(PUBLISH_AT_ONCE).collect().await;
         let (mut lost, mut stopped, mut retried) = (Vec::new(), None, false);
         for (number, fate) in fates {

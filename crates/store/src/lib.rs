@@ -18,6 +18,8 @@ mod aws;
 mod conditions;
 mod credentials;
 mod error;
+#[cfg(feature = "kill-points")]
+pub mod faults;
 mod kill;
 mod local;
 mod paths;

@@ -11,6 +11,8 @@ use super::{
 };
 use crate::error::Result;
 
+type IsWanted = fn(&Part) -> bool;
+
 /// How a segment is read: parts `..left` from the left, parts `right..` from the right, and a single one between as the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reading {
@@ -76,7 +78,7 @@ impl Names {
     /// `Config` when a part that must be there is not, or cannot be read back.
     pub(super) fn of(source: &str, segments: &[Segment], single_topic: bool) -> Result<Self> {
         let readings: Vec<Reading> = segments.iter().map(Reading::of).collect();
-        let wanted: [(&str, fn(&Part) -> bool); 3] = [
+        let wanted: [(&str, IsWanted); 3] = [
             ("{partition}", |part| matches!(part, Part::Partition { .. })),
             ("{offset}", |part| matches!(part, Part::Offset { .. })),
             ("{topic}", |part| matches!(part, Part::Topic)),
@@ -129,7 +131,7 @@ impl Names {
     }
 }
 
-fn places<'a>(segments: &'a [Segment], is_wanted: fn(&Part) -> bool) -> impl Iterator<Item = (usize, usize)> + Clone + 'a {
+fn places<'a>(segments: &'a [Segment], is_wanted: IsWanted) -> impl Iterator<Item = (usize, usize)> + Clone + 'a {
     segments
         .iter()
         .enumerate()

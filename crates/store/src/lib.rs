@@ -13,11 +13,20 @@
 //! # Ok(()) }
 //! ```
 
+mod answer;
+mod conditions;
+mod credentials;
 mod error;
+mod kill;
+mod local;
+mod paths;
+mod retry;
+mod s3;
 mod settings;
 
 pub use error::{Error, Kind, Result};
-pub use settings::{Secret, StorageSettings};
+pub use kill::kill_point;
+pub use settings::{Checksum, Encryption, Secret, StorageSettings};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -40,6 +49,12 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     url: String,
+    backend: Backend,
+}
+
+enum Backend {
+    Local(local::Local),
+    S3(Box<s3::S3>),
 }
 
 /// What an object is, as far as swaps go: an ETag, or the number of a local cell. Opaque.
@@ -136,6 +151,18 @@ impl PutOptions {
     pub fn ledger(content_type: &'static str) -> Self {
         PutOptions { class: Class::Ledger, ..PutOptions::data(content_type) }
     }
+
+    /// Metadata travels in HTTP headers: what no header can hold is refused on every store, before anything is sent.
+    fn check(&self) -> Result<()> {
+        for (key, value) in &self.metadata {
+            let key_fits = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+            if !key_fits || !value.bytes().all(|b| (b' '..=b'~').contains(&b)) || value.trim() != value {
+                return Err(Error::new(Kind::Fatal, format!("metadata `{key}` with value `{value}` does not fit a header"))
+                    .hint("keys are lower-case letters, digits, `-` and `_`; values are printable ASCII"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Names an upload. Opaque; kept in the head, so that anyone can complete it.
@@ -157,6 +184,42 @@ pub struct OpenUpload {
     pub id: UploadId,
     /// When it was begun, by the store's clock.
     pub begun: SystemTime,
+}
+
+/// What a bucket does by itself below a store's prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BucketRules {
+    /// Rules that are on and reach something below the prefix.
+    pub rules: Vec<BucketRule>,
+}
+
+/// One lifecycle rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketRule {
+    /// Its name in the bucket.
+    pub id: String,
+    /// Paths that it reaches begin so, below the store's prefix; empty: all of them.
+    pub prefix: String,
+    /// It asks for tags or sizes besides, so it may reach fewer objects than its prefix says.
+    pub narrowed: bool,
+    /// It deletes objects.
+    pub expires: bool,
+    /// Days after which it deletes objects; `None` when it does not, or at a date.
+    pub expires_after_days: Option<u32>,
+    /// Days after which it aborts incomplete uploads.
+    pub aborts_uploads_after_days: Option<u32>,
+}
+
+impl BucketRules {
+    /// Rules that delete objects whose paths begin with `prefix`, some of them at least.
+    pub fn expiring<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a BucketRule> {
+        self.rules.iter().filter(move |rule| rule.expires && (rule.prefix.starts_with(prefix) || prefix.starts_with(&rule.prefix)))
+    }
+
+    /// The rule by which uploads to all paths that begin with `prefix` are aborted when nobody completes them.
+    pub fn aborting(&self, prefix: &str) -> Option<&BucketRule> {
+        self.rules.iter().find(|rule| rule.aborts_uploads_after_days.is_some() && !rule.narrowed && prefix.starts_with(&rule.prefix))
+    }
 }
 
 /// Kind of request, for metrics.
@@ -217,29 +280,52 @@ impl Observer for Unobserved {
     fn retry(&self, _: Request, _: Duration) {}
 }
 
-#[allow(unused_variables, clippy::unused_async)]
 impl Store {
-    /// Opens a URL. Makes no request but what credentials need.
+    /// Opens a URL: `s3://bucket/prefix` or `file:///folder` (made when it is not there). Makes no request but what
+    /// credentials need.
     ///
     /// # Errors
-    /// `Config` for a URL or setting that cannot be; `Missing` for a bucket or folder that is not there.
+    /// `Config` for a URL or setting that cannot be, or a folder on a network file system; `Denied` for a folder that may
+    /// not be made.
     pub async fn open(url: &str, settings: &StorageSettings, observer: Arc<dyn Observer>) -> Result<Store> {
-        Ok(Store(Arc::new(Inner { url: url.to_owned() })))
+        let (url, backend) = match url.split_once("://") {
+            Some(("file", _)) => {
+                let local = local::Local::open(url, observer).await?;
+                (local.url().to_owned(), Backend::Local(local))
+            }
+            Some(("s3", _)) => {
+                let s3 = s3::S3::open(url, settings, observer).await?;
+                (s3.url().to_owned(), Backend::S3(Box::new(s3)))
+            }
+            _ => {
+                let hint = "a store is `s3://bucket/prefix`, or `file://` followed by an absolute path, as `file:///var/lib/kas3`";
+                return Err(Error::new(Kind::Config, format!("`{url}` is not the URL of a store")).hint(hint));
+            }
+        };
+        Ok(Store(Arc::new(Inner { url, backend })))
     }
 
-    /// The URL without a trailing slash.
+    /// The URL without a trailing slash; percent-encoded for `file://`, raw for `s3://`, as is the custom of each.
     pub fn url(&self) -> &str {
         &self.0.url
     }
 
     /// The absolute URL of a path.
     pub fn url_of(&self, path: &str) -> String {
-        format!("{}/{path}", self.0.url)
+        match &self.0.backend {
+            Backend::Local(_) => format!("{}/{}", self.0.url, paths::percent_encode(path)),
+            Backend::S3(_) => format!("{}/{path}", self.0.url),
+        }
     }
 
     /// The path of an absolute URL, if it lies below this store's prefix.
     pub fn path_of(&self, url: &str) -> Option<String> {
-        None
+        let path = url.strip_prefix(&self.0.url)?.strip_prefix('/')?;
+        let path = match &self.0.backend {
+            Backend::Local(_) => paths::percent_decode(path)?,
+            Backend::S3(_) => path.to_owned(),
+        };
+        paths::check(&path).ok().map(|()| path)
     }
 
     /// Reads an object whole; `None` when there is none.
@@ -247,7 +333,11 @@ impl Store {
     /// # Errors
     /// `Fatal` when it is larger than `limit` bytes (nothing beyond is read).
     pub async fn get(&self, path: &str, limit: u64) -> Result<Option<Object>> {
-        unreachable!()
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.get(path, limit).await,
+            Backend::S3(s3) => s3.get(path, limit).await,
+        }
     }
 
     /// Reads a range; shorter when the object ends before.
@@ -255,86 +345,181 @@ impl Store {
     /// # Errors
     /// `Missing` when there is no object.
     pub async fn range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
-        unreachable!()
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.range(path, range).await,
+            Backend::S3(s3) => s3.range(path, range).await,
+        }
     }
 
-    /// What the store says of an object, its metadata included; `None` when there is none.
+    /// What the store says of an object, its metadata included; `None` when there is none. Not for cells.
     pub async fn info(&self, path: &str) -> Result<Option<Info>> {
-        unreachable!()
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.info(path).await,
+            Backend::S3(s3) => s3.info(path).await,
+        }
     }
 
     /// Objects whose paths begin with `prefix`, in the order of their paths, those after `after`, at most `max` (one page).
     /// Cells on a local disk are listed under their plain path. Nothing that is staged on a local disk is listed.
+    /// A page shorter than `max` is the last one.
     pub async fn list(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Vec<Info>> {
-        unreachable!()
+        paths::check_prefix(prefix)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.list(prefix, after, max).await,
+            Backend::S3(s3) => s3.list(prefix, after, max).await,
+        }
     }
 
     /// Creates an object, or says that one exists. Never overwrites. Durable when it returns.
     pub async fn create(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Created> {
-        unreachable!()
+        paths::check(path)?;
+        options.check()?;
+        match &self.0.backend {
+            Backend::Local(local) => local.create(path, bytes, options).await,
+            Backend::S3(s3) => s3.create(path, bytes, options).await,
+        }
     }
 
     /// Deletes an object; one that is not there is no error.
     pub async fn delete(&self, path: &str) -> Result<()> {
-        unreachable!()
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.delete(path).await,
+            Backend::S3(s3) => s3.delete(path).await,
+        }
     }
 
     /// Reads a cell; `None` when there is none.
     pub async fn read_cell(&self, path: &str, limit: u64) -> Result<Option<Object>> {
-        unreachable!()
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.read_cell(path, limit).await,
+            Backend::S3(s3) => s3.get(path, limit).await,
+        }
     }
 
     /// Creates a cell: exactly one of many that try wins. Not retried inside after an answer that may be lost.
     pub async fn create_cell(&self, path: &str, bytes: Bytes) -> Result<Created> {
-        unreachable!()
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.create_cell(path, bytes).await,
+            Backend::S3(s3) => s3.create_cell(path, bytes).await,
+        }
     }
 
     /// Swaps a cell if its version still is `expected`: exactly one of many that try wins. Every error is a lost answer:
     /// the swap may have been done, or may still be. On a local disk a cell `a/head.json` is the files `a/head.<n>.json`.
     pub async fn swap_cell(&self, path: &str, expected: &Version, bytes: Bytes) -> Result<Swapped> {
-        unreachable!()
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.swap_cell(path, expected, bytes).await,
+            Backend::S3(s3) => s3.swap_cell(path, expected, bytes).await,
+        }
     }
 
     /// Deletes a cell, whatever its version: for checks and clean-up only.
     pub async fn delete_cell(&self, path: &str) -> Result<()> {
-        unreachable!()
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.delete_cell(path).await,
+            Backend::S3(s3) => s3.delete(path).await,
+        }
     }
 
     /// Replaces a plain object if its version is `expected` (`None`: if there is none), for objects that other systems read
     /// and that must lie under exactly this path on every store (seed 003's cursor).
     pub async fn replace(&self, path: &str, expected: Option<&Version>, bytes: Bytes, options: &PutOptions) -> Result<Swapped> {
-        unreachable!()
+        paths::check(path)?;
+        options.check()?;
+        match &self.0.backend {
+            Backend::Local(local) => local.replace(path, expected, bytes, options).await,
+            Backend::S3(s3) => s3.replace(path, expected, bytes, options).await,
+        }
     }
 
     /// Begins an upload to `path`. `staging` is the folder in which a local disk keeps the hidden bytes until then.
     pub async fn begin_upload(&self, path: &str, staging: &str, options: &PutOptions) -> Result<UploadId> {
-        unreachable!()
+        paths::check(path)?;
+        paths::check_prefix(staging)?;
+        options.check()?;
+        match &self.0.backend {
+            Backend::Local(local) => local.begin_upload(path, staging, options).await,
+            Backend::S3(s3) => s3.begin_upload(path, options).await,
+        }
     }
 
     /// Sends part `number` (from 1), [`PART_BYTES`] long unless it is the last. Waits for one of the process's permits.
+    /// Parts may be sent side by side and in any order; a part that is sent again takes the place of the first.
+    ///
+    /// # Errors
+    /// `Missing` when the store does not know the upload; `Fatal` for a part that no store would take.
     pub async fn put_part(&self, path: &str, upload: &UploadId, number: u32, bytes: Bytes) -> Result<PartId> {
-        unreachable!()
+        paths::check(path)?;
+        if number == 0 || number as usize > PARTS_MAX || bytes.is_empty() || bytes.len() > PART_BYTES {
+            let (bytes, last) = (bytes.len(), PARTS_MAX);
+            return Err(Error::new(
+                Kind::Fatal,
+                format!("part {number} of {bytes} bytes cannot be: parts are 1 to {last}, of 1 to {PART_BYTES} bytes"),
+            ));
+        }
+        match &self.0.backend {
+            Backend::Local(local) => local.put_part(upload, number, bytes).await,
+            Backend::S3(s3) => s3.put_part(path, upload, number, bytes).await,
+        }
     }
 
     /// Completes an upload unless an object is under its path already. Safe to repeat. `options` as given at its begin.
     pub async fn complete_upload(&self, path: &str, upload: &UploadId, parts: &[PartId], options: &PutOptions) -> Result<Completed> {
-        unreachable!()
+        paths::check(path)?;
+        options.check()?;
+        let parts = match answer::Part::list(parts) {
+            Ok(parts) => parts,
+            Err(reason) => return Ok(Completed::Refused(reason)),
+        };
+        match &self.0.backend {
+            Backend::Local(local) => local.complete_upload(path, upload, parts, options).await,
+            Backend::S3(s3) => s3.complete_upload(path, upload, parts, options).await,
+        }
     }
 
-    /// Aborts an upload; one that is not there is no error.
+    /// Aborts an upload; one that is not there is no error. On a local disk this also removes the staged bytes of a completed
+    /// one.
     pub async fn abort_upload(&self, path: &str, upload: &UploadId) -> Result<()> {
-        unreachable!()
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.abort_upload(upload).await,
+            Backend::S3(s3) => s3.abort_upload(path, upload).await,
+        }
     }
 
     /// Open uploads to paths below `prefix` (on a local disk: hidden files in staging folder `staging`); `None` when the store
     /// cannot list them.
     pub async fn list_uploads(&self, prefix: &str, staging: &str) -> Result<Option<Vec<OpenUpload>>> {
-        unreachable!()
+        paths::check_prefix(prefix)?;
+        paths::check_prefix(staging)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.list_uploads(prefix, staging).await.map(Some),
+            Backend::S3(s3) => s3.list_uploads(prefix).await,
+        }
+    }
+
+    /// Lifecycle rules of the bucket that reach below this store's prefix; `None` when the store has none of the kind or does not
+    /// let us look. A local disk has no rules.
+    pub async fn bucket_rules(&self) -> Result<Option<BucketRules>> {
+        match &self.0.backend {
+            Backend::Local(_) => Ok(Some(BucketRules::default())),
+            Backend::S3(s3) => s3.bucket_rules().await,
+        }
     }
 
     /// Whether two URLs of this kind of store name one file on a disk that ignores case.
     pub fn ignores_case(&self) -> bool {
-        false
+        match &self.0.backend {
+            Backend::Local(local) => local.ignores_case(),
+            Backend::S3(_) => false,
+        }
     }
 
     /// Races 16 creates, 16 swaps and two completions below `folder`, and cleans up.
@@ -342,46 +527,6 @@ impl Store {
     /// # Errors
     /// `Fatal` unless exactly one of each wins: this store breaks the protocol.
     pub async fn check_conditions(&self, folder: &str) -> Result<()> {
-        unreachable!()
-    }
-}
-
-/// Kills the process with SIGKILL at a named point when a test asks for it: `KAS3_KILL=name` at the first time, `name:3` at
-/// the third. Nothing without the feature `kill-points`.
-#[inline]
-pub fn kill_point(name: &str) {
-    #[cfg(feature = "kill-points")]
-    kill::at(name);
-    #[cfg(not(feature = "kill-points"))]
-    let _ = name;
-}
-
-#[cfg(feature = "kill-points")]
-mod kill {
-    use std::sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    };
-
-    pub(super) fn at(name: &str) {
-        static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
-        static SEEN: AtomicU64 = AtomicU64::new(0);
-        let wanted = WANTED.get_or_init(|| {
-            let text = std::env::var("KAS3_KILL").ok()?;
-            let (name, count) = text.rsplit_once(':').unwrap_or((text.as_str(), "1"));
-            Some((name.to_owned(), count.parse().unwrap_or(1)))
-        });
-        if let Some((wanted, count)) = wanted
-            && wanted == name
-            && SEEN.fetch_add(1, Ordering::SeqCst) + 1 == *count
-        {
-            eprintln!("kill point `{name}` reached");
-            // SAFETY: kill has no memory effects; the process ends here.
-            #[allow(unsafe_code)]
-            unsafe {
-                libc::kill(libc::getpid(), libc::SIGKILL);
-            }
-            std::thread::sleep(std::time::Duration::from_secs(60));
-        }
+        conditions::check(self, folder).await
     }
 }

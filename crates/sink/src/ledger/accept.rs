@@ -1,0 +1,385 @@
+//! `kas3 ledger accept`: a person decides, and the decision is recorded. It looks for itself what stopped the partition.
+//!
+//! | found | what it does |
+//! | --- | --- |
+//! | Kafka deleted records unread | a gap in the history, up to the earliest record or `--next` |
+//! | the log was cut back; topic re-created; another cluster | a new incarnation, whose file names end in `-i<n>` |
+//! | head lost, unreadable, or older than the group's report | a new head in a new incarnation at `--next`, which it asks for |
+//! | start record lost | written again from the heads |
+//! | segment lost | the history before it is given up |
+//! | a foreign object under a file's name | the file goes under the name of a new incarnation |
+//! | staged bytes lost beyond repair | the files are recorded as lost |
+//! | none of these, but `--next` | forward: a gap; backward: a new incarnation |
+
+use super::{
+    Ledger, StartRecord,
+    cell::Cell,
+    closed::Role,
+    head::{EntryKind, File, Head, Staged},
+    log::{Origin, Report},
+    publish::path_of,
+    start::PartitionStart,
+};
+use crate::{
+    config::Start,
+    error::{Error, Kind, Result},
+    span::{Position, TopicPartition},
+};
+use kas3_store::{Store, Version};
+use std::{collections::HashMap, sync::Arc};
+
+/// Rounds of deciding about the files of one span: foreign names first, then what is beyond repair, each once more at most.
+const ROUNDS_MAX: usize = 4;
+
+/// What was decided.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// What was recorded, one sentence each, for the person.
+    pub decisions: Vec<String>,
+    /// The head after it.
+    pub head: Head,
+}
+
+/// Kafka as it is now.
+struct Now {
+    cluster_id: String,
+    topic_id: Option<String>,
+    earliest: i64,
+    end: i64,
+    reported: Option<(Report, Origin)>,
+}
+
+impl Now {
+    fn is_of(&self, cluster_id: &str, topic_id: Option<&str>) -> bool {
+        let same_topic = match (topic_id, self.topic_id.as_deref()) {
+            (Some(was), Some(is)) => was == is,
+            _ => true,
+        };
+        cluster_id == self.cluster_id && same_topic
+    }
+
+    fn check(&self, of: &TopicPartition, next: i64) -> Result<()> {
+        if (self.earliest..=self.end).contains(&next) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Config, format!("offset {next} of `{of}` cannot be read: Kafka has {} to {}", self.earliest, self.end)))
+    }
+}
+
+impl Ledger {
+    /// Records a person's decision about a partition that stopped, so that it can be opened again. `next`: where to go on.
+    ///
+    /// # Errors
+    /// `Config` when there is nothing to decide, or `next` is needed or cannot be; `Fenced` when a worker moved the partition
+    /// meanwhile.
+    pub async fn accept(self: &Arc<Self>, of: &TopicPartition, next: Option<i64>) -> Result<Accepted> {
+        let mut decisions = Vec::new();
+        let head = match self.read_head_object(of).await? {
+            None => self.accept_lost(of, None, next, &mut decisions).await?,
+            Some(object) => match self.decode_head(of, &object) {
+                Err(_) => self.accept_lost(of, Some(object.version), next, &mut decisions).await?,
+                Ok(_) => self.accept_found(of, next, &mut decisions).await?,
+            },
+        };
+        if decisions.is_empty() {
+            return Err(Error::new(Kind::Config, format!("there is nothing to accept for partition `{of}`: nothing stops it"))
+                .hint("`--next N` moves it all the same: forward with a gap, backward under new names"));
+        }
+        Ok(Accepted { decisions, head })
+    }
+
+    async fn kafka_now(&self, of: &TopicPartition) -> Result<Now> {
+        let cluster_id = self.cluster_id(of).await?;
+        let topic_id = self.topic_id(of).await?;
+        let (earliest, end) = self.patiently(of, "ask for the log's bounds", || self.log.bounds(of)).await?;
+        let reported = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await?;
+        let reported = reported.and_then(|report| Origin::parse(&report.metadata).map(|origin| (report, origin)));
+        let reported = reported.filter(|(_, origin)| origin.pipeline == self.pipeline.name);
+        Ok(Now { cluster_id, topic_id, earliest, end, reported })
+    }
+
+    /// No head that can be read: a new one, in an incarnation of its own, because the names of the lost one are not known.
+    async fn accept_lost(
+        self: &Arc<Self>,
+        of: &TopicPartition,
+        unreadable: Option<Version>,
+        next: Option<i64>,
+        decisions: &mut Vec<String>,
+    ) -> Result<Head> {
+        let now = self.kafka_now(of).await?;
+        let newest = self.newest_incarnation(of).await?;
+        let record = match newest {
+            Some(newest) => self.start_record(of, newest).await?,
+            None => None,
+        };
+        let recreated = record.as_ref().is_some_and(|record| !now.is_of(&record.cluster_id, record.topic_id.as_deref()));
+        if unreadable.is_none() && now.reported.is_none() && !recreated && next.is_none() && (record.is_some() || !self.topic_has_heads(of).await?) {
+            return Ok(self.new_head(of, &now.cluster_id, now.topic_id, 0, 0));
+        }
+        let was_at = now.reported.as_ref().map(|(report, _)| report.next);
+        if next.is_none() && !recreated {
+            let known = was_at.map_or(String::new(), |at| format!("; the consumer group says that kas3 was at {at}"));
+            return Err(Error::new(Kind::Config, format!("the head of partition `{of}` is lost, and nobody but you can say where to go on{known}"))
+                .hint("give `--next N`: the offset after the last record that is in a file"));
+        }
+        if let Some(next) = next {
+            now.check(of, next)?;
+        }
+        let above = now.reported.as_ref().map_or(newest, |(_, origin)| Some(origin.incarnation).max(if recreated { newest } else { None }));
+        let record = self.new_incarnation(of, above, &now, next).await?;
+        let start = next.unwrap_or_else(|| record.start(of.partition));
+        let head = self.new_head(of, &now.cluster_id, now.topic_id.clone(), record.incarnation, start);
+        let cell = match unreadable {
+            Some(version) => Cell::overwrite(self, of, version, head).await?,
+            None => Cell::create(self, of, head).await?,
+        };
+        decisions.push(format!("a new head begins at {start}, in incarnation {}; the history before it is lost", record.incarnation));
+        Ok(cell.head)
+    }
+
+    async fn topic_has_heads(&self, of: &TopicPartition) -> Result<bool> {
+        let heads = format!("_kas3/{}/ledger/{}/", self.pipeline.name, of.topic);
+        Ok(!self.patiently(of, "list heads", || self.ledger.list(&heads, None, 1)).await?.is_empty())
+    }
+
+    async fn accept_found(self: &Arc<Self>, of: &TopicPartition, next: Option<i64>, decisions: &mut Vec<String>) -> Result<Head> {
+        let Some(mut cell) = Cell::read(self, of).await? else {
+            return Err(Error::new(Kind::Transient, format!("the head of `{of}` vanished a moment ago")));
+        };
+        cell.accept_segments(decisions).await?;
+        cell.accept_start_record(decisions).await?;
+        cell.accept_files(decisions).await?;
+        let now = self.kafka_now(of).await?;
+        cell.accept_position(&now, next, decisions).await?;
+        Ok(cell.head)
+    }
+
+    /// A start record above `above` that belongs to Kafka as it is now: the newest, or a new one in which this partition
+    /// begins at `start`.
+    async fn new_incarnation(&self, of: &TopicPartition, above: Option<u32>, now: &Now, start: Option<i64>) -> Result<Arc<StartRecord>> {
+        loop {
+            let newest = self.newest_incarnation(of).await?;
+            let record = match newest {
+                Some(newest) => self.start_record(of, newest).await?,
+                None => None,
+            };
+            let fits = record.clone().filter(|record| now.is_of(&record.cluster_id, record.topic_id.as_deref()));
+            if let Some(record) = fits.as_ref().filter(|record| above.is_some_and(|above| record.incarnation > above)) {
+                return Ok(record.clone());
+            }
+            let mut partitions = match &fits {
+                Some(record) => record.partitions.clone(),
+                None => {
+                    let starts = self.patiently(of, "resolve the start", || self.log.resolve_start(&of.topic, &Start::Earliest)).await?;
+                    (0..).zip(starts).map(|(partition, start)| PartitionStart { partition, start }).collect()
+                }
+            };
+            if let Some(start) = start {
+                partitions.retain(|other| other.partition != of.partition);
+                partitions.push(PartitionStart { partition: of.partition, start });
+                partitions.sort_by_key(|other| other.partition);
+            }
+            let number = newest.max(above).map_or(1, |highest| highest.saturating_add(1));
+            self.create_start_record(of, number, now.topic_id.clone(), now.cluster_id.clone(), partitions).await?;
+            // Read back, so that of two people at once both take the one that is there.
+            if let Some(record) = self.start_record(of, number).await?.filter(|record| now.is_of(&record.cluster_id, record.topic_id.as_deref())) {
+                return Ok(record);
+            }
+        }
+    }
+}
+
+impl Cell {
+    async fn accept_segments(&mut self, decisions: &mut Vec<String>) -> Result<()> {
+        if self.ledger.history(&self.head).await.is_err() {
+            let mut head = self.head.clone();
+            if let Some(name) = head.segment.take() {
+                decisions.push(format!("the history before offset {} is given up: segment `{name}` or one before it is lost", oldest(&head)));
+                head.lost_segments.push(name);
+                self.swap(head, "accept").await?;
+            }
+        }
+        let Some(entry) = self.head.pending.first() else { return Ok(()) };
+        if self.ledger.files(entry, &self.of).await.is_ok() {
+            return Ok(());
+        }
+        let mut head = self.head.clone();
+        for entry in &mut head.pending {
+            entry.files_in = None;
+            entry.reason = Some("the list of its files was lost".to_owned());
+            decisions.push(format!(
+                "the list of the files of span {} to {} is lost; what was not visible yet is lost with it",
+                entry.span().first,
+                entry.span().next
+            ));
+        }
+        self.swap(head, "accept").await
+    }
+
+    async fn accept_start_record(&mut self, decisions: &mut Vec<String>) -> Result<()> {
+        if self.ledger.start_record(&self.of, self.head.incarnation).await.is_ok_and(|record| record.is_some()) {
+            return Ok(());
+        }
+        let path = self.ledger.start_record_path(&self.of.topic, self.head.incarnation);
+        self.ledger.patiently(&self.of, "delete an unreadable start record", || self.ledger.ledger.delete(&path)).await?;
+        let heads = self.ledger.heads().await?;
+        let same = heads.iter().filter(|head| *head.topic == *self.of.topic && head.incarnation == self.head.incarnation);
+        let partitions = same.map(|head| PartitionStart { partition: head.partition, start: head.start }).collect();
+        let (topic_id, cluster_id) = (self.head.topic_id.clone(), self.head.cluster_id.clone());
+        self.ledger.create_start_record(&self.of, self.head.incarnation, topic_id, cluster_id, partitions).await?;
+        decisions.push("the start record is written again from the heads; partitions without a head begin at their beginning".to_owned());
+        Ok(())
+    }
+
+    /// Publishes what is pending; what cannot be is renamed or recorded as lost.
+    async fn accept_files(&mut self, decisions: &mut Vec<String>) -> Result<()> {
+        for _ in 0..ROUNDS_MAX {
+            if self.head.pending.is_empty() {
+                return Ok(());
+            }
+            match self.publish(HashMap::new()).await {
+                Ok(()) => return self.settle().await,
+                Err(error) if error.kind() == Kind::Stopped => self.decide_files(decisions).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new(Kind::Stopped, format!("the pending span of `{}` cannot be published, whatever is decided about its files", self.of)))
+    }
+
+    async fn decide_files(&mut self, decisions: &mut Vec<String>) -> Result<()> {
+        let Some(mut entry) = self.head.pending.first().cloned() else { return Ok(()) };
+        let store = self.ledger.store_of(&self.of, &entry).await?;
+        let mut files = self.ledger.files(&entry, &self.of).await?;
+        let (mut absent, mut foreign) = (Vec::new(), Vec::new());
+        for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.lost) {
+            let path = path_of(&self.of, &store, file)?;
+            match self.ledger.patiently(&self.of, "look for a file", || store.info(&path)).await? {
+                None => absent.push(index),
+                Some(info) if self.ledger.recognise(&store, &entry, file, &info).await?.is_some() => foreign.push(index),
+                Some(_) => {}
+            }
+        }
+        let mut head = self.head.clone();
+        if foreign.is_empty() {
+            for index in absent {
+                files[index].lost = true;
+                files[index].staged = None;
+                decisions.push(format!("`{}` with {} records is recorded as lost", files[index].url, files[index].records));
+            }
+        } else {
+            let now = self.ledger.kafka_now(&self.of).await?;
+            let record = self.ledger.new_incarnation(&self.of, Some(head.incarnation), &now, None).await?;
+            head.incarnation = record.incarnation;
+            for index in foreign {
+                let old = files[index].url.clone();
+                self.rename(&store, &mut files[index], entry.incarnation, record.incarnation).await?;
+                decisions.push(format!("`{old}` belongs to somebody else, so the file becomes `{}`", files[index].url));
+            }
+        }
+        (entry.files, entry.files_in) = self.ledger.listed(&self.of, entry.span().first, files).await?;
+        head.pending = vec![entry];
+        self.swap(head, "accept").await
+    }
+
+    /// Gives a file the name of another incarnation. A bundle does not care; an upload is bound to its name, and made again.
+    async fn rename(&self, store: &Store, file: &mut File, was: u32, incarnation: u32) -> Result<()> {
+        let path = path_of(&self.of, store, file)?;
+        if let Some(Staged::Upload { id, .. }) = &file.staged {
+            self.ledger.patiently(&self.of, "abort an upload", || store.abort_upload(&path, id)).await?;
+            file.staged = None;
+        }
+        let extension = match file.role {
+            Role::SideFile => ".index.json".to_owned(),
+            Role::Data => format!(".{}", self.ledger.pipeline.plan(&self.of.topic).format.extension()),
+        };
+        file.url = store.url_of(&renamed(&path, &extension, file.incarnation.unwrap_or(was), incarnation));
+        file.incarnation = Some(incarnation);
+        Ok(())
+    }
+
+    async fn accept_position(&mut self, now: &Now, next: Option<i64>, decisions: &mut Vec<String>) -> Result<()> {
+        let at = self.head.next;
+        if !now.is_of(&self.head.cluster_id, self.head.topic_id.as_deref()) {
+            return self.begin_anew(now, next, "topic or cluster are others", decisions).await;
+        }
+        let behind = now.reported.as_ref().is_some_and(|(report, origin)| {
+            origin.ledger == self.ledger.ledger.url() && origin.incarnation == self.head.incarnation && report.next > at
+        });
+        if behind && next.is_none() {
+            return Err(Error::new(
+                Kind::Config,
+                format!("the head of `{}` says {at}, the consumer group later; nobody but you can say where to go on", self.of),
+            )
+            .hint("give `--next N`: the offset after the last record that is in a file"));
+        }
+        if now.end < at || behind {
+            return self.begin_anew(now, Some(next.unwrap_or(now.end)), "the log was cut back, or the ledger set back", decisions).await;
+        }
+        match next {
+            Some(next) if next < at => self.begin_anew(now, Some(next), "by request", decisions).await,
+            Some(next) if next > at => self.record_gap(now, next, "skipped by request", decisions).await,
+            _ if now.earliest > at => self.record_gap(now, now.earliest, "Kafka deleted the records before they were read", decisions).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn record_gap(&mut self, now: &Now, next: i64, reason: &str, decisions: &mut Vec<String>) -> Result<()> {
+        now.check(&self.of, next)?;
+        let to = Position { next, leader_epoch: -1 };
+        let mut gap = self.entry_between(EntryKind::Gap, self.head.next, to);
+        gap.reason = Some(reason.to_owned());
+        decisions.push(format!("offsets {} to {} are recorded as a gap: {reason}", self.head.next, next - 1));
+        let mut head = self.with_history(Some(gap)).await?;
+        head.next = next;
+        head.leader_epoch = -1;
+        self.swap(head, "accept").await
+    }
+
+    async fn begin_anew(&mut self, now: &Now, start: Option<i64>, why: &str, decisions: &mut Vec<String>) -> Result<()> {
+        if let Some(start) = start {
+            now.check(&self.of, start)?;
+        }
+        let record = self.ledger.new_incarnation(&self.of, Some(self.head.incarnation), now, start).await?;
+        let start = start.unwrap_or_else(|| record.start(self.of.partition));
+        let mut head = self.with_history(None).await?;
+        head.cluster_id.clone_from(&now.cluster_id);
+        head.topic_id.clone_from(&now.topic_id);
+        head.incarnation = record.incarnation;
+        head.start = start;
+        head.next = start;
+        head.leader_epoch = -1;
+        decisions.push(format!("incarnation {} begins at offset {start} ({why}); its files end in `-i{}`", record.incarnation, record.incarnation));
+        self.swap(head, "accept").await
+    }
+}
+
+fn oldest(head: &Head) -> i64 {
+    head.closed.iter().chain(&head.pending).next().map_or(head.next, |entry| entry.span().first)
+}
+
+/// The name of a file in another incarnation: `-i<n>` before the extension, in place of the old one.
+fn renamed(path: &str, extension: &str, was: u32, incarnation: u32) -> String {
+    let stem = path.strip_suffix(extension);
+    let (stem, extension) = stem.map_or_else(
+        || {
+            let file = path.rfind('/').map_or(0, |slash| slash + 1);
+            path.split_at(path[file..].rfind('.').map_or(path.len(), |dot| file + dot))
+        },
+        |stem| (stem, extension),
+    );
+    let stem = if was > 0 { stem.strip_suffix(&format!("-i{was}")).unwrap_or(stem) } else { stem };
+    format!("{stem}-i{incarnation}{extension}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::renamed;
+
+    #[test]
+    fn a_renamed_file_ends_in_its_incarnation_before_the_extension() {
+        assert_eq!(renamed("a.b/0_12.jsonl.gz", ".jsonl.gz", 0, 1), "a.b/0_12-i1.jsonl.gz");
+        assert_eq!(renamed("a.b/0_12-i1.jsonl.gz", ".jsonl.gz", 1, 4), "a.b/0_12-i4.jsonl.gz");
+        assert_eq!(renamed("a.b/0_12.txt", ".jsonl.gz", 0, 2), "a.b/0_12-i2.txt");
+        assert_eq!(renamed("a.b/0_12", ".jsonl.gz", 0, 2), "a.b/0_12-i2");
+    }
+}

@@ -1,0 +1,114 @@
+//! The ledger: how far each partition is, and the protocol that moves it exactly once.
+//!
+//! Purpose: fix the boundary and the bytes of a span before anything of it is visible, so that any rule may close files and
+//! any worker may die at any moment. Guarantee: whoever believes to own a partition, its history is one line of swaps; every
+//! committed span becomes visible once, nothing visible is ever overwritten, and nothing is skipped without a person's word.
+//!
+//! ```text
+//! open     read the head or create it; publish what is pending          (open.rs, start.rs)
+//! stage    uploads while files grow, one bundle for the small rest      (stage.rs)
+//! commit   swap the head: next moves, the span is pending               (partition.rs, cell.rs)
+//! publish  complete uploads and put files, never over anything          (publish.rs, amend.rs)
+//! settle   swap the head: the span joins the history                    (history.rs)
+//! ```
+//!
+//! ```no_run
+//! # use kas3_sink::{config::Pipeline, ledger::{ClosedSpan, Ledger, Log, Unwatched}, span::TopicPartition};
+//! # use std::sync::Arc;
+//! # async fn example(pipeline: Arc<Pipeline>, store: kas3_store::Store, log: Arc<dyn Log>, span: ClosedSpan) -> kas3_sink::Result<()> {
+//! let ledger = Ledger::open(pipeline, store.clone(), store, log, Arc::new(Unwatched)).await?;
+//! let mut partition = ledger.open_partition(&TopicPartition::new("orders", 0)).await?;
+//! let from = partition.position();   // read Kafka from here, then
+//! partition.commit(span).await?;     // the span is durable and visible, once
+//! partition.settle().await
+//! # }
+//! ```
+//!
+//! A model of this protocol is `tests/ledger_model.rs`; the stored forms are described in `docs/ledger.md`.
+
+mod accept;
+mod amend;
+mod cell;
+mod closed;
+mod head;
+mod history;
+mod log;
+mod observer;
+mod open;
+mod partition;
+mod publish;
+mod reclaim;
+mod retry;
+mod stage;
+mod start;
+pub mod stops;
+
+pub use accept::Accepted;
+pub use closed::{Body, ClosedFile, ClosedSpan, Role};
+pub use head::{Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Staged, Stretch, VERSION};
+pub use history::{
+    CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind, decode_segment, encode_segment,
+};
+pub use log::{Log, Origin, Remake, Report};
+pub use observer::{LedgerObserver, Unwatched};
+pub use partition::Partition;
+pub use publish::{PUBLISH_DEADLINE, metadata};
+pub use stage::{BUNDLE_BYTES_MAX, InFlight, Upload};
+pub use start::{PartitionStart, PipelineRecord, StartRecord};
+
+use crate::{config::Pipeline, span::TopicPartition};
+use kas3_store::Store;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::Duration,
+};
+
+/// The ledger of one pipeline, as one process sees it.
+pub struct Ledger {
+    pipeline: Arc<Pipeline>,
+    sink: Store,
+    ledger: Store,
+    log: Arc<dyn Log>,
+    observer: Arc<dyn LedgerObserver>,
+    timing: Timing,
+    /// Start records, which never change.
+    records: Mutex<HashMap<(Arc<str>, u32), Arc<StartRecord>>>,
+    /// Sinks of spans that were pending when the sink's URL was changed.
+    others: Mutex<HashMap<String, Store>>,
+    /// Partitions that are open in this process.
+    held: Mutex<HashMap<TopicPartition, usize>>,
+    told_settings: AtomicBool,
+}
+
+/// How long the ledger waits for what. Tests shorten it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The first pause after a failure.
+    pub retry_first: Duration,
+    /// The longest pause between attempts.
+    pub retry_longest: Duration,
+    /// How long a head counts as fresh: publishing requests sent on its behalf give up then.
+    pub publish_deadline: Duration,
+    /// How long a log may end before our position until it counts as cut back: after a leader's election the new one may lag.
+    pub cut_back_after: Duration,
+    /// How old the pending span of a partition that this process does not hold must be before it is published from here.
+    pub orphan_after: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            retry_first: Duration::from_millis(200),
+            retry_longest: Duration::from_secs(15),
+            publish_deadline: PUBLISH_DEADLINE,
+            cut_back_after: Duration::from_secs(30),
+            orphan_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// 16 hexadecimal digits.
+pub fn random_name() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}

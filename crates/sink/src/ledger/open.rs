@@ -1,0 +1,309 @@
+//! Opening: the ledger of a pipeline, its partitions, and now and then the pending spans that nobody looks after.
+//!
+//! Opening fences nothing, and need not: a worker that opened a partition and lost it loses its next swap.
+
+use super::{
+    Ledger, LedgerObserver, Partition, Timing,
+    cell::Cell,
+    head::Head,
+    log::{Log, Origin},
+    stops,
+};
+use crate::{
+    config::Pipeline,
+    error::{Kind, Result},
+    span::TopicPartition,
+};
+use futures::{StreamExt, stream};
+use kas3_store::Store;
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+use tokio::time::Instant;
+
+/// Heads that are read or looked after at once.
+const HEADS_AT_ONCE: usize = 16;
+
+impl Ledger {
+    /// Opens the ledger of a pipeline for work: races the conditional writes of both stores, and reads `pipeline.json` or
+    /// creates it.
+    ///
+    /// # Errors
+    /// `Fatal` when a store breaks the protocol; the store's errors at the first try, so that a wrong setting shows at once.
+    pub async fn open(
+        pipeline: Arc<Pipeline>,
+        sink: Store,
+        ledger: Store,
+        log: Arc<dyn Log>,
+        observer: Arc<dyn LedgerObserver>,
+    ) -> Result<Arc<Ledger>> {
+        Ledger::open_with(pipeline, sink, ledger, log, observer, Timing::default()).await
+    }
+
+    /// The same with other waits.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub async fn open_with(
+        pipeline: Arc<Pipeline>,
+        sink: Store,
+        ledger: Store,
+        log: Arc<dyn Log>,
+        observer: Arc<dyn LedgerObserver>,
+        timing: Timing,
+    ) -> Result<Arc<Ledger>> {
+        let opened = Ledger::look_with(pipeline, sink, ledger, log, observer, timing);
+        let folder = format!("_kas3/{}/check", opened.pipeline.name);
+        opened.sink.check_conditions(&folder).await?;
+        if opened.ledger.url() != opened.sink.url() {
+            opened.ledger.check_conditions(&folder).await?;
+        }
+        opened.open_pipeline_record().await?;
+        Ok(opened)
+    }
+
+    /// The ledger of a pipeline for looking (`show`, `verify`) and for `accept`: makes no request.
+    pub fn look(pipeline: Arc<Pipeline>, sink: Store, ledger: Store, log: Arc<dyn Log>, observer: Arc<dyn LedgerObserver>) -> Arc<Ledger> {
+        Ledger::look_with(pipeline, sink, ledger, log, observer, Timing::default())
+    }
+
+    fn look_with(
+        pipeline: Arc<Pipeline>,
+        sink: Store,
+        ledger: Store,
+        log: Arc<dyn Log>,
+        observer: Arc<dyn LedgerObserver>,
+        timing: Timing,
+    ) -> Arc<Ledger> {
+        Arc::new(Ledger {
+            pipeline,
+            sink,
+            ledger,
+            log,
+            observer,
+            timing,
+            records: Mutex::default(),
+            others: Mutex::default(),
+            held: Mutex::default(),
+            told_settings: false.into(),
+        })
+    }
+
+    /// Opens a partition: reads its head or creates it, publishes what is pending, checks that ledger and Kafka still belong
+    /// together, and reclaims what is of no use. Transient troubles are retried inside for as long as they last.
+    ///
+    /// # Errors
+    /// `Stopped`: a person must decide; the hint names the command.
+    pub async fn open_partition(self: &Arc<Self>, of: &TopicPartition) -> Result<Partition> {
+        let mut backoff = self.backoff();
+        loop {
+            match self.try_open(of).await {
+                Err(error) if error.kind() == Kind::Fenced => {
+                    self.observer.retrying(of, "open", &error);
+                    backoff.sleep().await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_open(self: &Arc<Self>, of: &TopicPartition) -> Result<Partition> {
+        let mut cell = match Cell::read(self, of).await? {
+            Some(cell) => cell,
+            None => self.create_head(of).await?,
+        };
+        self.tell_settings(of, &cell.head);
+        // First, because it needs no Kafka: what is committed becomes visible whatever became of the topic.
+        cell.publish(std::collections::HashMap::new()).await?;
+        self.check_start_record(of, &cell.head).await?;
+        self.check_segment(of, &cell.head).await?;
+        self.check_log(of, &cell.head).await?;
+        self.reclaim_bundles(&cell.head).await?;
+        if self.sink.url().starts_with("file:") {
+            self.reclaim_uploads(std::slice::from_ref(&cell.head), &self.pipeline.staged_prefix(of)).await?;
+        }
+        Ok(Partition::new(cell))
+    }
+
+    async fn create_head(self: &Arc<Self>, of: &TopicPartition) -> Result<Cell> {
+        let reported = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await?;
+        if let Some(report) = &reported {
+            match Origin::parse(&report.metadata) {
+                Some(origin) if origin.pipeline == self.pipeline.name => return Err(stops::lost(of, self.ledger.url(), report, &origin.ledger)),
+                Some(origin) => {
+                    let text = format!(
+                        "the consumer group was used by pipeline `{}` up to {}; this pipeline does not start from it",
+                        origin.pipeline, report.next
+                    );
+                    self.observer.warning(of, &text);
+                }
+                None => {}
+            }
+        }
+        let record = self.open_start_record(of).await?;
+        let cluster_id = self.cluster_id(of).await?;
+        if record.cluster_id != cluster_id {
+            return Err(stops::other_cluster(of, &record.cluster_id, &cluster_id));
+        }
+        let topic_id = self.topic_id(of).await?;
+        if let (Some(was), Some(is)) = (&record.topic_id, &topic_id)
+            && was != is
+        {
+            return Err(stops::recreated(of, was, is));
+        }
+        let head = self.new_head(of, &cluster_id, record.topic_id.clone().or(topic_id), record.incarnation, record.start(of.partition));
+        Cell::create(self, of, head).await
+    }
+
+    fn tell_settings(&self, of: &TopicPartition, head: &Head) {
+        if head.settings != self.pipeline.settings_digest && !self.told_settings.swap(true, Ordering::Relaxed) {
+            let text = format!(
+                "the ledger was last written with other settings (digest `{}`, ours `{}`): a change that is being rolled out, or two deployments of one name",
+                head.settings, self.pipeline.settings_digest
+            );
+            self.observer.warning(of, &text);
+        }
+    }
+
+    async fn check_start_record(&self, of: &TopicPartition, head: &Head) -> Result<()> {
+        match self.start_record(of, head.incarnation).await? {
+            Some(_) => Ok(()),
+            None => Err(stops::no_start_record(of, &self.ledger.url_of(&self.start_record_path(&of.topic, head.incarnation)))),
+        }
+    }
+
+    /// Whether Kafka still has what the head speaks of.
+    pub(super) async fn check_log(&self, of: &TopicPartition, head: &Head) -> Result<()> {
+        let cluster_id = self.cluster_id(of).await?;
+        if cluster_id != head.cluster_id {
+            return Err(stops::other_cluster(of, &head.cluster_id, &cluster_id));
+        }
+        let topic_id = self.topic_id(of).await?;
+        if let (Some(was), Some(is)) = (&head.topic_id, &topic_id)
+            && was != is
+        {
+            return Err(stops::recreated(of, was, is));
+        }
+        let until = Instant::now() + self.timing.cut_back_after;
+        let mut backoff = self.backoff();
+        loop {
+            let (earliest, end) = self.patiently(of, "ask for the log's bounds", || self.log.bounds(of)).await?;
+            if earliest > head.next {
+                return Err(stops::overtaken(of, head.next, earliest));
+            }
+            if end >= head.next {
+                break;
+            }
+            if Instant::now() >= until {
+                return Err(stops::cut_back(of, head.next, end, end));
+            }
+            backoff.sleep().await;
+        }
+        self.check_report(of, head).await
+    }
+
+    async fn check_report(&self, of: &TopicPartition, head: &Head) -> Result<()> {
+        let Some(report) = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await? else { return Ok(()) };
+        match Origin::parse(&report.metadata) {
+            Some(origin) if origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url() => {
+                // A report of a moment ago may be newer than the head that we read a moment before it.
+                if origin.incarnation == head.incarnation && report.next > head.next {
+                    let now = self.read_head(of).await?.map_or(head.next, |(head, _)| head.next);
+                    if report.next > now {
+                        return Err(stops::set_back(of, now, report.next));
+                    }
+                }
+            }
+            _ if report.next != head.next => {
+                let text = format!("the consumer group says {}, by somebody else's hand; the ledger says {}, and it wins", report.next, head.next);
+                self.observer.warning(of, &text);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// All heads of the pipeline, in the order of their paths.
+    ///
+    /// # Errors
+    /// `Stopped` for a head that cannot be read.
+    pub async fn heads(&self) -> Result<Vec<Head>> {
+        let listed = self.list_heads().await?;
+        // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
+        let mut reads = Vec::with_capacity(listed.len());
+        for (of, _) in &listed {
+            reads.push(self.read_head(of));
+        }
+        let heads: Vec<Result<_>> = stream::iter(reads).buffered(HEADS_AT_ONCE).collect().await;
+        heads.into_iter().filter_map(|head| head.map(|found| found.map(|(head, _)| head)).transpose()).collect()
+    }
+
+    /// Partitions that have a head, and when it was last swapped by the store's clock.
+    async fn list_heads(&self) -> Result<Vec<(TopicPartition, SystemTime)>> {
+        let prefix = format!("_kas3/{}/ledger/", self.pipeline.name);
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.ledger.list(&prefix, after.as_deref(), 1000).await?;
+            for info in &page {
+                let place = info.path.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("/head.json")).and_then(|rest| rest.split_once('/'));
+                if let Some((topic, partition)) = place
+                    && let Ok(partition) = partition.parse()
+                {
+                    found.push((TopicPartition::new(topic, partition), info.modified));
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() >= 1000 => after = Some(last.path.clone()),
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    /// Looks through all heads of the pipeline, at start and now and then: publishes spans that are pending for a while in
+    /// partitions that this process does not hold (perhaps nobody does), and reclaims uploads that are of no use. What stops
+    /// one partition is a warning here.
+    ///
+    /// # Errors
+    /// When heads cannot be listed.
+    pub async fn sweep(self: &Arc<Self>) -> Result<()> {
+        let listed = self.list_heads().await?;
+        let visits = listed.into_iter().map(|(of, modified)| async move {
+            match self.look_after(&of, modified).await {
+                Ok(head) => head,
+                Err(error) => {
+                    if error.kind() != Kind::Fenced {
+                        self.observer.warning(&of, &error.chain());
+                    }
+                    None
+                }
+            }
+        });
+        let heads: Vec<Head> = stream::iter(visits).buffer_unordered(HEADS_AT_ONCE).filter_map(std::future::ready).collect().await;
+        self.reclaim_uploads(&heads, &format!("_kas3/{}/staged/", self.pipeline.name)).await
+    }
+
+    async fn look_after(self: &Arc<Self>, of: &TopicPartition, modified: SystemTime) -> Result<Option<Head>> {
+        let Some(mut cell) = Cell::read(self, of).await? else { return Ok(None) };
+        // An owner that lives settles within `sink.settle`; where that is left to the next commit, nobody can tell, and the
+        // span is published from here but not settled: a swap would take the partition out of its owner's hands.
+        let patience = self.timing.orphan_after + self.pipeline.settle.unwrap_or(Duration::ZERO);
+        let orphaned = SystemTime::now().duration_since(modified).is_ok_and(|age| age >= patience);
+        if !cell.head.pending.is_empty() && orphaned && !self.holds(of) {
+            cell.publish(std::collections::HashMap::new()).await?;
+            if self.pipeline.settle.is_some() {
+                cell.settle().await?;
+            }
+        }
+        Ok(Some(cell.head))
+    }
+
+    /// Partition, incarnation and offset of the file that a path of `topic` names; `None` for a path that is not such a name.
+    pub(super) fn place_in_topic(&self, topic: &str, path: &str) -> Option<(TopicPartition, u32, i64)> {
+        let plan = self.pipeline.plan(topic);
+        let parts = plan.path.read_back(path, &format!(".{}", plan.format.extension()))?;
+        let same = parts.topic.as_deref().is_none_or(|name| name == topic);
+        same.then(|| (TopicPartition::new(topic, parts.partition), parts.incarnation, parts.offset))
+    }
+}

@@ -1,0 +1,144 @@
+//! Reclaiming: bytes staged for a span whose `first` is below the head's `next`, and that the head does not name, are of no
+//! use to anyone, because a commit of them can no longer win. Anyone may delete them, at open and now and then.
+
+use super::{
+    Ledger,
+    head::{Head, Staged},
+};
+use crate::{error::Result, span::TopicPartition};
+use kas3_store::{OpenUpload, UploadId, kill_point};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, SystemTime},
+};
+
+/// How long bytes staged within a pending span are left alone: somebody may be amending it at this moment.
+const AMENDING_MAX: Duration = Duration::from_secs(3600);
+
+/// What a head names.
+struct Named {
+    bundles: HashSet<String>,
+    uploads: HashSet<UploadId>,
+}
+
+impl Ledger {
+    /// Deletes bundles of a partition that are of no use. Best effort: what cannot be done now is done later.
+    pub(super) async fn reclaim_bundles(&self, head: &Head) -> Result<()> {
+        let of = head.of();
+        let prefix = self.pipeline.staged_prefix(&of);
+        let named = self.named(&of, head).await?;
+        let mut after: Option<String> = None;
+        loop {
+            let page = match self.sink.list(&prefix, after.as_deref(), 1000).await {
+                Ok(page) => page,
+                Err(error) => return self.reclaim_later(&of, error),
+            };
+            for info in &page {
+                let place = info.path.strip_prefix(&prefix).and_then(place_of_bundle);
+                let useless = place.is_some_and(|(incarnation, first)| useless(head, incarnation, first, info.modified));
+                if useless && !named.bundles.contains(&info.path) {
+                    kill_point("reclaim.before");
+                    if let Err(error) = self.sink.delete(&info.path).await {
+                        return self.reclaim_later(&of, error);
+                    }
+                    kill_point("reclaim.after");
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() >= 1000 => after = Some(last.path.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Aborts uploads that are of no use, where the store can list them. `staging` narrows a local disk's search.
+    pub(super) async fn reclaim_uploads(&self, heads: &[Head], staging: &str) -> Result<()> {
+        let Some(any) = heads.first().map(Head::of) else { return Ok(()) };
+        let listed = match self.sink.list_uploads("", staging).await {
+            Ok(listed) => listed.unwrap_or_default(),
+            Err(error) => return self.reclaim_later(&any, error),
+        };
+        if listed.is_empty() {
+            return Ok(());
+        }
+        let heads: HashMap<TopicPartition, &Head> = heads.iter().map(|head| (head.of(), head)).collect();
+        let mut named: HashMap<TopicPartition, Named> = HashMap::new();
+        for upload in listed {
+            let Some((of, incarnation, offset)) = self.place_of_upload(&upload, heads.keys()) else { continue };
+            let Some(head) = heads.get(&of) else { continue };
+            if !useless(head, incarnation, offset, upload.begun) {
+                continue;
+            }
+            if !named.contains_key(&of) {
+                named.insert(of.clone(), self.named(&of, head).await?);
+            }
+            if named.get(&of).is_some_and(|named| named.uploads.contains(&upload.id)) {
+                continue;
+            }
+            kill_point("reclaim.before");
+            if let Err(error) = self.sink.abort_upload(&upload.path, &upload.id).await {
+                return self.reclaim_later(&of, error);
+            }
+            kill_point("reclaim.after");
+        }
+        Ok(())
+    }
+
+    fn reclaim_later(&self, of: &TopicPartition, error: kas3_store::Error) -> Result<()> {
+        self.observer.retrying(of, "reclaim", &error.into());
+        Ok(())
+    }
+
+    async fn named(&self, of: &TopicPartition, head: &Head) -> Result<Named> {
+        let mut named = Named { bundles: HashSet::new(), uploads: HashSet::new() };
+        for entry in &head.pending {
+            for file in self.files(entry, of).await? {
+                match file.staged {
+                    Some(Staged::Bundle { path, .. }) => _ = named.bundles.insert(path),
+                    Some(Staged::Upload { id, .. }) => _ = named.uploads.insert(id),
+                    None => {}
+                }
+            }
+        }
+        Ok(named)
+    }
+
+    /// Whose file an upload is for: partition, incarnation and the offset of the file's first record, read back from its path.
+    fn place_of_upload<'a>(&self, upload: &OpenUpload, known: impl Iterator<Item = &'a TopicPartition>) -> Option<(TopicPartition, u32, i64)> {
+        let mut topics: Vec<&str> = known.map(|of| &*of.topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics.into_iter().find_map(|topic| self.place_in_topic(topic, &upload.path))
+    }
+}
+
+/// Whether bytes staged for a span (or file) that begins at `first` can be of no use, if the head does not name them.
+fn useless(head: &Head, incarnation: u32, first: i64, staged: SystemTime) -> bool {
+    if incarnation > head.incarnation || (incarnation == head.incarnation && first >= head.next) {
+        return false;
+    }
+    let amended = head.pending.iter().any(|entry| {
+        let span = entry.span();
+        span.first <= first && first < span.next
+    });
+    !amended || SystemTime::now().duration_since(staged).is_ok_and(|age| age > AMENDING_MAX)
+}
+
+/// `<incarnation>-<first:020>-<random>`.
+fn place_of_bundle(name: &str) -> Option<(u32, i64)> {
+    let mut words = name.splitn(3, '-');
+    let place = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    words.next().map(|_| place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place_of_bundle;
+
+    #[test]
+    fn the_name_of_a_bundle_says_where_its_span_begins() {
+        assert_eq!(place_of_bundle("2-00000000000000000012-ab12"), Some((2, 12)));
+        assert_eq!(place_of_bundle("2-x-ab12"), None);
+        assert_eq!(place_of_bundle("2-12"), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! Patience: what may go well later is tried again for ever, visibly, with growing pauses. Limits of single requests are the
+//! store's; an outage of any length must not lose a span that is closed.
+
+use super::Ledger;
+use crate::{
+    error::{Error, Kind, Result},
+    span::TopicPartition,
+};
+use rand::Rng;
+use std::{future::Future, time::Duration};
+
+/// Growing pauses with jitter.
+pub(super) struct Backoff {
+    pause: Duration,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff::new(Duration::from_millis(200), Duration::from_secs(15))
+    }
+}
+
+impl Backoff {
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Backoff { pause: first, longest }
+    }
+
+    pub(super) async fn sleep(&mut self) {
+        let share = rand::rng().random_range(0.5..1.0);
+        tokio::time::sleep(self.pause.mul_f64(share)).await;
+        self.pause = (self.pause * 2).min(self.longest);
+    }
+}
+
+/// Whether an error may go away without anybody changing the program. Denied is among them: credentials expire and come back.
+pub(super) trait MayPass {
+    fn may_pass(&self) -> bool;
+}
+
+impl MayPass for kas3_store::Error {
+    fn may_pass(&self) -> bool {
+        matches!(self.kind(), kas3_store::Kind::Transient | kas3_store::Kind::Denied | kas3_store::Kind::Missing)
+    }
+}
+
+/// A store's error for those who retry by the kind of ours: what may pass is transient, a denial included.
+pub(super) fn passing(error: kas3_store::Error) -> Error {
+    if error.may_pass() { Error::new(Kind::Transient, "object store").source(error) } else { error.into() }
+}
+
+impl MayPass for Error {
+    fn may_pass(&self) -> bool {
+        self.kind() == Kind::Transient
+    }
+}
+
+impl Ledger {
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.timing.retry_first, self.timing.retry_longest)
+    }
+
+    /// Repeats `attempt` until it succeeds or fails for good.
+    pub(super) async fn patiently<T, E, F>(&self, of: &TopicPartition, what: &str, attempt: impl Fn() -> F) -> Result<T>
+    where
+        E: MayPass + Into<Error>,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut backoff = self.backoff();
+        loop {
+            match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) if error.may_pass() => {
+                    self.observer.retrying(of, what, &error.into());
+                    backoff.sleep().await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Where partitions begin: one start per partition, whoever resolves it first.
+//!
+//! Start records and `pipeline.json` are created only, never changed. An incarnation has its own record, `<topic>!<n>.json`:
+//! `!` cannot be part of a topic's name, so that `a` in incarnation 1 and a topic `a.1` do not meet.
+
+use super::{Ledger, head::instant, stops};
+use crate::{
+    config::{Start, TopicPattern},
+    error::{Error, Kind, Result},
+    span::TopicPartition,
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+use kas3_store::{Created, PutOptions, kill_point};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// The largest start record or `pipeline.json` that is read, in bytes: enough for 200,000 partitions or topics.
+const RECORD_BYTES_MAX: u64 = 64 << 20;
+
+/// What was there at the pipeline's first start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PipelineRecord {
+    /// Version of the form.
+    pub version: u32,
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// When it was written; for people.
+    #[serde(with = "instant")]
+    pub written_at: Timestamp,
+    /// Topics that the configuration named or matched then.
+    pub topics: Vec<String>,
+    /// What newer versions keep here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Where the partitions of a topic begin, resolved once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartRecord {
+    /// Version of the form.
+    pub version: u32,
+    /// Topic.
+    pub topic: String,
+    /// Id of the topic; `None` while the brokers know no ids.
+    pub topic_id: Option<String>,
+    /// Id of the cluster.
+    pub cluster_id: String,
+    /// Incarnation that begins here.
+    pub incarnation: u32,
+    /// When it was written; for people.
+    #[serde(with = "instant")]
+    pub written_at: Timestamp,
+    /// The partitions of that moment. One that is missing appeared later, and begins at its beginning.
+    pub partitions: Vec<PartitionStart>,
+    /// What newer versions keep here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Where one partition begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionStart {
+    /// Partition number.
+    pub partition: i32,
+    /// The first offset to read.
+    pub start: i64,
+}
+
+impl StartRecord {
+    /// The first offset of `partition`; 0 for one that appeared later.
+    pub fn start(&self, partition: i32) -> i64 {
+        self.partitions.iter().find(|of| of.partition == partition).map_or(0, |of| of.start)
+    }
+
+    fn decode(bytes: &[u8], topic: &str, incarnation: u32) -> Result<StartRecord, String> {
+        super::head::check_version(bytes)?;
+        let record: StartRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if record.topic != topic || record.incarnation != incarnation {
+            return Err(format!("it is the start of `{}` in incarnation {}", record.topic, record.incarnation));
+        }
+        match record.partitions.iter().find(|of| of.partition < 0 || of.start < 0) {
+            Some(wrong) => Err(format!("partition {} starts at {}", wrong.partition, wrong.start)),
+            None => Ok(record),
+        }
+    }
+}
+
+impl Ledger {
+    fn pipeline_record_path(&self) -> String {
+        format!("_kas3/{}/pipeline.json", self.pipeline.name)
+    }
+
+    pub(super) fn start_record_path(&self, topic: &str, incarnation: u32) -> String {
+        match incarnation {
+            0 => format!("_kas3/{}/topics/{topic}.json", self.pipeline.name),
+            n => format!("_kas3/{}/topics/{topic}!{n}.json", self.pipeline.name),
+        }
+    }
+
+    /// Reads `pipeline.json`, or creates it with the topics of this moment.
+    pub(super) async fn open_pipeline_record(&self) -> Result<PipelineRecord> {
+        let path = self.pipeline_record_path();
+        loop {
+            if let Some(object) = self.ledger.get(&path, RECORD_BYTES_MAX).await? {
+                return self.decode_pipeline_record(&object.bytes);
+            }
+            let mut topics: Vec<String> = self.log.topics().await?.into_iter().filter(|topic| self.pipeline.reads(topic)).collect();
+            topics.sort();
+            let record = PipelineRecord {
+                version: super::head::VERSION,
+                pipeline: self.pipeline.name.clone(),
+                written_at: Timestamp::now(),
+                topics,
+                extra: Map::new(),
+            };
+            let bytes = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record has only string keys"));
+            kill_point("pipeline.before");
+            let created = self.ledger.create(&path, bytes, &PutOptions::ledger("application/json")).await?;
+            kill_point("pipeline.after");
+            if matches!(created, Created::Done(_)) {
+                return Ok(record);
+            }
+        }
+    }
+
+    fn decode_pipeline_record(&self, bytes: &[u8]) -> Result<PipelineRecord> {
+        let unreadable = |why: String| {
+            Error::new(Kind::Fatal, format!("`{}` cannot be used: {why}", self.ledger.url_of(&self.pipeline_record_path())))
+                .hint("restore it or use the kas3 that wrote it; deleted, it is written again, and topics that an expression finds begin by `start`")
+        };
+        super::head::check_version(bytes).map_err(unreadable)?;
+        let record: PipelineRecord = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+        if record.pipeline != self.pipeline.name {
+            return Err(unreadable(format!("it belongs to pipeline `{}`", record.pipeline)));
+        }
+        Ok(record)
+    }
+
+    /// Where a topic without a start record begins: by `start`, unless an expression found it after the first start.
+    fn start_rule(&self, known: &PipelineRecord, topic: &str) -> Start {
+        let named = self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic));
+        if named || known.topics.iter().any(|name| name == topic) { self.pipeline.start.clone() } else { Start::Earliest }
+    }
+
+    /// The start record of one incarnation.
+    pub(super) async fn start_record(&self, of: &TopicPartition, incarnation: u32) -> Result<Option<Arc<StartRecord>>> {
+        let key = (of.topic.clone(), incarnation);
+        if let Some(record) = self.records.lock().ok().and_then(|records| records.get(&key).cloned()) {
+            return Ok(Some(record));
+        }
+        let path = self.start_record_path(&of.topic, incarnation);
+        let Some(object) = self.patiently(of, "read the start record", || self.ledger.get(&path, RECORD_BYTES_MAX)).await? else { return Ok(None) };
+        let record =
+            StartRecord::decode(&object.bytes, &of.topic, incarnation).map_err(|why| stops::unreadable(of, &self.ledger.url_of(&path), &why))?;
+        let record = Arc::new(record);
+        if let Ok(mut records) = self.records.lock() {
+            records.insert(key, record.clone());
+        }
+        Ok(Some(record))
+    }
+
+    /// The highest incarnation of a topic that has a start record.
+    pub(super) async fn newest_incarnation(&self, of: &TopicPartition) -> Result<Option<u32>> {
+        let prefix = format!("_kas3/{}/topics/{}!", self.pipeline.name, of.topic);
+        let mut newest: Option<u32> = None;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.patiently(of, "list start records", || self.ledger.list(&prefix, after.as_deref(), 1000)).await?;
+            for info in &page {
+                let number = info.path.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".json")).and_then(|number| number.parse().ok());
+                newest = newest.max(number);
+            }
+            match page.last() {
+                Some(last) if page.len() >= 1000 => after = Some(last.path.clone()),
+                _ => break,
+            }
+        }
+        if newest.is_some() {
+            return Ok(newest);
+        }
+        Ok(self.start_record(of, 0).await?.map(|_| 0))
+    }
+
+    /// The newest start record of a topic, created if the topic is new.
+    pub(super) async fn open_start_record(&self, of: &TopicPartition) -> Result<Arc<StartRecord>> {
+        loop {
+            if let Some(newest) = self.newest_incarnation(of).await? {
+                let record = self.start_record(of, newest).await?;
+                return record.ok_or_else(|| stops::no_start_record(of, &self.ledger.url_of(&self.start_record_path(&of.topic, newest))));
+            }
+            let heads = format!("_kas3/{}/ledger/{}/", self.pipeline.name, of.topic);
+            if !self.patiently(of, "list heads", || self.ledger.list(&heads, None, 1)).await?.is_empty() {
+                if self.newest_incarnation(of).await?.is_some() {
+                    continue; // written, with a head, between our two looks
+                }
+                return Err(stops::no_start_record(of, &self.ledger.url_of(&self.start_record_path(&of.topic, 0))));
+            }
+            let known = self.open_pipeline_record().await;
+            let known = match known {
+                Ok(known) => known,
+                Err(error) if error.kind() == Kind::Transient => {
+                    self.observer.retrying(of, "read pipeline.json", &error);
+                    self.backoff().sleep().await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let rule = self.start_rule(&known, &of.topic);
+            // The id is asked before and after, so that the starts belong to the topic that the record names.
+            let topic_id = self.topic_id(of).await?;
+            let cluster_id = self.cluster_id(of).await?;
+            let starts = self.patiently(of, "resolve the start", || self.log.resolve_start(&of.topic, &rule)).await?;
+            if self.topic_id(of).await? != topic_id {
+                continue;
+            }
+            let partitions = (0..).zip(starts).map(|(partition, start)| PartitionStart { partition, start }).collect();
+            self.create_start_record(of, 0, topic_id, cluster_id, partitions).await?;
+        }
+    }
+
+    /// Creates a start record; whether it was ours that won is found by reading it.
+    pub(super) async fn create_start_record(
+        &self,
+        of: &TopicPartition,
+        incarnation: u32,
+        topic_id: Option<String>,
+        cluster_id: String,
+        partitions: Vec<PartitionStart>,
+    ) -> Result<()> {
+        let record = StartRecord {
+            version: super::head::VERSION,
+            topic: of.topic.to_string(),
+            topic_id,
+            cluster_id,
+            incarnation,
+            written_at: Timestamp::now(),
+            partitions,
+            extra: Map::new(),
+        };
+        let bytes = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record has only string keys"));
+        let path = self.start_record_path(&of.topic, incarnation);
+        let options = PutOptions::ledger("application/json");
+        kill_point("start.before");
+        self.patiently(of, "create the start record", || self.ledger.create(&path, bytes.clone(), &options)).await?;
+        kill_point("start.after");
+        Ok(())
+    }
+
+    pub(super) async fn cluster_id(&self, of: &TopicPartition) -> Result<String> {
+        self.patiently(of, "ask for the cluster's id", || self.log.cluster_id()).await
+    }
+
+    pub(super) async fn topic_id(&self, of: &TopicPartition) -> Result<Option<String>> {
+        match self.patiently(of, "ask for the topic's id", || self.log.topic_id(&of.topic)).await {
+            Err(error) if error.kind() == Kind::Missing => Err(stops::gone(of).source(error)),
+            other => other,
+        }
+    }
+}

@@ -138,7 +138,7 @@ async fn file_part(stores: &Stores, of: &TopicPartition, file: &File, part: Span
     let info = store.info(&path).await?.ok_or_else(gone)?;
     let stored = StoredFile::new(store, path, info.bytes);
     let head = stored.range(0..info.bytes.min(4)).await?;
-    let compression = compression_of(stored.path(), &head);
+    let compression = compression_of(&head);
     let bounds = file.offsets.first().copied().flatten();
     let dense_from = bounds.filter(|bounds| (bounds.max - bounds.min).unsigned_abs() + 1 == file.records).map(|bounds| bounds.min);
     let options = ReadOptions { offsets: part.first..part.next, dense_from, ..ReadOptions::default() };

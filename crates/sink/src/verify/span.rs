@@ -142,7 +142,7 @@ impl<'a> SpanComparison<'a> {
         self.totals.bytes += info.bytes;
         let stored = StoredFile::new(store, path, info.bytes);
         let head = stored.range(0..info.bytes.min(4)).await?;
-        let compression = compression_of(stored.path(), &head);
+        let compression = compression_of(&head);
         Ok(Some((stored, compression)))
     }
 

@@ -1,4 +1,6 @@
 //! What a new user reads who makes a mistake.
+// A test ends where it cannot go on; so do its helpers.
+#![allow(clippy::unwrap_used)]
 
 use kas3_sink::config::load;
 use std::fmt::Write;

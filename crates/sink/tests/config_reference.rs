@@ -1,4 +1,6 @@
 //! The reference page and the schema are made from the settings, and the files of the project are what is made.
+// A test ends where it cannot go on; so do its helpers.
+#![allow(clippy::unwrap_used)]
 
 use kas3_sink::config::{reference_markdown, schema_json};
 use std::path::Path;

@@ -31,7 +31,7 @@ impl FromStr for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match BYTE_UNITS[..4].iter().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0) {
+        match BYTE_UNITS[..4].iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor)) {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
             None => write!(f, "{}", self.0),
         }
@@ -59,7 +59,7 @@ impl FromStr for Period {
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        match TIME_UNITS.iter().rev().find(|(_, factor)| ms >= *factor && ms % factor == 0) {
+        match TIME_UNITS.iter().rev().find(|(_, factor)| ms >= *factor && ms.is_multiple_of(*factor)) {
             Some((unit, factor)) => write!(f, "{}{unit}", ms / factor),
             None => write!(f, "0s"),
         }

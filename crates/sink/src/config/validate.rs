@@ -272,7 +272,7 @@ fn roll(key: &str, settings: &RollSettings) -> Result<RollPlan> {
     if let Some(clock) = settings.clock {
         let day = DAY.as_millis();
         let clock_ms = clock.0.as_millis();
-        if clock_ms < 1000 || (day % clock_ms != 0 && clock_ms % day != 0) {
+        if clock_ms < 1000 || (!day.is_multiple_of(clock_ms) && !clock_ms.is_multiple_of(day)) {
             return Err(config(format!("`{key}.clock` is `{clock}`, which neither divides a day nor is a number of days"))
                 .hint("write for instance `15m`, `1h`, `6h` or `1d`"));
         }

@@ -21,6 +21,7 @@ mod charset;
 mod disjoint;
 mod encode;
 mod json;
+mod language;
 mod names;
 mod parse;
 mod preset;

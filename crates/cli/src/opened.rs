@@ -64,7 +64,7 @@ pub(crate) struct KafkaRecords {
 }
 
 /// How long a broker may take to say how a topic is configured.
-const ASK: Duration = Duration::from_secs(10);
+const ASK: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl RecordLog for KafkaRecords {

@@ -36,8 +36,6 @@ pub(super) struct SpanComparison<'a> {
     pub(super) entry: &'a Entry,
     /// The first offset that Kafka has; `None` when it has nothing of this incarnation.
     pub(super) earliest: Option<i64>,
-    /// Whether records may be missing between others.
-    pub(super) compacted: bool,
     /// Whether the span waits to be published.
     pub(super) pending: bool,
     pub(super) totals: Totals,
@@ -49,6 +47,10 @@ pub(super) struct SpanComparison<'a> {
     excused: u64,
     /// The file that each group of the path template belongs to.
     groups: HashMap<String, usize>,
+    /// Lines for offsets of the span that Kafka did not give: the offset, the line's number, and the file's URL.
+    strays: Vec<(i64, u64, String)>,
+    /// Lines without offset that hold no record which Kafka gave: how many, and the file's URL.
+    lines_left: Vec<(u64, String)>,
 }
 
 impl<'a> SpanComparison<'a> {
@@ -58,7 +60,8 @@ impl<'a> SpanComparison<'a> {
             of,
             entry,
             earliest: None,
-            compacted: false,
+            strays: Vec::new(),
+            lines_left: Vec::new(),
             pending: false,
             totals: Totals { spans: 1, ..Totals::default() },
             findings: Vec::new(),
@@ -111,6 +114,7 @@ impl<'a> SpanComparison<'a> {
             self.rest(cursor).await?;
             self.whole(cursor, stored).await?;
         }
+        self.settle_strays().await?;
         self.settle_absent();
         Ok(())
     }
@@ -207,19 +211,41 @@ impl<'a> SpanComparison<'a> {
         finding.offsets = Some(Span { first: record.offset, next: record.offset + 1 });
     }
 
-    /// A line whose offset Kafka does not have.
+    /// A line whose offset Kafka did not give.
     fn stray(&mut self, offset: i64, cursor: &Cursor<'_>) {
         let span = self.span();
-        if span.first <= offset && offset < span.next && (self.compacted || self.earliest.is_none_or(|earliest| offset < earliest)) {
+        if offset < span.first || offset >= span.next {
+            let detail = format!("line {} is for offset {offset}, which is not of this span", cursor.lines);
+            let finding = self.find(FindingKind::Difference, detail);
+            finding.file = Some(cursor.file.url.clone());
+            finding.offsets = Some(Span { first: offset, next: offset + 1 });
+        } else if self.earliest.is_none_or(|earliest| offset < earliest) {
             self.totals.not_comparable += 1;
-            return;
+        } else {
+            self.strays.push((offset, cursor.lines, cursor.file.url.clone()));
         }
-        let what = if span.first <= offset && offset < span.next { "which Kafka does not have" } else { "which is not of this span" };
-        let detail = format!("line {} is for offset {offset}, {what}", cursor.lines);
-        let url = cursor.file.url.clone();
-        let finding = self.find(FindingKind::Difference, detail);
-        finding.file = Some(url);
-        finding.offsets = Some(Span { first: offset, next: offset + 1 });
+    }
+
+    /// Decides about lines that hold no record which Kafka gave: compaction may have taken it away, nothing else may.
+    async fn settle_strays(&mut self) -> Result<()> {
+        if self.strays.is_empty() && self.lines_left.is_empty() {
+            return Ok(());
+        }
+        let (strays, left) = (std::mem::take(&mut self.strays), std::mem::take(&mut self.lines_left));
+        if self.comparison.log.compacted(&self.of.topic).await? {
+            self.totals.not_comparable += strays.len() as u64 + left.iter().map(|(lines, _)| lines).sum::<u64>();
+            return Ok(());
+        }
+        for (offset, line, url) in strays {
+            let finding = self.find(FindingKind::Difference, format!("line {line} is for offset {offset}, which Kafka does not have"));
+            finding.file = Some(url);
+            finding.offsets = Some(Span { first: offset, next: offset + 1 });
+        }
+        for (lines, url) in left {
+            let detail = format!("{} of the file hold no record of this span", plural(lines, "line"));
+            self.find(FindingKind::Difference, detail).file = Some(url);
+        }
+        Ok(())
     }
 
     /// Matches lines without offsets with records in their order.
@@ -311,11 +337,10 @@ impl<'a> SpanComparison<'a> {
         }
         cursor.close();
         self.totals.records_in_files += cursor.lines;
-        if left > 0 && (self.compacted || self.earliest.is_none_or(|earliest| earliest > self.span().first)) {
+        if left > 0 && self.earliest.is_none_or(|earliest| earliest > self.span().first) {
             self.totals.not_comparable += left;
         } else if left > 0 {
-            let detail = format!("{left} lines of the file hold no record of this span");
-            self.find(FindingKind::Difference, detail).file = Some(cursor.file.url.clone());
+            self.lines_left.push((left, cursor.file.url.clone()));
         }
         Ok(())
     }
@@ -391,6 +416,10 @@ fn is_of_store(error: &crate::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Which file begins at which offset, and its path: by them a record's group is tied to a file.

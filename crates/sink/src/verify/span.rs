@@ -98,7 +98,10 @@ impl<'a> SpanComparison<'a> {
                 there.push((file, found.0, found.1));
             }
         }
-        let mut cursors: Vec<Cursor<'_>> = there.iter().map(|(file, stored, compression)| Cursor::new(file, stored, *compression, self.of)).collect();
+        let earliest = self.earliest.unwrap_or(i64::MAX);
+        let of = self.of;
+        let mut cursors: Vec<Cursor<'_>> =
+            there.iter().map(|(file, stored, compression)| Cursor::new(file, stored, *compression, of, earliest)).collect();
         let begins = begins(&there);
         let span = self.span();
         while self.earliest.is_some() {
@@ -242,7 +245,7 @@ impl<'a> SpanComparison<'a> {
             finding.offsets = Some(Span { first: offset, next: offset + 1 });
         }
         for (lines, url) in left {
-            let detail = format!("{} of the file hold no record of this span", plural(lines, "line"));
+            let detail = format!("{} too many in the file: no record of this span is left for it", plural(lines, "line"));
             self.find(FindingKind::Difference, detail).file = Some(url);
         }
         Ok(())
@@ -273,11 +276,13 @@ impl<'a> SpanComparison<'a> {
     /// The file that each record of the window is for; `None` when that cannot be told.
     fn places(&mut self, window: &Window<'_>, cursors: &[Cursor<'_>], unknown: &[usize], begins: &Begins) -> Option<Vec<Option<usize>>> {
         let inside = |index: usize, offset: i64| cursors[index].bounds().is_some_and(|bounds| bounds.min <= offset && offset <= bounds.max);
+        let sparse: Vec<usize> = unknown.iter().copied().filter(|index| !cursors[*index].is_dense()).collect();
+        if sparse.is_empty() || cursors.len() == 1 {
+            let place = |record: &OwnedRecord| unknown.iter().copied().find(|index| inside(*index, record.offset));
+            return Some(window.records.iter().map(place).collect());
+        }
         if self.earliest.is_none_or(|earliest| earliest > self.span().first) {
             return None;
-        }
-        if cursors.len() == 1 {
-            return Some(window.records.iter().map(|record| inside(0, record.offset).then_some(0)).collect());
         }
         let plan = self.comparison.pipeline.plan(&self.of.topic);
         let extension = format!(".{}", plan.format.extension());
@@ -296,12 +301,13 @@ impl<'a> SpanComparison<'a> {
             });
             places.push(place.filter(|index| inside(*index, record.offset)));
         }
-        let tied = |index: &usize| self.groups.values().any(|tied| tied == index) || cursors[*index].bounds().is_none_or(|bounds| bounds.min >= window.next);
-        unknown.iter().all(tied).then_some(places)
+        let later = |index: usize| cursors[index].bounds().is_none_or(|bounds| bounds.min >= window.next);
+        let tied = |index: &usize| later(*index) || self.groups.values().any(|tied| tied == index);
+        sparse.iter().all(tied).then_some(places)
     }
 
-    /// Takes lines off a file for the records expected in it. Greedy in order: a line that holds none of the records to come
-    /// stands where the next one should.
+    /// Takes lines off a file for the records expected in it, in order. A line that holds none of the records to come is one too
+    /// many when the line after it holds the next record, and that record altered when not.
     async fn matched(&mut self, window: &Window<'_>, cursor: &mut Cursor<'_>, expected: &[usize], seen: &mut [Seen]) -> Result<()> {
         let mut at = 0;
         while at < expected.len() {
@@ -312,6 +318,10 @@ impl<'a> SpanComparison<'a> {
                 continue;
             }
             let Some(line) = cursor.take() else { break };
+            if ahead.is_none() && cursor.peek().await?.is_some_and(|after| holds(&after.bytes, &window.records[expected[at]])) {
+                self.lines_left.push((1, cursor.file.url.clone()));
+                continue;
+            }
             let index = expected[at + ahead.unwrap_or(0)];
             self.check_line(&line.bytes, &window.records[index], cursor, &mut seen[index]);
             at += ahead.unwrap_or(0) + 1;
@@ -467,7 +477,7 @@ pub(super) fn stretches(offsets: &[i64]) -> Vec<Span> {
 /// The beginning of a value, for people.
 fn excerpt(bytes: Option<&[u8]>) -> String {
     /// Bytes of a value that are shown.
-    const SHOWN: usize = 60;
+    const SHOWN: usize = 200;
     match bytes {
         None => "null".to_owned(),
         Some(bytes) if bytes.len() <= SHOWN => bytes.escape_ascii().to_string(),

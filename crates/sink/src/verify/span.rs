@@ -9,8 +9,8 @@ use super::{
     Comparison,
     cursor::{Cursor, State},
     holds::{holds, is_absent},
-    report::{Finding, FindingKind, Totals},
     records::Records,
+    report::{Finding, FindingKind, Totals},
     stored::StoredFile,
 };
 use crate::{
@@ -223,7 +223,14 @@ impl<'a> SpanComparison<'a> {
     }
 
     /// Matches lines without offsets with records in their order.
-    async fn unknown(&mut self, window: &Window<'_>, cursors: &mut [Cursor<'_>], unknown: &[usize], begins: &Begins, seen: &mut [Seen]) -> Result<()> {
+    async fn unknown(
+        &mut self,
+        window: &Window<'_>,
+        cursors: &mut [Cursor<'_>],
+        unknown: &[usize],
+        begins: &Begins,
+        seen: &mut [Seen],
+    ) -> Result<()> {
         let Some(places) = self.places(window, cursors, unknown, begins) else {
             for index in unknown {
                 cursors[*index].state = State::NotComparable;
@@ -270,7 +277,8 @@ impl<'a> SpanComparison<'a> {
             });
             places.push(place.filter(|index| inside(*index, record.offset)));
         }
-        let tied = |index: &usize| self.groups.values().any(|tied| tied == index) || cursors[*index].bounds().is_none_or(|bounds| bounds.min >= window.next);
+        let tied =
+            |index: &usize| self.groups.values().any(|tied| tied == index) || cursors[*index].bounds().is_none_or(|bounds| bounds.min >= window.next);
         unknown.iter().all(tied).then_some(places)
     }
 

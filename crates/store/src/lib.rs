@@ -13,6 +13,8 @@
 //! # Ok(()) }
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod answer;
 mod conditions;
 mod credentials;
@@ -294,7 +296,7 @@ impl Store {
                 (local.url().to_owned(), Backend::Local(local))
             }
             Some(("s3", _)) => {
-                let s3 = s3::S3::open(url, settings, observer).await?;
+                let s3 = Box::pin(s3::S3::open(url, settings, observer)).await?;
                 (s3.url().to_owned(), Backend::S3(Box::new(s3)))
             }
             _ => {
@@ -336,7 +338,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.get(path, limit).await,
-            Backend::S3(s3) => s3.get(path, limit).await,
+            Backend::S3(s3) => Box::pin(s3.get(path, limit)).await,
         }
     }
 
@@ -348,7 +350,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.range(path, range).await,
-            Backend::S3(s3) => s3.range(path, range).await,
+            Backend::S3(s3) => Box::pin(s3.range(path, range)).await,
         }
     }
 
@@ -357,7 +359,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.info(path).await,
-            Backend::S3(s3) => s3.info(path).await,
+            Backend::S3(s3) => Box::pin(s3.info(path)).await,
         }
     }
 
@@ -368,7 +370,7 @@ impl Store {
         paths::check_prefix(prefix)?;
         match &self.0.backend {
             Backend::Local(local) => local.list(prefix, after, max).await,
-            Backend::S3(s3) => s3.list(prefix, after, max).await,
+            Backend::S3(s3) => Box::pin(s3.list(prefix, after, max)).await,
         }
     }
 
@@ -378,7 +380,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.create(path, bytes, options).await,
-            Backend::S3(s3) => s3.create(path, bytes, options).await,
+            Backend::S3(s3) => Box::pin(s3.create(path, bytes, options)).await,
         }
     }
 
@@ -387,7 +389,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.delete(path).await,
-            Backend::S3(s3) => s3.delete(path).await,
+            Backend::S3(s3) => Box::pin(s3.delete(path)).await,
         }
     }
 
@@ -396,7 +398,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.read_cell(path, limit).await,
-            Backend::S3(s3) => s3.get(path, limit).await,
+            Backend::S3(s3) => Box::pin(s3.get(path, limit)).await,
         }
     }
 
@@ -405,7 +407,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.create_cell(path, bytes).await,
-            Backend::S3(s3) => s3.create_cell(path, bytes).await,
+            Backend::S3(s3) => Box::pin(s3.create_cell(path, bytes)).await,
         }
     }
 
@@ -415,7 +417,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.swap_cell(path, expected, bytes).await,
-            Backend::S3(s3) => s3.swap_cell(path, expected, bytes).await,
+            Backend::S3(s3) => Box::pin(s3.swap_cell(path, expected, bytes)).await,
         }
     }
 
@@ -424,7 +426,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.delete_cell(path).await,
-            Backend::S3(s3) => s3.delete(path).await,
+            Backend::S3(s3) => Box::pin(s3.delete(path)).await,
         }
     }
 
@@ -435,7 +437,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.replace(path, expected, bytes, options).await,
-            Backend::S3(s3) => s3.replace(path, expected, bytes, options).await,
+            Backend::S3(s3) => Box::pin(s3.replace(path, expected, bytes, options)).await,
         }
     }
 
@@ -446,7 +448,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.begin_upload(path, staging, options).await,
-            Backend::S3(s3) => s3.begin_upload(path, options).await,
+            Backend::S3(s3) => Box::pin(s3.begin_upload(path, options)).await,
         }
     }
 
@@ -466,7 +468,7 @@ impl Store {
         }
         match &self.0.backend {
             Backend::Local(local) => local.put_part(upload, number, bytes).await,
-            Backend::S3(s3) => s3.put_part(path, upload, number, bytes).await,
+            Backend::S3(s3) => Box::pin(s3.put_part(path, upload, number, bytes)).await,
         }
     }
 
@@ -480,7 +482,7 @@ impl Store {
         };
         match &self.0.backend {
             Backend::Local(local) => local.complete_upload(path, upload, parts, options).await,
-            Backend::S3(s3) => s3.complete_upload(path, upload, parts, options).await,
+            Backend::S3(s3) => Box::pin(s3.complete_upload(path, upload, parts, options)).await,
         }
     }
 
@@ -490,7 +492,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.abort_upload(upload).await,
-            Backend::S3(s3) => s3.abort_upload(path, upload).await,
+            Backend::S3(s3) => Box::pin(s3.abort_upload(path, upload)).await,
         }
     }
 
@@ -501,7 +503,7 @@ impl Store {
         paths::check_prefix(staging)?;
         match &self.0.backend {
             Backend::Local(local) => local.list_uploads(prefix, staging).await.map(Some),
-            Backend::S3(s3) => s3.list_uploads(prefix).await,
+            Backend::S3(s3) => Box::pin(s3.list_uploads(prefix)).await,
         }
     }
 
@@ -510,7 +512,7 @@ impl Store {
     pub async fn bucket_rules(&self) -> Result<Option<BucketRules>> {
         match &self.0.backend {
             Backend::Local(_) => Ok(Some(BucketRules::default())),
-            Backend::S3(s3) => s3.bucket_rules().await,
+            Backend::S3(s3) => Box::pin(s3.bucket_rules()).await,
         }
     }
 

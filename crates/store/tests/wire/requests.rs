@@ -323,6 +323,13 @@ async fn every_refusal_has_its_kind_and_names_the_way_out() {
 }
 
 #[tokio::test]
+async fn a_look_with_expired_credentials_is_tried_again_though_its_answer_says_nothing() {
+    let server = StandIn::start(|asked, number| if number == 0 { answer(400, "") } else { well(asked) }).await;
+    let (store, _) = open(&settings(&server)).await;
+    assert_eq!(store.info("a").await.unwrap().unwrap().version, Version("etag".to_owned()));
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_down_or_plain_is_named() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let down = StorageSettings {
@@ -510,6 +517,30 @@ async fn stores_that_cannot_list_uploads_or_rules_say_none() {
     let (store, _) = open(&settings(&server)).await;
     assert!(store.bucket_rules().await.unwrap().is_none());
     assert!(store.list_uploads("", "").await.unwrap_err().way_out().unwrap().contains("`s3:ListBucketMultipartUploads`"));
+}
+
+#[tokio::test]
+async fn a_wrong_clock_is_noticed_and_allowed_for() {
+    use aws_smithy_types::date_time::{DateTime, Format};
+    let ahead = || DateTime::from(std::time::SystemTime::now() + Duration::from_secs(1200));
+    let server = StandIn::start(move |asked, _| {
+        let signed = asked.header("x-amz-date").unwrap();
+        let hour = ahead().fmt(Format::DateTime).unwrap().replace(['-', ':'], "");
+        // As S3 does, to the minute at least: twenty minutes off are refused.
+        let fits = signed[..12] >= hour[..12] || ahead().secs() % 60 < 2;
+        let told = if fits {
+            well(asked)
+        } else {
+            error(403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
+        };
+        told.with("Date", &ahead().fmt(Format::HttpDate).unwrap())
+    })
+    .await;
+    let (store, seen) = open(&settings(&server)).await;
+    assert!(matches!(store.create("a", x(), &data()).await.unwrap(), Created::Done(_)));
+    assert!(seen.outcomes().len() <= 2, "{:?}", seen.outcomes());
+    // Even what is sent once gets through from then on.
+    assert!(matches!(store.swap_cell("h", &Version("e".to_owned()), x()).await.unwrap(), Swapped::Done(_)));
 }
 
 #[tokio::test]

@@ -14,9 +14,12 @@
 //! ```
 
 mod answer;
+mod aws;
 mod conditions;
 mod credentials;
 mod error;
+#[cfg(feature = "kill-points")]
+pub mod faults;
 mod kill;
 mod local;
 mod paths;
@@ -24,6 +27,7 @@ mod retry;
 mod s3;
 mod settings;
 
+pub use aws::aws_credentials;
 pub use error::{Error, Kind, Result};
 pub use kill::kill_point;
 pub use settings::{Checksum, Encryption, Secret, StorageSettings};
@@ -52,6 +56,7 @@ struct Inner {
     backend: Backend,
 }
 
+/// Futures of the S3 client are large; boxed here, they do not swell every future that waits for a store.
 enum Backend {
     Local(local::Local),
     S3(Box<s3::S3>),
@@ -294,7 +299,7 @@ impl Store {
                 (local.url().to_owned(), Backend::Local(local))
             }
             Some(("s3", _)) => {
-                let s3 = s3::S3::open(url, settings, observer).await?;
+                let s3 = Box::pin(s3::S3::open(url, settings, observer)).await?;
                 (s3.url().to_owned(), Backend::S3(Box::new(s3)))
             }
             _ => {
@@ -336,7 +341,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.get(path, limit).await,
-            Backend::S3(s3) => s3.get(path, limit).await,
+            Backend::S3(s3) => Box::pin(s3.get(path, limit)).await,
         }
     }
 
@@ -348,7 +353,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.range(path, range).await,
-            Backend::S3(s3) => s3.range(path, range).await,
+            Backend::S3(s3) => Box::pin(s3.range(path, range)).await,
         }
     }
 
@@ -357,7 +362,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.info(path).await,
-            Backend::S3(s3) => s3.info(path).await,
+            Backend::S3(s3) => Box::pin(s3.info(path)).await,
         }
     }
 
@@ -368,7 +373,7 @@ impl Store {
         paths::check_prefix(prefix)?;
         match &self.0.backend {
             Backend::Local(local) => local.list(prefix, after, max).await,
-            Backend::S3(s3) => s3.list(prefix, after, max).await,
+            Backend::S3(s3) => Box::pin(s3.list(prefix, after, max)).await,
         }
     }
 
@@ -378,7 +383,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.create(path, bytes, options).await,
-            Backend::S3(s3) => s3.create(path, bytes, options).await,
+            Backend::S3(s3) => Box::pin(s3.create(path, bytes, options)).await,
         }
     }
 
@@ -387,7 +392,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.delete(path).await,
-            Backend::S3(s3) => s3.delete(path).await,
+            Backend::S3(s3) => Box::pin(s3.delete(path)).await,
         }
     }
 
@@ -396,7 +401,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.read_cell(path, limit).await,
-            Backend::S3(s3) => s3.get(path, limit).await,
+            Backend::S3(s3) => Box::pin(s3.get(path, limit)).await,
         }
     }
 
@@ -405,7 +410,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.create_cell(path, bytes).await,
-            Backend::S3(s3) => s3.create_cell(path, bytes).await,
+            Backend::S3(s3) => Box::pin(s3.create_cell(path, bytes)).await,
         }
     }
 
@@ -415,7 +420,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.swap_cell(path, expected, bytes).await,
-            Backend::S3(s3) => s3.swap_cell(path, expected, bytes).await,
+            Backend::S3(s3) => Box::pin(s3.swap_cell(path, expected, bytes)).await,
         }
     }
 
@@ -424,7 +429,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.delete_cell(path).await,
-            Backend::S3(s3) => s3.delete(path).await,
+            Backend::S3(s3) => Box::pin(s3.delete(path)).await,
         }
     }
 
@@ -435,7 +440,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.replace(path, expected, bytes, options).await,
-            Backend::S3(s3) => s3.replace(path, expected, bytes, options).await,
+            Backend::S3(s3) => Box::pin(s3.replace(path, expected, bytes, options)).await,
         }
     }
 
@@ -446,7 +451,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.begin_upload(path, staging, options).await,
-            Backend::S3(s3) => s3.begin_upload(path, options).await,
+            Backend::S3(s3) => Box::pin(s3.begin_upload(path, options)).await,
         }
     }
 
@@ -466,7 +471,7 @@ impl Store {
         }
         match &self.0.backend {
             Backend::Local(local) => local.put_part(upload, number, bytes).await,
-            Backend::S3(s3) => s3.put_part(path, upload, number, bytes).await,
+            Backend::S3(s3) => Box::pin(s3.put_part(path, upload, number, bytes)).await,
         }
     }
 
@@ -480,7 +485,7 @@ impl Store {
         };
         match &self.0.backend {
             Backend::Local(local) => local.complete_upload(path, upload, parts, options).await,
-            Backend::S3(s3) => s3.complete_upload(path, upload, parts, options).await,
+            Backend::S3(s3) => Box::pin(s3.complete_upload(path, upload, parts, options)).await,
         }
     }
 
@@ -490,7 +495,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.abort_upload(upload).await,
-            Backend::S3(s3) => s3.abort_upload(path, upload).await,
+            Backend::S3(s3) => Box::pin(s3.abort_upload(path, upload)).await,
         }
     }
 
@@ -501,7 +506,7 @@ impl Store {
         paths::check_prefix(staging)?;
         match &self.0.backend {
             Backend::Local(local) => local.list_uploads(prefix, staging).await.map(Some),
-            Backend::S3(s3) => s3.list_uploads(prefix).await,
+            Backend::S3(s3) => Box::pin(s3.list_uploads(prefix)).await,
         }
     }
 
@@ -510,7 +515,7 @@ impl Store {
     pub async fn bucket_rules(&self) -> Result<Option<BucketRules>> {
         match &self.0.backend {
             Backend::Local(_) => Ok(Some(BucketRules::default())),
-            Backend::S3(s3) => s3.bucket_rules().await,
+            Backend::S3(s3) => Box::pin(s3.bucket_rules()).await,
         }
     }
 

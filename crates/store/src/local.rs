@@ -147,7 +147,17 @@ impl Local {
     ) -> Result<T> {
         let started = Instant::now();
         let disk = self.disk.clone();
+        #[cfg(feature = "kill-points")]
+        if let Some(delay) = crate::faults::at(self.url(), request, crate::faults::When::Before).await? {
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let _ = blocking(move || work(&disk)).await;
+            });
+            return Err(crate::faults::injected());
+        }
         let result = blocking(move || work(&disk)).await;
+        #[cfg(feature = "kill-points")]
+        crate::faults::at(self.url(), request, crate::faults::When::After).await?;
         let (outcome, received) = match &result {
             Ok(answer) => (answer.outcome(), answer.bytes()),
             Err(error) => (outcome_of(error), 0),

@@ -3,7 +3,7 @@
 //! Conditions are the store's own: `If-None-Match: *` creates and completes, `If-Match: <ETag>` swaps. The SDK sends each
 //! request once; retries are ours, in [`crate::retry`], so that they are bounded and counted in one place.
 
-mod client;
+pub(crate) mod client;
 mod failures;
 mod objects;
 mod rules;

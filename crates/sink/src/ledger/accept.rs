@@ -191,7 +191,7 @@ impl Ledger {
 
 impl Cell {
     async fn accept_segments(&mut self, decisions: &mut Vec<String>) -> Result<()> {
-        if self.ledger.history(&self.head).await.is_err() {
+        if stops(self.ledger.history(&self.head).await)? {
             let mut head = self.head.clone();
             if let Some(name) = head.segment.take() {
                 decisions.push(format!("the history before offset {} is given up: segment `{name}` or one before it is lost", oldest(&head)));
@@ -200,7 +200,7 @@ impl Cell {
             }
         }
         let Some(entry) = self.head.pending.first() else { return Ok(()) };
-        if self.ledger.files(entry, &self.of).await.is_ok() {
+        if !stops(self.ledger.files(entry, &self.of).await)? {
             return Ok(());
         }
         let mut head = self.head.clone();
@@ -217,7 +217,8 @@ impl Cell {
     }
 
     async fn accept_start_record(&mut self, decisions: &mut Vec<String>) -> Result<()> {
-        if self.ledger.start_record(&self.of, self.head.incarnation).await.is_ok_and(|record| record.is_some()) {
+        let found = self.ledger.start_record(&self.of, self.head.incarnation).await;
+        if !matches!(found, Ok(None)) && !stops(found)? {
             return Ok(());
         }
         let path = self.ledger.start_record_path(&self.of.topic, self.head.incarnation);
@@ -350,6 +351,15 @@ impl Cell {
         head.leader_epoch = -1;
         decisions.push(format!("incarnation {} begins at offset {start} ({why}); its files end in `-i{}`", record.incarnation, record.incarnation));
         self.swap(head, "accept").await
+    }
+}
+
+/// Whether something is what a person is asked to decide about; other errors go through.
+fn stops<T>(found: Result<T>) -> Result<bool> {
+    match found {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == Kind::Stopped => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

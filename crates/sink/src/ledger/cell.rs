@@ -31,7 +31,7 @@ pub(super) struct Cell {
 enum Sent {
     Ours(Version),
     Unchanged,
-    Other(Box<Head>, Version),
+    Other(Box<Head>),
     Vanished,
 }
 
@@ -108,7 +108,7 @@ impl Cell {
                     return Ok(());
                 }
                 Sent::Unchanged => backoff.sleep().await,
-                Sent::Other(found, _) => return Err(self.fenced(&found, what)),
+                Sent::Other(found) => return Err(self.fenced(&found, what)),
                 Sent::Vanished => {
                     return Err(stops::vanished(&self.of, &self.ledger.ledger.url_of(&self.ledger.head_path(&self.of)), self.head.next));
                 }
@@ -132,7 +132,7 @@ impl Cell {
         if found.session == self.session && found.counter == self.counter {
             return Ok(Sent::Ours(object.version));
         }
-        Ok(Sent::Other(Box::new(found), object.version))
+        Ok(Sent::Other(Box::new(found)))
     }
 
     /// How long ago the store told that this is the head.

@@ -3,7 +3,6 @@
 //! The token is a presigned request for the action `kafka-cluster:Connect`, in base64 for URLs without padding, valid for 15
 //! minutes, as AWS publishes it with the aws-msk-iam-sasl-signer libraries.
 
-use aws_credential_types::provider::ProvideCredentials;
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
     sign::v4,
@@ -35,13 +34,7 @@ impl Signer {
     /// A token, made on a thread that may wait.
     pub(super) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
         let Some(runtime) = &self.runtime else { return Err("no runtime to ask for AWS credentials".into()) };
-        let (credentials, region) = runtime.block_on(async {
-            let config = kas3_store::aws_config(&self.storage).await?;
-            let provider = config.credentials_provider().ok_or("no AWS credentials are configured")?;
-            let region = self.region.clone().or_else(|| config.region().map(ToString::to_string));
-            Ok::<_, Box<dyn Error>>((provider.provide_credentials().await?, region))
-        })?;
-        let region = region.ok_or("the region of the MSK cluster is not known: set AWS_REGION")?;
+        let (credentials, region) = runtime.block_on(kas3_store::aws_credentials(&self.storage, self.region.clone()))?;
         let now = SystemTime::now();
         let until = now + LIFETIME;
         let lifetime_ms = i64::try_from(until.duration_since(UNIX_EPOCH)?.as_millis())?;

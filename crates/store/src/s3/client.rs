@@ -46,7 +46,7 @@ pub(super) fn endpoint(settings: &StorageSettings) -> Result<Option<String>> {
 }
 
 /// One HTTP client for the store and for whoever gives credentials.
-pub(super) fn http_client(settings: &StorageSettings) -> Result<SharedHttpClient> {
+pub(crate) fn http_client(settings: &StorageSettings) -> Result<SharedHttpClient> {
     let tls = TlsContext::builder().with_trust_store(trust_store(settings)?).build();
     let tls = tls.map_err(|error| Error::new(Kind::Config, "cannot set up TLS").source(error))?;
     let proxy = proxy(settings)?;
@@ -86,7 +86,7 @@ fn proxy(settings: &StorageSettings) -> Result<ProxyConfig> {
 }
 
 /// What environment and profile say besides.
-pub(super) async fn config(settings: &StorageSettings, endpoint: Option<&str>, http: SharedHttpClient) -> SdkConfig {
+pub(crate) async fn config(settings: &StorageSettings, endpoint: Option<&str>, http: SharedHttpClient) -> SdkConfig {
     let named = RegionProviderChain::first_try(settings.region.clone().map(Region::new));
     let profile = settings.profile.as_deref();
     let region = match endpoint {

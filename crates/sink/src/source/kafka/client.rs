@@ -11,7 +11,7 @@ use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     client::OAuthToken,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, ConsumerContext},
+    consumer::{BaseConsumer, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, RDKafkaErrorCode},
     types::RDKafkaRespErr,
 };
@@ -155,7 +155,11 @@ impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         use rdkafka::consumer::Consumer as _;
         if self.closing.load(Ordering::SeqCst) {
-            let _ = consumer.unassign();
+            // each protocol takes its own call only, and leaving the group waits until one was taken
+            let _ = match consumer.rebalance_protocol() {
+                RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+                _ => consumer.unassign(),
+            };
             return;
         }
         let partitions: Vec<TopicPartition> =

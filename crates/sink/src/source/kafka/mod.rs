@@ -152,7 +152,6 @@ impl Source for KafkaSource {
     fn close(mut self: Box<Self>) {
         self.consumer.context().close();
         self.queues.clear();
-        let _ = self.consumer.unassign();
         self.consumer.unsubscribe();
         // serves what leaving brings, the last report's answer included
         for _ in 0..10 {

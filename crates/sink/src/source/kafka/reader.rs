@@ -64,7 +64,6 @@ pub(super) fn read(
         }
     };
     consumer.context().close();
-    let _ = consumer.unassign();
     Ok(reached)
 }
 

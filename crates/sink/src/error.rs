@@ -28,6 +28,7 @@ struct Inner {
     kind: Kind,
     doing: String,
     hint: Option<String>,
+    offset: Option<i64>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -37,7 +38,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`: what happened, in lower case, values in backticks, no full stop.
     pub fn new(kind: Kind, doing: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, doing: doing.into(), hint: None, source: None }))
+        Error(Box::new(Inner { kind, doing: doing.into(), hint: None, offset: None, source: None }))
     }
 
     /// The same error with the way out, printed once after the chain as a line `hint: …`.
@@ -52,6 +53,18 @@ impl Error {
     pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// The same error, naming the record that caused it.
+    #[must_use]
+    pub fn at(mut self, offset: i64) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
+    /// The offset of the record that caused it.
+    pub fn offset(&self) -> Option<i64> {
+        self.0.offset
     }
 
     /// What the caller does about it.

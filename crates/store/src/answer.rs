@@ -1,6 +1,6 @@
 //! What a store answered, as metrics count it and as the head keeps it.
 
-use crate::{Completed, Created, Error, Info, Kind, Object, OpenUpload, Outcome, PART_BYTES, PartId, Result, Swapped, UploadId};
+use crate::{Completed, Created, Error, Info, Kind, Object, OpenUpload, Outcome, PART_BYTES, PartId, Result, Swapped, UploadId, Version};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,7 @@ pub(crate) trait Answer {
 impl Answer for () {}
 impl Answer for UploadId {}
 impl Answer for PartId {}
+impl Answer for Version {}
 impl Answer for Vec<Info> {}
 impl Answer for Vec<OpenUpload> {}
 impl Answer for Bytes {

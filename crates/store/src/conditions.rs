@@ -142,5 +142,6 @@ async fn clean_up(store: &Store, folder: &str) -> Result<()> {
             }
             local.remove_empty(folder).await
         }
+        Backend::S3(_) => Ok(()),
     }
 }

@@ -50,6 +50,14 @@ impl Error {
         self
     }
 
+    /// The same error, said of the last of many attempts.
+    pub(crate) fn after(mut self, attempts: u32) -> Self {
+        if attempts > 1 {
+            self.0.doing = format!("{} ({attempts} attempts)", self.0.doing);
+        }
+        self
+    }
+
     /// What the caller does about it.
     pub fn kind(&self) -> Kind {
         self.0.kind

@@ -14,18 +14,23 @@
 //! ```
 
 mod answer;
+mod aws;
 mod conditions;
+mod credentials;
 mod error;
 #[cfg(feature = "kill-points")]
 pub mod faults;
 mod kill;
 mod local;
 mod paths;
+mod retry;
+mod s3;
 mod settings;
 
+pub use aws::aws_credentials;
 pub use error::{Error, Kind, Result};
 pub use kill::kill_point;
-pub use settings::{Secret, StorageSettings};
+pub use settings::{Checksum, Encryption, Secret, StorageSettings};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -51,8 +56,10 @@ struct Inner {
     backend: Backend,
 }
 
+/// Futures of the S3 client are large; boxed here, they do not swell every future that waits for a store.
 enum Backend {
     Local(local::Local),
+    S3(Box<s3::S3>),
 }
 
 /// What an object is, as far as swaps go: an ETag, or the number of a local cell. Opaque.
@@ -184,6 +191,42 @@ pub struct OpenUpload {
     pub begun: SystemTime,
 }
 
+/// What a bucket does by itself below a store's prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BucketRules {
+    /// Rules that are on and reach something below the prefix.
+    pub rules: Vec<BucketRule>,
+}
+
+/// One lifecycle rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketRule {
+    /// Its name in the bucket.
+    pub id: String,
+    /// Paths that it reaches begin so, below the store's prefix; empty: all of them.
+    pub prefix: String,
+    /// It asks for tags or sizes besides, so it may reach fewer objects than its prefix says.
+    pub narrowed: bool,
+    /// It deletes objects.
+    pub expires: bool,
+    /// Days after which it deletes objects; `None` when it does not, or at a date.
+    pub expires_after_days: Option<u32>,
+    /// Days after which it aborts incomplete uploads.
+    pub aborts_uploads_after_days: Option<u32>,
+}
+
+impl BucketRules {
+    /// Rules that delete objects whose paths begin with `prefix`, some of them at least.
+    pub fn expiring<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a BucketRule> {
+        self.rules.iter().filter(move |rule| rule.expires && (rule.prefix.starts_with(prefix) || prefix.starts_with(&rule.prefix)))
+    }
+
+    /// The rule by which uploads to all paths that begin with `prefix` are aborted when nobody completes them.
+    pub fn aborting(&self, prefix: &str) -> Option<&BucketRule> {
+        self.rules.iter().find(|rule| rule.aborts_uploads_after_days.is_some() && !rule.narrowed && prefix.starts_with(&rule.prefix))
+    }
+}
+
 /// Kind of request, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Request {
@@ -250,11 +293,14 @@ impl Store {
     /// `Config` for a URL or setting that cannot be, or a folder on a network file system; `Denied` for a folder that may
     /// not be made.
     pub async fn open(url: &str, settings: &StorageSettings, observer: Arc<dyn Observer>) -> Result<Store> {
-        let _ = settings;
         let (url, backend) = match url.split_once("://") {
             Some(("file", _)) => {
                 let local = local::Local::open(url, observer).await?;
                 (local.url().to_owned(), Backend::Local(local))
+            }
+            Some(("s3", _)) => {
+                let s3 = Box::pin(s3::S3::open(url, settings, observer)).await?;
+                (s3.url().to_owned(), Backend::S3(Box::new(s3)))
             }
             _ => {
                 let hint = "a store is `s3://bucket/prefix`, or `file://` followed by an absolute path, as `file:///var/lib/kas3`";
@@ -273,6 +319,7 @@ impl Store {
     pub fn url_of(&self, path: &str) -> String {
         match &self.0.backend {
             Backend::Local(_) => format!("{}/{}", self.0.url, paths::percent_encode(path)),
+            Backend::S3(_) => format!("{}/{path}", self.0.url),
         }
     }
 
@@ -281,6 +328,7 @@ impl Store {
         let path = url.strip_prefix(&self.0.url)?.strip_prefix('/')?;
         let path = match &self.0.backend {
             Backend::Local(_) => paths::percent_decode(path)?,
+            Backend::S3(_) => path.to_owned(),
         };
         paths::check(&path).ok().map(|()| path)
     }
@@ -293,6 +341,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.get(path, limit).await,
+            Backend::S3(s3) => Box::pin(s3.get(path, limit)).await,
         }
     }
 
@@ -304,6 +353,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.range(path, range).await,
+            Backend::S3(s3) => Box::pin(s3.range(path, range)).await,
         }
     }
 
@@ -312,6 +362,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.info(path).await,
+            Backend::S3(s3) => Box::pin(s3.info(path)).await,
         }
     }
 
@@ -322,6 +373,7 @@ impl Store {
         paths::check_prefix(prefix)?;
         match &self.0.backend {
             Backend::Local(local) => local.list(prefix, after, max).await,
+            Backend::S3(s3) => Box::pin(s3.list(prefix, after, max)).await,
         }
     }
 
@@ -331,6 +383,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.create(path, bytes, options).await,
+            Backend::S3(s3) => Box::pin(s3.create(path, bytes, options)).await,
         }
     }
 
@@ -339,6 +392,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.delete(path).await,
+            Backend::S3(s3) => Box::pin(s3.delete(path)).await,
         }
     }
 
@@ -347,6 +401,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.read_cell(path, limit).await,
+            Backend::S3(s3) => Box::pin(s3.get(path, limit)).await,
         }
     }
 
@@ -355,6 +410,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.create_cell(path, bytes).await,
+            Backend::S3(s3) => Box::pin(s3.create_cell(path, bytes)).await,
         }
     }
 
@@ -364,6 +420,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.swap_cell(path, expected, bytes).await,
+            Backend::S3(s3) => Box::pin(s3.swap_cell(path, expected, bytes)).await,
         }
     }
 
@@ -372,6 +429,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.delete_cell(path).await,
+            Backend::S3(s3) => Box::pin(s3.delete(path)).await,
         }
     }
 
@@ -382,6 +440,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.replace(path, expected, bytes, options).await,
+            Backend::S3(s3) => Box::pin(s3.replace(path, expected, bytes, options)).await,
         }
     }
 
@@ -392,6 +451,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.begin_upload(path, staging, options).await,
+            Backend::S3(s3) => Box::pin(s3.begin_upload(path, options)).await,
         }
     }
 
@@ -411,6 +471,7 @@ impl Store {
         }
         match &self.0.backend {
             Backend::Local(local) => local.put_part(upload, number, bytes).await,
+            Backend::S3(s3) => Box::pin(s3.put_part(path, upload, number, bytes)).await,
         }
     }
 
@@ -424,6 +485,7 @@ impl Store {
         };
         match &self.0.backend {
             Backend::Local(local) => local.complete_upload(path, upload, parts, options).await,
+            Backend::S3(s3) => Box::pin(s3.complete_upload(path, upload, parts, options)).await,
         }
     }
 
@@ -433,6 +495,7 @@ impl Store {
         paths::check(path)?;
         match &self.0.backend {
             Backend::Local(local) => local.abort_upload(upload).await,
+            Backend::S3(s3) => Box::pin(s3.abort_upload(path, upload)).await,
         }
     }
 
@@ -443,6 +506,16 @@ impl Store {
         paths::check_prefix(staging)?;
         match &self.0.backend {
             Backend::Local(local) => local.list_uploads(prefix, staging).await.map(Some),
+            Backend::S3(s3) => Box::pin(s3.list_uploads(prefix)).await,
+        }
+    }
+
+    /// Lifecycle rules of the bucket that reach below this store's prefix; `None` when the store has none of the kind or does not
+    /// let us look. A local disk has no rules.
+    pub async fn bucket_rules(&self) -> Result<Option<BucketRules>> {
+        match &self.0.backend {
+            Backend::Local(_) => Ok(Some(BucketRules::default())),
+            Backend::S3(s3) => Box::pin(s3.bucket_rules()).await,
         }
     }
 
@@ -450,6 +523,7 @@ impl Store {
     pub fn ignores_case(&self) -> bool {
         match &self.0.backend {
             Backend::Local(local) => local.ignores_case(),
+            Backend::S3(_) => false,
         }
     }
 

@@ -61,6 +61,18 @@ pub(crate) fn percent_encode(path: &str) -> String {
     encoded
 }
 
+/// Encodes a key or value of a query, as S3 wants tags.
+pub(crate) fn query_encode(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => _ = write!(encoded, "%{byte:02X}"),
+        }
+        encoded
+    })
+}
+
 /// Decodes `%41`; a `%` without two hexadecimal digits stands for itself. `None` when the result is not UTF-8.
 pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let bytes = text.as_bytes();

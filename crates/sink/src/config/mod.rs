@@ -1,17 +1,51 @@
 //! The configuration: one YAML file, one tree. What the user wrote is [`Settings`]; what was validated is [`Pipeline`].
 //!
 //! The doc comment of a field of [`Settings`] is its manual text: the reference page and the JSON Schema are generated from it.
+//! Errors name the whole path of a setting and what was probably meant; secrets appear in none of them.
+//!
+//! ```
+//! let text = "
+//! name: orders
+//! source: {topics: [orders], kafka: {bootstrap.servers: 'localhost:9092', sasl.username: '${KAFKA_USER:-nobody}'}}
+//! sink: {url: 's3://lake/raw', roll: {age: 1m}}
+//! ";
+//! let loaded = kas3_sink::config::load(text, &|name| std::env::var(name).ok())?;
+//! let pipeline = loaded.pipeline()?;
+//! assert_eq!(pipeline.default.roll.age.as_secs(), 60);
+//! # Ok::<(), kas3_sink::Error>(())
+//! ```
 
+mod choices;
+mod environment;
+mod kafka;
+mod load;
+mod ordered;
+mod properties;
+mod redact;
+mod reference;
 mod settings;
+mod substitute;
+mod tree;
 mod units;
+mod url;
+mod validate;
 
+pub use choices::{Settle, Start};
+pub use environment::{ENVIRONMENT, EnvironmentName, Family, from_environment};
+pub use load::{Loaded, load};
+pub use ordered::Ordered;
+pub use properties::{Properties, is_secret};
+pub use redact::Redactor;
+pub use reference::{reference_markdown, schema_json};
 pub use settings::*;
 pub use units::{Bytes, Period};
+pub use validate::validate;
 
 use crate::{format::Format, path::PathTemplate, span::TopicPartition};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-/// A validated configuration: every template parsed, every contradiction refused.
+/// A validated configuration: every template parsed, every contradiction refused. Its Debug shows no secrets.
+#[derive(Debug)]
 pub struct Pipeline {
     /// Name of the pipeline: ledger folder and metric label.
     pub name: String,
@@ -22,7 +56,7 @@ pub struct Pipeline {
     /// Where topics begin that the ledger does not know.
     pub start: Start,
     /// librdkafka properties as the user wrote them.
-    pub kafka: BTreeMap<String, String>,
+    pub kafka: Properties,
     /// The sink's URL, `s3://bucket/prefix` or `file:///folder`, without a trailing slash.
     pub url: String,
     /// The ledger's URL; the sink's unless set.
@@ -70,6 +104,17 @@ impl Pipeline {
     }
 }
 
+impl std::fmt::Debug for TopicPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TopicPlan")
+            .field("path", &self.path.to_string())
+            .field("extension", &self.format.extension())
+            .field("roll", &self.roll)
+            .field("bad_records", &self.bad_records)
+            .finish()
+    }
+}
+
 /// What applies to one topic.
 pub struct TopicPlan {
     /// Where records go.
@@ -104,7 +149,7 @@ pub struct RollPlan {
 pub enum TopicPattern {
     /// A literal name.
     Name(String),
-    /// A regular expression, written with a leading `^`; matched against the whole name.
+    /// A regular expression, written with a leading `^` and compiled with both anchors: it matches whole names.
     Expression(regex::Regex),
 }
 
@@ -113,7 +158,7 @@ impl TopicPattern {
     pub fn matches(&self, topic: &str) -> bool {
         match self {
             TopicPattern::Name(name) => name == topic,
-            TopicPattern::Expression(expression) => expression.find(topic).is_some_and(|found| found.start() == 0 && found.end() == topic.len()),
+            TopicPattern::Expression(expression) => expression.is_match(topic),
         }
     }
 }

@@ -260,6 +260,11 @@ impl BlockWriter {
         Ok(())
     }
 
+    /// Records so far.
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
     pub(super) fn take(&mut self) -> Bytes {
         Bytes::from(std::mem::take(&mut self.encoded))
     }
@@ -270,7 +275,11 @@ impl BlockWriter {
             (_, 0) => FIRST_RATIO,
             (_, content_bytes) => self.bytes as f64 / content_bytes as f64,
         };
-        self.bytes + (self.block.len() as f64 * ratio).ceil() as u64
+        let index = match &self.trail {
+            Trail::Inside(index) => index.size(),
+            Trail::None | Trail::SideFile(_) => 0,
+        };
+        self.bytes + index + (self.block.len() as f64 * ratio).ceil() as u64
     }
 
     pub(super) fn buffered(&self) -> usize {

@@ -18,7 +18,7 @@
 //! # Ok::<(), kas3_sink::Error>(())
 //! ```
 
-mod place;
+pub(super) mod place;
 mod runs;
 mod varint;
 
@@ -117,6 +117,11 @@ impl IndexWriter {
         self.seek_entries.extend_from_slice(&place::seek_entry(bytes, content_bytes));
     }
 
+    /// Bytes that it adds to the file, about.
+    pub(super) fn size(&self) -> u64 {
+        self.payload.len() as u64
+    }
+
     pub(super) fn buffered(&self) -> usize {
         self.payload.capacity() + self.seek_entries.capacity()
     }
@@ -168,7 +173,7 @@ impl BlockIndex {
     /// # Errors
     /// `Fatal` for a damaged index or one of a newer version; whatever `file` fails with.
     pub async fn read(file: &dyn RangeRead, compression: Compression) -> Result<Option<Self>> {
-        place::read(file, compression).await
+        Ok(place::read(file, compression).await?.index)
     }
 
     /// The same for a file in memory.

@@ -84,12 +84,14 @@ pub trait Format: Send + Sync {
 
 /// One file being written.
 pub trait Encoder: Send {
-    /// Appends records in their order. A record that does not fit is an error of kind `BadRecord` that names its offset;
+    /// Appends records in their order. A record that does not fit is an error of kind `BadRecord` that names its offset (`Error::at`);
     /// the records before it in `records` are then in the file, it and those after it are not.
     ///
     /// # Errors
     /// `BadRecord` for a record that the policy does not let pass.
     fn append(&mut self, records: &[Record<'_>]) -> Result<Appended>;
+    /// Records in the file so far.
+    fn records(&self) -> u64;
     /// Encoded bytes that were not taken yet; the caller cuts them into parts. Empty when there are none.
     fn take(&mut self) -> Bytes;
     /// Encoded so far, taken or not, plus what the open block is expected to add, in bytes: what `roll.bytes` looks at.
@@ -135,3 +137,6 @@ pub struct Finished {
     /// The side file (seed 003's `.index.json`) when the settings ask for one instead of an index inside.
     pub side_file: Option<Bytes>,
 }
+
+#[cfg(test)]
+mod tests;

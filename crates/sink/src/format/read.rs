@@ -23,7 +23,10 @@
 
 mod inflate;
 
-use super::index::{BlockIndex, Offsets};
+use super::index::{
+    BlockIndex, Offsets,
+    place::{self, Found},
+};
 use crate::{
     config::Compression,
     error::{Error, Kind, Result},
@@ -61,20 +64,14 @@ impl RangeRead for Bytes {
     }
 }
 
-/// How the file at `path` is compressed: as its extension says and its first bytes (`head`, four of them) confirm. Where the
-/// extension says nothing, as with `format.extension: json`, the first bytes decide alone.
-pub fn compression_of(path: &str, head: &[u8]) -> Compression {
-    let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let plain = matches!(extension, "jsonl" | "ndjson" | "txt");
-    let skippable = head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18];
-    if plain {
-        Compression::None
-    } else if head.starts_with(&[0x1f, 0x8b, 8]) {
-        Compression::Gzip
-    } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || skippable {
-        Compression::Zstd
-    } else {
-        Compression::None
+/// How a file is compressed, by its first bytes (`head`, four of them): its name may have any extension, settings change, and
+/// some clients uncompress on the way. Only a file that is not compressed and whose first value begins like a compressed one
+/// would be mistaken; who knows better need not ask.
+pub fn compression_of(head: &[u8]) -> Compression {
+    match head {
+        [0x1f, 0x8b, 8, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        _ => Compression::None,
     }
 }
 
@@ -151,7 +148,7 @@ struct Indexed {
     index: BlockIndex,
     /// Blocks still to be read.
     blocks: Range<usize>,
-    /// Stored bytes that were requested together, and where they lie in the file.
+    /// Stored bytes that were requested together (at first the end of the file), and where they lie in it.
     window: Bytes,
     window_start: u64,
 }
@@ -170,14 +167,20 @@ impl<'a> FileReader<'a> {
     /// # Errors
     /// `Fatal` for a damaged index or one of a newer version; whatever `file` fails with.
     pub async fn open(file: &'a dyn RangeRead, compression: Compression, options: ReadOptions) -> Result<Self> {
-        let state = match BlockIndex::read(file, compression).await? {
+        let Found { index, tail, size } = place::read(file, compression).await?;
+        let tail_start = size - tail.len() as u64;
+        let state = match index {
             Some(index) => {
                 let blocks = index.locate(options.offsets.clone());
-                State::Indexed(Indexed { index, blocks, window: Bytes::new(), window_start: 0 })
+                State::Indexed(Indexed { index, blocks, window: tail, window_start: tail_start })
             }
             None => {
-                let inflater = Inflater::new(compression, options.line_bytes_max, options.content_bytes_max)?;
-                State::Streamed(Box::new(Streamed { inflater, left: 0..file.size().await?, lines_before: 0, ended: false }))
+                let mut inflater = Inflater::new(compression, options.line_bytes_max, options.content_bytes_max)?;
+                let whole = tail_start == 0;
+                if whole {
+                    inflater.feed(tail);
+                }
+                State::Streamed(Box::new(Streamed { inflater, left: if whole { size } else { 0 }..size, lines_before: 0, ended: false }))
             }
         };
         Ok(FileReader { file, compression, options, state })
@@ -208,7 +211,7 @@ impl Indexed {
         let Some(number) = self.blocks.next() else { return Ok(None) };
         let block = self.index.blocks()[number].clone();
         let end = block.position + block.bytes;
-        if end > self.window_start + self.window.len() as u64 {
+        if block.position < self.window_start || end > self.window_start + self.window.len() as u64 {
             let ahead = self.index.blocks()[number..self.blocks.end].iter().map(|block| block.position + block.bytes);
             let until = ahead.take_while(|until| until - block.position <= REQUEST_BYTES).last().unwrap_or(end);
             self.window = request(file, block.position..until).await?;
@@ -251,7 +254,7 @@ impl Streamed {
 }
 
 /// The bytes of `range`, all of them.
-async fn request(file: &dyn RangeRead, range: Range<u64>) -> Result<Bytes> {
+pub(super) async fn request(file: &dyn RangeRead, range: Range<u64>) -> Result<Bytes> {
     let bytes = file.range(range.clone()).await?;
     if bytes.len() as u64 == range.end - range.start {
         return Ok(bytes);
@@ -298,6 +301,3 @@ impl Iterator for AllLines {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

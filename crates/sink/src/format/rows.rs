@@ -61,7 +61,7 @@ impl Misfit {
     fn error(self, record: &Record<'_>) -> Error {
         let doing = format!("record at offset `{}` of `{}-{}` does not fit: {}", record.offset, record.topic, record.partition, self.reason);
         let key = self.key.map(|key| format!("`format.{key}` says what to do with such records; ")).unwrap_or_default();
-        Error::new(Kind::BadRecord, doing).hint(format!("{key}`bad_records: skip` leaves out whatever does not fit"))
+        Error::new(Kind::BadRecord, doing).hint(format!("{key}`bad_records: skip` leaves out whatever does not fit")).at(record.offset)
     }
 }
 
@@ -138,6 +138,10 @@ impl<C: RowCodec> Encoder for RowEncoder<C> {
             }
         }
         Ok(appended)
+    }
+
+    fn records(&self) -> u64 {
+        self.blocks.records()
     }
 
     fn take(&mut self) -> Bytes {

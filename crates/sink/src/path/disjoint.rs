@@ -3,7 +3,7 @@
 
 use super::{
     PathTemplate,
-    charset::CharSet,
+    language::{self, Atom, can_be_equal},
     names::encoded_topic,
     parse::{Part, Segment},
 };
@@ -54,7 +54,7 @@ fn disjoint(first: (&TopicPattern, &PathTemplate), second: (&TopicPattern, &Path
         let (one, other) = (&first.1.segments[index], &second.1.segments[index]);
         same_topic(first.1, second.1, index)
             || (index < last && (speaks_of_another(first, second, index) || speaks_of_another(second, first, index)))
-            || !can_be_equal(&atoms(first.0, one, index == last), &atoms(second.0, other, index == last))
+            || !can_be_equal(&texts(first.0, one, index == last), &texts(second.0, other, index == last))
     })
 }
 
@@ -88,57 +88,11 @@ fn speaks_of_another(named: (&TopicPattern, &PathTemplate), other: (&TopicPatter
     }
 }
 
-/// A byte of the set once, or any number of times.
-#[derive(Clone, Copy)]
-enum Atom {
-    Once(CharSet),
-    Repeated(CharSet),
-}
-
-fn atoms(pattern: &TopicPattern, segment: &Segment, last: bool) -> Vec<Atom> {
-    let mut atoms = Vec::new();
-    let literal = |atoms: &mut Vec<Atom>, text: &str| {
-        atoms.extend(text.bytes().map(|byte| Atom::Once(CharSet::filter(|other| other == byte))));
+/// What a segment can be, an incarnation and an extension behind it if it is the last.
+fn texts(pattern: &TopicPattern, segment: &Segment, last: bool) -> Vec<Atom> {
+    let topic = match pattern {
+        TopicPattern::Name(topic) => Some(topic.as_str()),
+        TopicPattern::Expression(_) => None,
     };
-    for (place, part) in segment.iter().enumerate() {
-        match (part, pattern) {
-            (Part::Literal(text), _) => literal(&mut atoms, text),
-            (Part::Topic, TopicPattern::Name(topic)) => literal(&mut atoms, &encoded_topic(topic, place == 0)),
-            (part, _) => atoms.extend([Atom::Once(part.charset()), Atom::Repeated(part.charset())]),
-        }
-    }
-    if last {
-        // Incarnation and extension.
-        atoms.push(Atom::Repeated(CharSet::filter(|_| true)));
-    }
-    atoms
-}
-
-/// Whether one text fits both: a walk through the pairs of places that the same text can lead to.
-fn can_be_equal(one: &[Atom], other: &[Atom]) -> bool {
-    let width = other.len() + 1;
-    let mut seen = vec![false; (one.len() + 1) * width];
-    let mut open = vec![(0, 0)];
-    while let Some((i, j)) = open.pop() {
-        if std::mem::replace(&mut seen[i * width + j], true) {
-            continue;
-        }
-        if i == one.len() && j == other.len() {
-            return true;
-        }
-        let (a, b) = (one.get(i), other.get(j));
-        if let Some(Atom::Repeated(_)) = a {
-            open.push((i + 1, j));
-        }
-        if let Some(Atom::Repeated(_)) = b {
-            open.push((i, j + 1));
-        }
-        if let (Some(Atom::Once(mine) | Atom::Repeated(mine)), Some(Atom::Once(theirs) | Atom::Repeated(theirs))) = (a, b)
-            && mine.meets(*theirs)
-        {
-            let next = |atom: Option<&Atom>, at: usize| if matches!(atom, Some(Atom::Repeated(_))) { at } else { at + 1 };
-            open.push((next(a, i), next(b, j)));
-        }
-    }
-    false
+    language::atoms(segment, topic).into_iter().chain(last.then(language::anything)).collect()
 }

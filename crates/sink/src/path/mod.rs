@@ -21,6 +21,7 @@ mod charset;
 mod disjoint;
 mod encode;
 mod json;
+mod language;
 mod names;
 mod parse;
 mod preset;
@@ -122,9 +123,7 @@ impl PathTemplate {
             false => match Preset::named(source) {
                 Some(preset) => preset.path(options.single_topic),
                 None => {
-                    let names = PRESETS.iter().map(|preset| format!("`{}`", preset.name)).collect::<Vec<_>>().join(", ");
-                    return Err(parse::wrong(source, "is neither a template nor a preset")
-                        .hint(format!("write a template, as `{{topic}}/{{partition}}_{{offset}}`, or one of the presets {names}")));
+                    return Err(parse::no_preset(source));
                 }
             },
         };

@@ -6,10 +6,12 @@
 //! remain between the two.
 
 use super::{
-    encode,
+    encode, language,
     parse::{Part, Segment, wrong},
 };
 use crate::error::Result;
+
+type IsWanted = fn(&Part) -> bool;
 
 /// How a segment is read: parts `..left` from the left, parts `right..` from the right, and a single one between as the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl Names {
     /// `Config` when a part that must be there is not, or cannot be read back.
     pub(super) fn of(source: &str, segments: &[Segment], single_topic: bool) -> Result<Self> {
         let readings: Vec<Reading> = segments.iter().map(Reading::of).collect();
-        let wanted: [(&str, fn(&Part) -> bool); 3] = [
+        let wanted: [(&str, IsWanted); 3] = [
             ("{partition}", |part| matches!(part, Part::Partition { .. })),
             ("{offset}", |part| matches!(part, Part::Offset { .. })),
             ("{topic}", |part| matches!(part, Part::Topic)),
@@ -96,8 +98,7 @@ impl Names {
                     .hint("set it apart with `/`, or with a character that its neighbours cannot hold, as `{topic}/{partition}_{offset}`"));
             }
         }
-        let last = segments.last().map_or(&[][..], Vec::as_slice);
-        if looks_like_incarnation(last) {
+        if segments.last().is_some_and(language::can_end_like_incarnation) {
             return Err(wrong(source, "a name can end with `-i` and a number, which stands for a topic that was created again")
                 .hint("end the template with `_{offset}`, or with another fixed text"));
         }
@@ -130,7 +131,7 @@ impl Names {
     }
 }
 
-fn places<'a>(segments: &'a [Segment], is_wanted: fn(&Part) -> bool) -> impl Iterator<Item = (usize, usize)> + Clone + 'a {
+fn places<'a>(segments: &'a [Segment], is_wanted: IsWanted) -> impl Iterator<Item = (usize, usize)> + Clone + 'a {
     segments
         .iter()
         .enumerate()
@@ -155,41 +156,6 @@ fn cannot_read(segment: &Segment, index: usize, label: &str) -> String {
         _ => "in this folder".to_owned(),
     };
     format!("`{label}` cannot be read back from a name, because it stands {neighbour}: two files could get one name")
-}
-
-/// Whether the file name's end can look like `-i<n>` by itself. In doubt it can.
-fn looks_like_incarnation(parts: &[Part]) -> bool {
-    let Some((last, before)) = parts.split_last() else { return false };
-    match last {
-        Part::Literal(text) => {
-            let stem = text.trim_end_matches(|character: char| character.is_ascii_digit());
-            if stem.len() == text.len() {
-                return false;
-            }
-            ends_like_mark(stem, before)
-        }
-        Part::Partition { .. } | Part::Offset { .. } => ends_like_mark("", before),
-        part => {
-            let holds = part.charset();
-            holds.contains(b'-') && holds.contains(b'i')
-        }
-    }
-}
-
-/// Whether `before` followed by `text`, both in front of digits, can end with `-i`.
-fn ends_like_mark(text: &str, before: &[Part]) -> bool {
-    if text.len() >= 2 {
-        return text.ends_with("-i");
-    }
-    match before.split_last() {
-        None => false,
-        Some((Part::Literal(literal), before)) => ends_like_mark(&format!("{literal}{text}"), before),
-        Some((Part::Partition { .. } | Part::Offset { .. }, before)) => text.is_empty() && ends_like_mark("", before),
-        Some((part, _)) => match text {
-            "" | "i" => part.charset().contains(b'-') && (text == "i" || part.charset().contains(b'i')),
-            _ => false,
-        },
-    }
 }
 
 fn read_segment(segment: &Segment, reading: Reading, mut text: &str, parts: &mut NameParts) -> Option<()> {

@@ -86,6 +86,20 @@ pub(super) fn wrong(source: &str, what: impl std::fmt::Display) -> Error {
     Error::new(Kind::Config, format!("path template `{source}`: {what}"))
 }
 
+/// `source` has no braces and is no preset either.
+pub(super) fn no_preset(source: &str) -> Error {
+    let known: Vec<&str> = super::PRESETS.iter().map(|preset| preset.name).collect();
+    let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(name, source), *name)).min().filter(|(distance, _)| *distance <= 2);
+    let error = wrong(source, "it is neither a template nor a preset");
+    match nearest {
+        Some((_, name)) => error.hint(format!("did you mean the preset `{name}`?")),
+        None => error.hint(format!(
+            "write a template, as `{{topic}}/{{partition}}_{{offset}}`, or one of the presets {}",
+            known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )),
+    }
+}
+
 /// Reads a template. The segments are checked for what could leave the prefix or hide files, not yet for names.
 pub(super) fn segments(source: &str) -> Result<Vec<Segment>> {
     let mut building = Building { segments: vec![Vec::new()], slots: 0 };
@@ -224,11 +238,11 @@ fn value_path(source: &str, path: &str) -> Result<ValuePath> {
 fn check_segments(source: &str, segments: &[Segment]) -> Result<()> {
     let below = "paths lie below the sink's URL; begin with a name";
     if source.starts_with('/') {
-        return Err(wrong(source, "begins with `/`, an absolute path").hint(below));
+        return Err(wrong(source, "it begins with `/`, an absolute path").hint(below));
     }
     for segment in segments {
         if segment.is_empty() {
-            return Err(wrong(source, "has an empty folder or file name (`//`, or a `/` at the end)").hint(below));
+            return Err(wrong(source, "it has an empty folder or file name (`//`, or a `/` at the end)").hint(below));
         }
         if let [Part::Literal(name)] = segment.as_slice()
             && matches!(name.as_str(), "." | "..")
@@ -242,7 +256,7 @@ fn check_segments(source: &str, segments: &[Segment]) -> Result<()> {
         };
         match hidden {
             Some(name) if name.starts_with("_kas3") => {
-                return Err(wrong(source, "enters `_kas3`, where the ledger lies").hint("choose another name"));
+                return Err(wrong(source, "it enters `_kas3`, where the ledger lies").hint("choose another name"));
             }
             Some(name) => {
                 return Err(wrong(source, format!("`{name}` begins a name with `.` or `_`"))
@@ -254,7 +268,7 @@ fn check_segments(source: &str, segments: &[Segment]) -> Result<()> {
             if let Part::Literal(text) = part
                 && let Some(character) = text.chars().find(|character| *character == '\\' || character.is_control())
             {
-                return Err(wrong(source, format!("holds the character {character:?}")).hint("separate folders with `/`; no control characters"));
+                return Err(wrong(source, format!("it holds the character {character:?}")).hint("separate folders with `/`; no control characters"));
             }
         }
     }

@@ -114,11 +114,12 @@ fn known_conversions() -> String {
 const RANGE_MS: std::ops::Range<i64> = -62_167_132_800_000..253_402_214_400_000;
 
 /// Formatted times of one part: entries by the unit that the pattern can see, so that a record whose hour was seen before
-/// costs two comparisons.
+/// costs two comparisons. It grows while records jump between more units than it holds.
 #[derive(Debug, Default)]
 pub(super) struct TimeCache {
     entries: Vec<Entry>,
     scratch: String,
+    misses: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -128,21 +129,40 @@ struct Entry {
     text: String,
 }
 
-/// Entries of a cache; a power of two. More only help records that jump between more hours than this.
-const ENTRIES: usize = 64;
+/// Entries of a new cache.
+const ENTRIES: usize = 16;
+/// Entries at most: eleven years of days.
+const ENTRIES_MAX: usize = 4096;
 
 impl TimeCache {
     /// The encoded text of `at_ms`, and the times between which it stays the same.
     pub(super) fn text(&mut self, format: &TimeFormat, timezone: &TimeZone, at_ms: i64, leading: bool) -> Result<(&str, i64, i64)> {
-        if self.entries.is_empty() {
-            self.entries.resize(ENTRIES, Entry::default());
+        let mut index = self.index(format, at_ms);
+        if !self.entries.get(index).is_some_and(|entry| entry.from_ms <= at_ms && at_ms < entry.until_ms) {
+            self.grow();
+            index = self.index(format, at_ms);
+            render(&mut self.entries[index], &mut self.scratch, format, timezone, at_ms, leading)?;
         }
-        let index = (at_ms.div_euclid(format.unit_ms) as usize) % ENTRIES;
-        let entry = &mut self.entries[index];
-        if !(entry.from_ms <= at_ms && at_ms < entry.until_ms) {
-            render(entry, &mut self.scratch, format, timezone, at_ms, leading)?;
-        }
+        let entry = &self.entries[index];
         Ok((&entry.text, entry.from_ms, entry.until_ms))
+    }
+
+    fn index(&self, format: &TimeFormat, at_ms: i64) -> usize {
+        // The length is a power of two, or nothing at first.
+        (at_ms.div_euclid(format.unit_ms) as usize) & self.entries.len().wrapping_sub(1)
+    }
+
+    /// Doubles the entries when misses are more than time going on explains: a live topic misses once an hour or a day.
+    fn grow(&mut self) {
+        self.misses += 1;
+        let length = self.entries.len();
+        if length == 0 {
+            self.entries.resize(ENTRIES, Entry::default());
+        } else if self.misses > 4 * length && length < ENTRIES_MAX {
+            self.entries.clear();
+            self.entries.resize(2 * length, Entry::default());
+            self.misses = 0;
+        }
     }
 }
 

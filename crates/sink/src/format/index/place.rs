@@ -1,10 +1,10 @@
 //! Where the index lies: behind the blocks, in what readers of gzip and zstd skip, found from the end by a trailer of fixed size.
 
-use super::{BlockIndex, INDEX_BYTES_MAX, IndexWriter, VERSION, damaged};
+use super::{Block, BlockIndex, INDEX_BYTES_MAX, IndexWriter, VERSION, damaged};
 use crate::{
     config::Compression,
     error::{Error, Kind, Result},
-    format::read::RangeRead,
+    format::read::{RangeRead, request},
 };
 use bytes::Bytes;
 use std::ops::Range;
@@ -31,8 +31,8 @@ const SEEK_FRAME: u32 = 0x184D_2A5E;
 const FRAME_HEAD_BYTES: u64 = 8;
 const SEEK_FOOTER_BYTES: u64 = 9;
 const SEEK_MAGIC: u32 = 0x8F92_EAB1;
-/// Entries of a seek table at most, as the seekable format has it.
-const SEEK_ENTRIES_MAX: u32 = 0x800_0000;
+/// Entries of a seek table of ours at most: as many as the largest index has.
+const SEEK_ENTRIES_MAX: u64 = INDEX_BYTES_MAX / Block::BYTES_MIN as u64;
 
 /// What the last bytes of the index say of it.
 struct Trailer {
@@ -143,25 +143,14 @@ struct Tail<'a> {
     size: u64,
 }
 
-impl<'a> Tail<'a> {
-    async fn of(file: &'a dyn RangeRead) -> Result<Self> {
-        let size = file.size().await?;
-        let start = size.saturating_sub(FIRST_READ_BYTES);
-        let mut tail = Tail { file, bytes: Bytes::new(), start: size, size };
-        tail.reach(start).await?;
-        Ok(tail)
-    }
-
+impl Tail<'_> {
     /// Reads on backwards until `position` is there.
     async fn reach(&mut self, position: u64) -> Result<()> {
         if position >= self.start {
             return Ok(());
         }
         let range = position..self.start;
-        let before = self.file.range(range.clone()).await?;
-        if before.len() as u64 != range.end - range.start {
-            return Err(Error::new(Kind::Fatal, format!("file gave `{}` bytes for range `{}-{}`", before.len(), range.start, range.end)));
-        }
+        let before = request(self.file, range).await?;
         self.bytes = if self.bytes.is_empty() { before } else { [before, self.bytes.clone()].concat().into() };
         self.start = position;
         Ok(())
@@ -173,16 +162,29 @@ impl<'a> Tail<'a> {
     }
 }
 
-/// Reads the index of `file`; `None` when it has none.
-pub(super) async fn read(file: &dyn RangeRead, compression: Compression) -> Result<Option<BlockIndex>> {
-    match compression {
-        Compression::None => Ok(None),
-        Compression::Gzip => read_gzip(Tail::of(file).await?).await,
-        Compression::Zstd => read_zstd(Tail::of(file).await?).await,
-    }
+/// What reading an index came by.
+pub(in crate::format) struct Found {
+    /// `None` when the file has none.
+    pub(in crate::format) index: Option<BlockIndex>,
+    /// The end of the file, as far as it was read: all of a small file.
+    pub(in crate::format) tail: Bytes,
+    /// Size of the file in bytes.
+    pub(in crate::format) size: u64,
 }
 
-async fn read_gzip(mut tail: Tail<'_>) -> Result<Option<BlockIndex>> {
+/// Reads the index of `file`.
+pub(in crate::format) async fn read(file: &dyn RangeRead, compression: Compression) -> Result<Found> {
+    let size = file.size().await?;
+    let mut tail = Tail { file, bytes: Bytes::new(), start: size, size };
+    if compression == Compression::None {
+        return Ok(Found { index: None, tail: tail.bytes, size });
+    }
+    tail.reach(size.saturating_sub(FIRST_READ_BYTES)).await?;
+    let index = if compression == Compression::Gzip { read_gzip(&mut tail).await? } else { read_zstd(&mut tail).await? };
+    Ok(Found { index, tail: tail.bytes, size })
+}
+
+async fn read_gzip(tail: &mut Tail<'_>) -> Result<Option<BlockIndex>> {
     let Some(end) = tail.size.checked_sub((MEMBER_FRAME_BYTES + TRAILER_BYTES) as u64) else { return Ok(None) };
     let last = tail.slice(end..tail.size);
     let Some((trailer, [])) = read_member(&last, *TRAILER_FIELD) else { return Ok(None) };
@@ -217,10 +219,10 @@ fn read_member(bytes: &[u8], field: [u8; 2]) -> Option<(&[u8], &[u8])> {
     Some((data, rest.strip_prefix(&MEMBER_END)?))
 }
 
-async fn read_zstd(mut tail: Tail<'_>) -> Result<Option<BlockIndex>> {
+async fn read_zstd(tail: &mut Tail<'_>) -> Result<Option<BlockIndex>> {
     let Some(footer) = tail.size.checked_sub(SEEK_FOOTER_BYTES) else { return Ok(None) };
     let entries = tail.slice(footer..tail.size);
-    if le32(&entries[5..]) != SEEK_MAGIC || entries[4] != 0 || le32(&entries) > SEEK_ENTRIES_MAX {
+    if le32(&entries[5..]) != SEEK_MAGIC || entries[4] != 0 || u64::from(le32(&entries)) > SEEK_ENTRIES_MAX {
         return Ok(None);
     }
     let table_bytes = FRAME_HEAD_BYTES + 8 * u64::from(le32(&entries)) + SEEK_FOOTER_BYTES;

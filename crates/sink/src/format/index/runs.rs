@@ -16,7 +16,7 @@ const REPEATED: u64 = 1;
 /// The records have offsets in their order between a first and a last one; which of them have one is not kept.
 const SPREAD: u64 = 2;
 /// Bytes of runs that one open block keeps before they are given up for a spread one.
-const OPEN_BYTES_MAX: usize = 4 << 20;
+pub(super) const OPEN_RUNS_BYTES_MAX: usize = 4 << 20;
 
 /// A run being extended.
 #[derive(Clone, Copy, Default)]
@@ -72,7 +72,7 @@ impl OpenRuns {
         if run.count == 0 || self.overflowed {
             return;
         }
-        if self.encoded.len() > OPEN_BYTES_MAX {
+        if self.encoded.len() > OPEN_RUNS_BYTES_MAX {
             self.encoded = Vec::new();
             self.overflowed = true;
             return;

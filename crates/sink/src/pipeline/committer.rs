@@ -1,0 +1,128 @@
+//! One task per assigned partition: it takes closed spans to the ledger, one after the other, and settles when nothing follows.
+
+use super::{LaneId, Notice, worker::Work};
+use crate::{
+    budget::Budget,
+    error::{Error, Kind},
+    ledger::{ClosedSpan, Partition},
+    span::{Position, Roll},
+    status::PartitionStatus,
+};
+use crossbeam_channel::Sender;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// How long a settlement that failed waits before it is tried again.
+const SETTLE_AGAIN: Duration = Duration::from_secs(5);
+
+/// What a committer is told.
+pub(super) enum Command {
+    /// Stage, commit and publish a span; `held` bytes of it are counted in the budget.
+    Commit { span: Box<ClosedSpan>, held: i64 },
+    /// Move the head without files.
+    Advance(Position),
+    /// Settle and end; the lane failed if a failure is given.
+    Finish { failure: Option<Error> },
+}
+
+/// What a committer works with.
+pub(super) struct Committer {
+    pub(super) lane: LaneId,
+    pub(super) partition: Partition,
+    pub(super) commands: UnboundedReceiver<Command>,
+    pub(super) worker: Sender<Work>,
+    pub(super) notices: Sender<Notice>,
+    pub(super) status: Arc<PartitionStatus>,
+    pub(super) budget: Arc<Budget>,
+    /// `None`: settle with the next commit.
+    pub(super) settle: Option<Duration>,
+}
+
+/// Gives bytes back to the budget however the work on them ends.
+struct Held(Arc<Budget>, i64);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.hold(-self.1);
+    }
+}
+
+impl Committer {
+    /// Runs until it is told to finish, fails, or is dropped: every step of the ledger may be cut off anywhere.
+    pub(super) async fn run(mut self) {
+        let mut settle_in = self.settle;
+        loop {
+            let pause = settle_in.filter(|_| self.partition.unsettled());
+            let command = tokio::select! {
+                command = self.commands.recv() => command,
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
+                    settle_in = match self.partition.settle().await {
+                        Ok(()) => self.settle,
+                        Err(error) if error.kind() == Kind::Transient => {
+                            tracing::warn!(partition = %self.partition.of(), error = %error.chain(), "cannot settle yet");
+                            Some(SETTLE_AGAIN)
+                        }
+                        Err(error) => return self.fail(error),
+                    };
+                    continue;
+                }
+            };
+            settle_in = self.settle;
+            let done = match command {
+                Some(Command::Commit { span, held }) => {
+                    let _held = Held(Arc::clone(&self.budget), held);
+                    self.commit(*span).await
+                }
+                Some(Command::Advance(position)) => self.partition.advance(position).await,
+                Some(Command::Finish { failure }) => return self.finish(failure).await,
+                None => return,
+            };
+            match done {
+                Ok(()) => self.committed(),
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+
+    async fn commit(&mut self, span: ClosedSpan) -> Result<(), Error> {
+        let (counts, roll, files) = (span.counts, span.roll, span.files.len() as u64);
+        let bytes: u64 = span.files.iter().map(|file| file.bytes).sum();
+        self.partition.commit(span).await?;
+        let status = &self.status;
+        status.written.fetch_add(counts.written, Ordering::Relaxed);
+        status.filtered.fetch_add(counts.filtered, Ordering::Relaxed);
+        status.bytes.fetch_add(bytes, Ordering::Relaxed);
+        status.files.fetch_add(files, Ordering::Relaxed);
+        if let Some(index) = Roll::ALL.iter().position(|other| *other == roll) {
+            status.spans[index].fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn committed(&self) {
+        let position = self.partition.position();
+        self.status.committed.store(position.next, Ordering::Relaxed);
+        self.status.published.store(position.next, Ordering::Relaxed);
+        let _ = self.worker.send(Work::Committed { lane: self.lane, position });
+        let _ = self.notices.send(Notice::Report { of: self.partition.of().clone(), report: self.partition.report() });
+    }
+
+    async fn finish(mut self, failure: Option<Error>) {
+        if self.partition.unsettled()
+            && let Err(error) = self.partition.settle().await
+        {
+            tracing::warn!(partition = %self.partition.of(), error = %error.chain(), "left without settling; the next owner does it");
+        }
+        let _ = self.notices.send(match failure {
+            Some(error) => Notice::Failed { lane: self.lane, error },
+            None => Notice::Finished { lane: self.lane },
+        });
+    }
+
+    fn fail(self, error: Error) {
+        let _ = self.notices.send(Notice::Failed { lane: self.lane, error });
+    }
+}

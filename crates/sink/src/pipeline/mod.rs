@@ -1,0 +1,229 @@
+//! A pipeline from its configuration to its end: threads, queues and shutdown.
+//!
+//! One thread drives the source and never waits for a store. Workers own lanes; one task a partition takes closed spans to the
+//! ledger. What a rebalance asks for is done by the others while the poll loop goes on, so that an outage of the store, however
+//! long, evicts nobody.
+//!
+//! ```no_run
+//! # async fn example(pipeline: std::sync::Arc<kas3_sink::config::Pipeline>) -> kas3_sink::Result<()> {
+//! use kas3_sink::{pipeline, status::Status};
+//! let status = Status::new(&pipeline);
+//! let ended = pipeline::run(pipeline, pipeline::Options { until_end: true }, status, Default::default()).await?;
+//! println!("{ended:?}");
+//! # Ok(()) }
+//! ```
+
+mod assignment;
+mod committer;
+mod poll;
+mod worker;
+
+use crate::{
+    budget::Budget,
+    config::Pipeline,
+    error::{Error, Kind, Result},
+    ledger::{Ledger, LedgerObserver, Log, Partition, Report},
+    source::{Source, kafka::KafkaLog},
+    span::TopicPartition,
+    status::{Phase, Status},
+};
+use kas3_store::Store;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How often a process looks for pending spans that nobody owns any more.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// How a pipeline runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Stop when everything up to the end offsets seen at start is published.
+    pub until_end: bool,
+}
+
+/// How a pipeline ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Everything up to the end offsets seen at start is published.
+    Done,
+    /// Some partitions stopped, for the reasons given; all others are done.
+    Stopped(Vec<(TopicPartition, String)>),
+    /// It was asked to stop.
+    Shutdown,
+}
+
+/// Names one opened lane; never used twice in a process.
+type LaneId = u64;
+
+/// What the others tell the poll loop.
+enum Notice {
+    /// A partition's head was read and what was pending is published.
+    Opened { of: TopicPartition, epoch: u64, partition: Box<Partition> },
+    /// A partition cannot be opened until a person decides.
+    NotOpened { of: TopicPartition, epoch: u64, error: Error },
+    /// A lane is flushed, published and settled.
+    Finished { lane: LaneId },
+    /// A lane cannot go on.
+    Failed { lane: LaneId, error: Error },
+    /// How far a partition is.
+    Report { of: TopicPartition, report: Report },
+    /// The topics that the configuration names, as of now.
+    Topics(Vec<String>),
+    /// How far the heads are, `next` and whether a span is pending, for partitions that others own.
+    Heads(Vec<(TopicPartition, i64, bool)>),
+}
+
+/// Runs a pipeline on Kafka until it is done or asked to stop.
+///
+/// # Errors
+/// `Config`, `Missing` or `Fatal` before anything was read; `Fatal` when the source cannot go on.
+pub async fn run(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>, stop: CancellationToken) -> Result<Ended> {
+    let budget = Budget::new(pipeline.memory_bytes, Arc::clone(&status));
+    let (sink, ledger_store) = open_stores(&pipeline, &status).await?;
+    let log = KafkaLog::connect(&pipeline).await?;
+    let topics = log.topics().await?;
+    if topics.is_empty() {
+        status.warn("no topic matches `source.topics` yet; waiting for one".to_owned());
+    }
+    let partitions = partition_count(&log, &topics).await?;
+    let source = log.source(budget.kafka_bytes(), partitions, &topics)?;
+    let refresh = log.refresh_interval();
+    let parts = Parts { pipeline, sink, ledger_store, log: Arc::clone(&log) as Arc<dyn Log>, source, topics, budget, status };
+    let topics = move || {
+        let log = Arc::clone(&log);
+        Box::pin(async move { log.topics().await }) as futures::future::BoxFuture<'static, Result<Vec<String>>>
+    };
+    run_parts(parts, Some((refresh, Box::new(topics))), options, stop).await
+}
+
+/// Everything that a pipeline is made of; tests bring a source and a log of their own.
+pub struct Parts {
+    /// The configuration.
+    pub pipeline: Arc<Pipeline>,
+    /// The sink's store.
+    pub sink: Store,
+    /// The ledger's store.
+    pub ledger_store: Store,
+    /// What the ledger asks of Kafka.
+    pub log: Arc<dyn Log>,
+    /// Where records come from, subscribed to `topics`.
+    pub source: Box<dyn Source>,
+    /// Topics at start.
+    pub topics: Vec<String>,
+    /// The memory budget.
+    pub budget: Arc<Budget>,
+    /// What the process says of itself.
+    pub status: Arc<Status>,
+}
+
+/// Asks again which topics the configuration names.
+type AskTopics = Box<dyn Fn() -> futures::future::BoxFuture<'static, Result<Vec<String>>> + Send + Sync>;
+
+/// Runs a pipeline on the parts given.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_parts(parts: Parts, topics: Option<(Duration, AskTopics)>, options: Options, stop: CancellationToken) -> Result<Ended> {
+    let Parts { pipeline, sink, ledger_store, log, source, topics: first_topics, budget, status } = parts;
+    let observer: Arc<dyn LedgerObserver> = Arc::new(StatusObserver(Arc::clone(&status)));
+    let ledger = Ledger::open(Arc::clone(&pipeline), sink.clone(), ledger_store, Arc::clone(&log), observer).await?;
+    let targets = if options.until_end { Some(end_offsets(&log, &first_topics).await?) } else { None };
+    status.set_phase(Phase::Running);
+    let (notices, inbox) = crossbeam_channel::unbounded();
+    let _topics = topics.map(|(every, ask)| AbortOnDrop(tokio::spawn(watch_topics(every, ask, notices.clone()))));
+    let _sweep = AbortOnDrop(tokio::spawn(sweep(Arc::clone(&ledger))));
+    let context = poll::Context { pipeline, sink, ledger, budget, status, notices, runtime: tokio::runtime::Handle::current() };
+    let (answer, ended) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("kas3-poll".to_owned())
+        .spawn(move || {
+            let ended = poll::Loop::new(context, source, inbox, first_topics, targets, stop).run();
+            let _ = answer.send(ended);
+        })
+        .map_err(|source| Error::new(Kind::Fatal, "start the poll thread").source(source))?;
+    let ended = ended.await.map_err(|_| Error::new(Kind::Fatal, "the poll thread ended without an answer"))?;
+    let _ = thread.join();
+    ended
+}
+
+/// Opens the sink's store, and the ledger's where it is another one.
+///
+/// # Errors
+/// As [`Store::open`].
+pub async fn open_stores(pipeline: &Pipeline, status: &Arc<Status>) -> Result<(Store, Store)> {
+    let observer = Arc::clone(status) as Arc<dyn kas3_store::Observer>;
+    let sink = Store::open(&pipeline.url, &pipeline.storage, Arc::clone(&observer)).await?;
+    let ledger =
+        if pipeline.ledger_url == pipeline.url { sink.clone() } else { Store::open(&pipeline.ledger_url, &pipeline.storage, observer).await? };
+    Ok((sink, ledger))
+}
+
+async fn partition_count(log: &Arc<KafkaLog>, topics: &[String]) -> Result<usize> {
+    let mut count = 0;
+    for topic in topics {
+        count += usize::try_from(log.partitions(topic).await?).unwrap_or(0);
+    }
+    Ok(count)
+}
+
+/// The end of every partition of the topics, as of now: the last stable offset.
+async fn end_offsets(log: &Arc<dyn Log>, topics: &[String]) -> Result<HashMap<TopicPartition, i64>> {
+    let mut ends = HashMap::new();
+    for topic in topics {
+        for partition in 0..log.partitions(topic).await? {
+            let of = TopicPartition::new(topic.as_str(), partition);
+            let (_, end) = log.bounds(&of).await?;
+            ends.insert(of, end);
+        }
+    }
+    Ok(ends)
+}
+
+async fn watch_topics(every: Duration, ask: AskTopics, notices: crossbeam_channel::Sender<Notice>) {
+    loop {
+        tokio::time::sleep(every).await;
+        match ask().await {
+            Ok(topics) => {
+                if notices.send(Notice::Topics(topics)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::debug!(error = %error.chain(), "cannot look for topics now"),
+        }
+    }
+}
+
+/// Publishes what nobody owns any more and reclaims staged bytes of no use, at start and now and then.
+async fn sweep(ledger: Arc<Ledger>) {
+    loop {
+        if let Err(error) = ledger.sweep().await {
+            tracing::warn!(error = %error.chain(), "cannot look through the ledger now");
+        }
+        tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Passes on to the status what the ledger reports.
+struct StatusObserver(Arc<Status>);
+
+impl LedgerObserver for StatusObserver {
+    fn amended(&self, of: &TopicPartition) {
+        self.0.partition(of).amended.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn warning(&self, of: &TopicPartition, text: &str) {
+        self.0.warn(format!("`{of}`: {text}"));
+    }
+
+    fn retrying(&self, of: &TopicPartition, what: &str, error: &Error) {
+        self.0.warn(format!("`{of}`: {what} does not succeed, trying again: {}", error.chain()));
+    }
+}

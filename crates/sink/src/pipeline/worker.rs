@@ -1,0 +1,357 @@
+//! A thread that owns lanes: batches in, closed spans out. While a span is being committed its lane fills the next one; when
+//! that has to be closed too, the lane waits, its batches wait with it, and nobody fetches more for it.
+
+use super::{LaneId, committer::Command};
+use crate::{
+    budget::Budget,
+    error::{Error, Kind},
+    lane::{self, Lane, Now},
+    ledger::{Body, ClosedSpan},
+    record::Record,
+    source::Batch,
+    span::{Position, Roll},
+    status::PartitionStatus,
+};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// How often ages are looked at when no batch comes.
+const TICK: Duration = Duration::from_millis(20);
+/// Closing blocks early is enough when it gives back this share of what a lane holds; else its files are closed.
+const SHRINK_SHARE: usize = 4;
+
+/// What a worker is told.
+pub(super) enum Work {
+    /// A lane of its own from now on.
+    Open(Box<OpenLane>),
+    /// Records of a lane, or the end of its partition.
+    Batch { lane: LaneId, batch: Option<Batch>, bytes: i64, end: Option<i64> },
+    /// The committer is done with the lane's span.
+    Committed { lane: LaneId, position: Position },
+    /// Close the lane's files for good: what was not taken in yet is dropped.
+    Finish { lane: LaneId, roll: Roll },
+    /// Give memory back.
+    Relieve { lane: LaneId },
+    /// Forget the lane and everything in it.
+    Drop { lane: LaneId },
+    /// End the thread.
+    End,
+}
+
+/// A lane with what it needs to talk to the others.
+pub(super) struct OpenLane {
+    pub(super) id: LaneId,
+    pub(super) lane: Lane,
+    pub(super) commit: UnboundedSender<Command>,
+    pub(super) shared: Arc<LaneShared>,
+    pub(super) status: Arc<PartitionStatus>,
+    pub(super) committed: Position,
+}
+
+/// What the poll loop sees of a lane.
+#[derive(Default)]
+pub(super) struct LaneShared {
+    /// Bytes of batches that were fetched and not taken in.
+    pub(super) queued: AtomicI64,
+    /// Bytes that the lane holds.
+    pub(super) held: AtomicI64,
+    /// The next offset to take in.
+    pub(super) position: AtomicI64,
+    /// The lane was asked to give memory back and has not done so yet.
+    pub(super) relieving: AtomicBool,
+}
+
+struct LaneState {
+    open: OpenLane,
+    /// A span is with the committer.
+    busy: bool,
+    /// Oldest timestamp of the span that is with the committer.
+    busy_oldest_ms: Option<i64>,
+    /// A span that was closed while the committer was busy.
+    waiting: Option<ClosedSpan>,
+    backlog: VecDeque<(Option<Batch>, i64, Option<i64>)>,
+    /// No more is taken in; when everything is with the committer it is told to finish, with this failure if there was one.
+    finishing: Option<Option<Error>>,
+    counted: i64,
+    last_commit: Instant,
+    advanced: i64,
+}
+
+/// Runs until it is told to end.
+pub(super) fn run(inbox: &Receiver<Work>, budget: &Arc<Budget>) {
+    let mut worker = Worker { lanes: HashMap::new(), budget: Arc::clone(budget) };
+    let mut looked = Instant::now();
+    loop {
+        match inbox.recv_timeout(TICK) {
+            Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(work) => worker.handle(work),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if looked.elapsed() >= TICK {
+            looked = Instant::now();
+            worker.tick();
+        }
+    }
+}
+
+struct Worker {
+    lanes: HashMap<LaneId, LaneState>,
+    budget: Arc<Budget>,
+}
+
+impl Worker {
+    fn handle(&mut self, work: Work) {
+        let id = match &work {
+            Work::Open(open) => open.id,
+            Work::Batch { lane, .. } | Work::Committed { lane, .. } | Work::Finish { lane, .. } | Work::Relieve { lane } | Work::Drop { lane } => {
+                *lane
+            }
+            Work::End => return,
+        };
+        if let Work::Open(open) = work {
+            let advanced = open.committed.next;
+            let state = LaneState {
+                open: *open,
+                busy: false,
+                busy_oldest_ms: None,
+                waiting: None,
+                backlog: VecDeque::new(),
+                finishing: None,
+                counted: 0,
+                last_commit: Instant::now(),
+                advanced,
+            };
+            self.lanes.insert(id, state);
+            return;
+        }
+        let Some(state) = self.lanes.get_mut(&id) else {
+            if let Work::Batch { bytes, .. } = work {
+                self.budget.hold(-bytes);
+            }
+            return;
+        };
+        match work {
+            Work::Batch { batch, bytes, end, .. } => {
+                state.backlog.push_back((batch, bytes, end));
+                state.drain(&self.budget);
+            }
+            Work::Committed { position, .. } => {
+                (state.busy, state.busy_oldest_ms) = (false, None);
+                (state.last_commit, state.advanced) = (Instant::now(), position.next);
+                state.go_on();
+                state.drain(&self.budget);
+            }
+            Work::Finish { roll, .. } => state.finish(roll, None, &self.budget),
+            Work::Relieve { .. } => state.relieve(&self.budget),
+            Work::Drop { .. } => {
+                if let Some(state) = self.lanes.remove(&id) {
+                    state.forget(&self.budget);
+                }
+                return;
+            }
+            Work::Open(_) | Work::End => {}
+        }
+        state.finish_if_drained();
+        state.show(&self.budget);
+    }
+
+    fn tick(&mut self) {
+        let now = Now::read();
+        for state in self.lanes.values_mut() {
+            if state.waiting.is_some() || state.finishing.is_some() {
+                state.finish_if_drained();
+                continue;
+            }
+            if let Some(roll) = state.open.lane.due(now) {
+                state.close(roll, &self.budget);
+                state.show(&self.budget);
+            } else {
+                state.advance_if_due(now.instant);
+            }
+        }
+    }
+}
+
+impl LaneState {
+    /// Takes in what waits, unless a closed span waits for the committer.
+    fn drain(&mut self, budget: &Arc<Budget>) {
+        while self.waiting.is_none() && self.finishing.is_none() {
+            let Some((batch, bytes, end)) = self.backlog.pop_front() else { return };
+            let taken = match &batch {
+                Some(batch) => self.take_in(batch, budget),
+                None => true,
+            };
+            if !taken {
+                self.backlog.push_front((batch, bytes, end));
+                return;
+            }
+            drop(batch);
+            self.open.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+            budget.hold(-bytes);
+            if let Some(end) = end {
+                self.open.lane.reached(end);
+            }
+        }
+    }
+
+    /// True when the whole batch is in the lane, or the lane takes in no more.
+    fn take_in(&mut self, batch: &Batch, budget: &Arc<Budget>) -> bool {
+        let topic = Arc::clone(&self.open.lane.of().topic);
+        let mut records: Vec<Record<'_>> = Vec::new();
+        batch.records(&topic, &mut records);
+        let now = Now::read();
+        let before = self.open.lane.position().next;
+        let read = records.iter().filter(|record| record.offset >= before).count() as u64;
+        let mut rest = &records[..];
+        let mut done = false;
+        while !done && self.waiting.is_none() {
+            match self.open.lane.append(rest, batch.leader_epoch(), now) {
+                Ok(progress) => {
+                    rest = &rest[progress.taken..];
+                    done = rest.is_empty();
+                    match progress.roll {
+                        Some(roll) => self.close(roll, budget),
+                        None => done = true,
+                    }
+                }
+                Err(error) => {
+                    let error = if error.kind() == Kind::BadRecord { lane::bad_record(self.open.lane.of(), error) } else { error };
+                    self.finish(Roll::Shutdown, Some(error), budget);
+                    done = true;
+                }
+            }
+        }
+        self.open.status.read.fetch_add(read - rest.len() as u64, Ordering::Relaxed);
+        done
+    }
+
+    /// Closes the lane's files; the span goes to the committer, or waits for it.
+    fn close(&mut self, roll: Roll, budget: &Arc<Budget>) {
+        match self.open.lane.close(roll) {
+            Ok(Some(span)) => {
+                self.count(budget);
+                budget.hold(whole_bytes(&span));
+                self.waiting = Some(span);
+                self.go_on();
+            }
+            Ok(None) => {}
+            Err(error) => self.finishing = Some(Some(error)),
+        }
+    }
+
+    /// Sends on what the committer can take now.
+    fn go_on(&mut self) {
+        if self.busy {
+            return;
+        }
+        if let Some(span) = self.waiting.take() {
+            let held = whole_bytes(&span);
+            (self.busy, self.busy_oldest_ms) = (true, span.timestamps.map(|bounds| bounds.min));
+            let _ = self.open.commit.send(Command::Commit { span: Box::new(span), held });
+        } else if self.finishing.is_some() {
+            let position = self.open.lane.position();
+            if position.next > self.advanced && !self.open.lane.is_open() {
+                self.advance(position);
+            }
+        }
+    }
+
+    fn finish(&mut self, roll: Roll, failure: Option<Error>, budget: &Arc<Budget>) {
+        if self.finishing.is_some() {
+            return;
+        }
+        self.drop_backlog(budget);
+        self.finishing = Some(failure);
+        self.close(roll, budget);
+        self.go_on();
+    }
+
+    /// Once everything is with the committer, tells it to finish.
+    fn finish_if_drained(&mut self) {
+        if self.busy || self.waiting.is_some() {
+            return;
+        }
+        if let Some(failure) = self.finishing.as_mut() {
+            let failure = failure.take();
+            let _ = self.open.commit.send(Command::Finish { failure });
+            // nothing more is expected of this lane but to be dropped
+            self.busy = true;
+        }
+    }
+
+    fn advance_if_due(&mut self, now: Instant) {
+        let position = self.open.lane.position();
+        let due = now.saturating_duration_since(self.last_commit) >= self.open.lane.plan().roll.age;
+        if due && !self.busy && !self.open.lane.is_open() && self.backlog.is_empty() && position.next > self.advanced {
+            self.advance(position);
+        }
+    }
+
+    fn advance(&mut self, position: Position) {
+        self.busy = true;
+        self.advanced = position.next;
+        let _ = self.open.commit.send(Command::Advance(position));
+    }
+
+    /// Closes open blocks early; where that gives too little back, closes the files.
+    fn relieve(&mut self, budget: &Arc<Budget>) {
+        let before = self.open.lane.held();
+        if let Err(error) = self.open.lane.shrink() {
+            self.finish(Roll::Shutdown, Some(error), budget);
+        } else if self.open.lane.held() > before - before / SHRINK_SHARE && self.waiting.is_none() {
+            self.close(Roll::Memory, budget);
+        }
+        self.open.shared.relieving.store(false, Ordering::Relaxed);
+    }
+
+    /// Tells the budget what changed.
+    fn count(&mut self, budget: &Arc<Budget>) {
+        let held = i64::try_from(self.open.lane.held()).unwrap_or(i64::MAX);
+        budget.hold(held - self.counted);
+        self.counted = held;
+    }
+
+    /// Brings the budget and the status up to date.
+    fn show(&mut self, budget: &Arc<Budget>) {
+        self.count(budget);
+        let OpenLane { lane, shared, status, .. } = &self.open;
+        let waiting = self.waiting.as_ref();
+        let held = self.counted + shared.queued.load(Ordering::Relaxed) + waiting.map_or(0, whole_bytes);
+        shared.held.store(held, Ordering::Relaxed);
+        shared.position.store(lane.position().next, Ordering::Relaxed);
+        status.position.store(lane.position().next, Ordering::Relaxed);
+        status.buffered.store(held, Ordering::Relaxed);
+        status.open_files.store(lane.open_files() as u64, Ordering::Relaxed);
+        let waiting_oldest = waiting.and_then(|span| span.timestamps).map(|bounds| bounds.min);
+        let oldest = [self.busy_oldest_ms, waiting_oldest, lane.oldest_ms()].into_iter().flatten().min();
+        status.oldest_unpublished_ms.store(oldest.unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    fn drop_backlog(&mut self, budget: &Arc<Budget>) {
+        for (_, bytes, _) in self.backlog.drain(..) {
+            self.open.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+            budget.hold(-bytes);
+        }
+    }
+
+    fn forget(mut self, budget: &Arc<Budget>) {
+        self.drop_backlog(budget);
+        budget.hold(-self.counted);
+        if let Some(span) = &self.waiting {
+            budget.hold(-whole_bytes(span));
+        }
+    }
+}
+
+/// Bytes of the files that are held whole until they are published; uploads count their own.
+fn whole_bytes(span: &ClosedSpan) -> i64 {
+    span.files.iter().map(|file| if let Body::Whole(bytes) = &file.body { i64::try_from(bytes.len()).unwrap_or(i64::MAX) } else { 0 }).sum()
+}

@@ -1,0 +1,205 @@
+//! librdkafka clients: their properties, and what they call back.
+
+use super::native::topic_error;
+use crate::{
+    config::Pipeline,
+    error::{Error, Kind, Result},
+    source::{Event, msk_iam},
+    span::TopicPartition,
+};
+use rdkafka::{
+    ClientConfig, ClientContext, TopicPartitionList,
+    client::OAuthToken,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, RDKafkaErrorCode},
+    types::RDKafkaRespErr,
+};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// The consumer that everything here is built on.
+pub(super) type Consumer = BaseConsumer<Context>;
+
+/// The one mechanism that librdkafka does not know by name.
+const MSK_IAM: &str = "AWS_MSK_IAM";
+/// Bytes of one partition in librdkafka's queue at most.
+const PARTITION_QUEUE_MAX: u64 = 16 << 20;
+/// The same at least: less than this and every fetch brings one record.
+const PARTITION_QUEUE_MIN: u64 = 32 << 10;
+
+/// Properties of every client of a pipeline. What the user wrote wins over what is only a default here.
+pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "kas3").set("isolation.level", "read_committed");
+    // a full queue waits this long before it fetches again; the default of a second stalls every sink that is slower than the broker
+    config.set("fetch.queue.backoff.ms", "2");
+    if pipeline.kafka.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+    }
+    for (name, value) in pipeline.kafka.iter() {
+        config.set(name, value);
+    }
+    for name in ["sasl.mechanism", "sasl.mechanisms"] {
+        if pipeline.kafka.get(name).is_some_and(|mechanism| mechanism == MSK_IAM) {
+            config.set(name, "OAUTHBEARER");
+        }
+    }
+    config.set("group.id", &pipeline.group);
+    config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+    config.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
+    config.set_log_level(if pipeline.kafka.contains_key("debug") { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
+    config
+}
+
+/// Divides `bytes` of memory among the queues of so many partitions.
+pub(super) fn bound_queues(config: &mut ClientConfig, pipeline: &Pipeline, bytes: u64, partitions: usize) {
+    let each = (bytes / (partitions.max(1) as u64)).clamp(PARTITION_QUEUE_MIN, PARTITION_QUEUE_MAX);
+    let mut bound = |name: &str, value: u64| {
+        if !pipeline.kafka.contains_key(name) {
+            config.set(name, value.to_string());
+        }
+    };
+    bound("queued.max.messages.kbytes", each / 1024);
+    // the answer to one fetch stays whole in memory until its last record is given back
+    bound("fetch.message.max.bytes", (each / 2).clamp(64 << 10, 1 << 20));
+    bound("fetch.max.bytes", (bytes / 8).clamp(1 << 20, 16 << 20));
+}
+
+/// Makes a client.
+///
+/// # Errors
+/// `Config` when librdkafka refuses a property, naming it.
+pub(super) fn create(config: &ClientConfig, pipeline: &Pipeline) -> Result<Arc<Consumer>> {
+    config.create_with_context(Context::new(pipeline)).map(Arc::new).map_err(|source| {
+        Error::new(Kind::Config, "make a Kafka client from `source.kafka`")
+            .hint("librdkafka's property names are listed in its CONFIGURATION.md")
+            .source(source)
+    })
+}
+
+/// What librdkafka calls back: it only takes notes, and never waits.
+pub(super) struct Context {
+    events: Mutex<Vec<Event>>,
+    last_error: Mutex<Option<String>>,
+    closing: AtomicBool,
+    msk_iam: Option<msk_iam::Signer>,
+}
+
+impl Context {
+    fn new(pipeline: &Pipeline) -> Self {
+        let wanted = ["sasl.mechanism", "sasl.mechanisms"].iter().any(|name| pipeline.kafka.get(*name).is_some_and(|mechanism| mechanism == MSK_IAM));
+        let servers = pipeline.kafka.get("bootstrap.servers").map_or("", String::as_str);
+        Context {
+            events: Mutex::default(),
+            last_error: Mutex::default(),
+            closing: AtomicBool::new(false),
+            msk_iam: wanted.then(|| msk_iam::Signer::new(servers, pipeline.storage.clone())),
+        }
+    }
+
+    /// Events since the last time.
+    pub(super) fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn push(&self, event: Event) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+
+    /// The newest error of the client, for a message about a broker that does not answer.
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on revocations are answered at once: the client is leaving.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::error!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::warn!(target: "librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", %error, "{reason}");
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {
+        match &self.msk_iam {
+            Some(signer) => Ok(signer.token()?),
+            None => Err("OAUTHBEARER needs `sasl.oauthbearer.method: oidc` with its properties, or `sasl.mechanism: AWS_MSK_IAM`".into()),
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    /// Only notes what happened. librdkafka waits for assign and unassign as long as it takes, while the poll loop goes on.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        use rdkafka::consumer::Consumer as _;
+        if self.closing.load(Ordering::SeqCst) {
+            // each protocol takes its own call only, and leaving the group waits until one was taken
+            let _ = match consumer.rebalance_protocol() {
+                RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+                _ => consumer.unassign(),
+            };
+            return;
+        }
+        let partitions: Vec<TopicPartition> =
+            list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect();
+        self.push(match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(partitions),
+            _ if consumer.assignment_lost() => Event::Lost(partitions),
+            _ => Event::Revoked(partitions),
+        });
+    }
+
+    fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            // for lag tools only; the ledger is what counts
+            tracing::debug!(%error, "the group did not take our report");
+        }
+    }
+}
+
+/// Asks for metadata and says what an answer means.
+pub(super) fn metadata(consumer: &Consumer, topic: Option<&str>, timeout: Duration) -> Result<rdkafka::metadata::Metadata> {
+    use rdkafka::consumer::Consumer as _;
+    let metadata = consumer.fetch_metadata(topic, timeout).map_err(|source| unreachable_broker(consumer, source))?;
+    if let Some(topic) = topic {
+        let answer = metadata.topics().iter().find(|answer| answer.name() == topic);
+        if let Some(code) = answer.and_then(rdkafka::metadata::MetadataTopic::error) {
+            return Err(topic_error(topic, code.into()));
+        }
+        if answer.is_none_or(|answer| answer.partitions().is_empty()) {
+            return Err(topic_error(topic, RDKafkaErrorCode::UnknownTopicOrPartition));
+        }
+    }
+    Ok(metadata)
+}
+
+/// No broker answers: with what the client saw last.
+pub(super) fn unreachable_broker(consumer: &Consumer, source: KafkaError) -> Error {
+    use rdkafka::consumer::Consumer as _;
+    let seen = consumer.context().last_error().map_or_else(String::new, |reason| format!(" (last seen: {reason})"));
+    Error::new(Kind::Transient, format!("no broker of `bootstrap.servers` answers{seen}"))
+        .hint("check `source.kafka`: `bootstrap.servers`, `security.protocol`, and the `sasl.` and `ssl.` properties")
+        .source(source)
+}

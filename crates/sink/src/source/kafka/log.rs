@@ -1,0 +1,272 @@
+//! What ledger and tools ask of a cluster. A client of its own, which never joins the group.
+
+use super::{KafkaSource, Reached, client, client::Consumer, native, reader};
+use crate::{
+    config::{Pipeline, Start, TopicPattern},
+    error::{Error, Kind, Result},
+    ledger::{ClosedFile, Log, Remake, Report},
+    record::Record,
+    source::Source,
+    span::TopicPartition,
+};
+use async_trait::async_trait;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// How long one question may take.
+const ASK: Duration = Duration::from_secs(20);
+/// How often topics are looked for that an expression names.
+const REFRESH: Duration = Duration::from_secs(30);
+
+/// How librdkafka names its in-process broker, which has no controller to ask for topic ids.
+const IN_PROCESS: &str = "mockCluster";
+
+/// A cluster, as far as ledger and tools ask it.
+pub struct KafkaLog {
+    pipeline: Arc<Pipeline>,
+    consumer: Arc<Consumer>,
+    native: native::Client,
+    cluster: String,
+    ending: Arc<AtomicBool>,
+    events: Option<std::thread::JoinHandle<()>>,
+}
+
+impl KafkaLog {
+    /// Connects, and waits until a broker answers.
+    ///
+    /// # Errors
+    /// `Config` for a property that librdkafka refuses; `Transient` when no broker answers.
+    pub async fn connect(pipeline: &Arc<Pipeline>) -> Result<Arc<KafkaLog>> {
+        let mut config = client::properties(pipeline);
+        config.remove("group.instance.id");
+        let consumer = client::create(&config, pipeline)?;
+        let native = native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _);
+        let ending = Arc::new(AtomicBool::new(false));
+        let events = {
+            let (consumer, ending) = (Arc::clone(&consumer), Arc::clone(&ending));
+            // serves logs, errors and token refreshes; there are no records
+            std::thread::Builder::new().name("kas3-kafka".to_owned()).spawn(move || {
+                while !ending.load(Ordering::Relaxed) {
+                    let _ = consumer.poll(Duration::from_millis(100));
+                }
+            })
+        };
+        let events = events.map_err(|source| Error::new(Kind::Fatal, "start a thread for Kafka's events").source(source))?;
+        let mut log = KafkaLog { pipeline: Arc::clone(pipeline), consumer, native, cluster: String::new(), ending, events: Some(events) };
+        let asked = Arc::clone(&log.consumer);
+        log.cluster = blocking(move || {
+            client::metadata(&asked, None, ASK)?;
+            asked.client().fetch_cluster_id(ASK).ok_or_else(|| client::unreachable_broker(&asked, KafkaError::NoMessageReceived))
+        })
+        .await?;
+        Ok(Arc::new(log))
+    }
+
+    /// A member of the pipeline's group with so many bytes for its queues, subscribed to `topics`.
+    ///
+    /// # Errors
+    /// As [`KafkaSource`].
+    pub fn source(&self, queue_bytes: u64, partitions: usize, topics: &[String]) -> Result<Box<dyn Source>> {
+        Ok(Box::new(KafkaSource::new(&self.pipeline, queue_bytes, partitions, topics)?))
+    }
+
+    /// How often to look for topics anew: `topic.metadata.refresh.interval.ms` where the user set it.
+    pub fn refresh_interval(&self) -> Duration {
+        let set = self.pipeline.kafka.get("topic.metadata.refresh.interval.ms").and_then(|value| value.parse().ok());
+        set.map_or(REFRESH, |ms: u64| Duration::from_millis(ms.max(100)))
+    }
+
+    /// Topics that the configuration names and that exist, sorted.
+    ///
+    /// # Errors
+    /// `Missing` for a literal name that does not exist.
+    pub async fn topics(&self) -> Result<Vec<String>> {
+        let all: BTreeSet<String> = Log::topics(self).await?.into_iter().collect();
+        for pattern in &self.pipeline.topics {
+            if let TopicPattern::Name(name) = pattern
+                && !all.contains(name)
+            {
+                // asked by name: a broker may hide a topic, and says so only then
+                let (consumer, name) = (Arc::clone(&self.consumer), name.clone());
+                blocking(move || client::metadata(&consumer, Some(&name), ASK)).await?;
+            }
+        }
+        let internal = |topic: &String| {
+            topic.starts_with("__") && !self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic))
+        };
+        Ok(all.into_iter().filter(|topic| self.pipeline.reads(topic) && !internal(topic)).collect())
+    }
+
+    /// Calls `each` for every record of `[first, next)`, read-committed, in the order of their offsets. Blocks the thread.
+    ///
+    /// # Errors
+    /// `Missing` when Kafka no longer has the beginning; whatever `each` answers.
+    pub fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<Reached> {
+        reader::read(&self.pipeline, of, first, next, each)
+    }
+
+    /// Offsets of one question about all partitions of a topic; `time` as ListOffsets has it.
+    async fn list_offsets(&self, topic: &str, partitions: Vec<i32>, time: Offset) -> Result<Vec<i64>> {
+        let (consumer, topic) = (Arc::clone(&self.consumer), topic.to_owned());
+        blocking(move || {
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            for partition in &partitions {
+                let added = list.add_partition_offset(&topic, *partition, time);
+                added.map_err(|source| Error::new(Kind::Fatal, format!("ask for offsets of `{topic}`")).source(source))?;
+            }
+            let answers = consumer.offsets_for_times(list, ASK).map_err(|source| unanswered(&topic, source))?;
+            let mut offsets = Vec::with_capacity(partitions.len());
+            for answer in answers.elements() {
+                answer.error().map_err(|source| unanswered(&topic, source))?;
+                offsets.push(answer.offset().to_raw().unwrap_or(-1));
+            }
+            Ok(offsets)
+        })
+        .await
+    }
+
+    async fn committed(&self, group: Option<String>, topic: &str, partitions: Vec<i32>) -> Result<Vec<Option<Report>>> {
+        let consumer = match group {
+            None => Arc::clone(&self.consumer),
+            Some(group) => {
+                let mut config = client::properties(&self.pipeline);
+                config.set("group.id", group);
+                client::create(&config, &self.pipeline)?
+            }
+        };
+        let topic = topic.to_owned();
+        blocking(move || {
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            for partition in &partitions {
+                list.add_partition(&topic, *partition);
+            }
+            let answers = committed_offsets(&consumer, list).map_err(|source| {
+                Error::new(Kind::Transient, format!("ask for the group's offsets of `{topic}`"))
+                    .hint("the principal needs READ on the group: see docs/permissions.md")
+                    .source(source)
+            })?;
+            let report = |next: i64, metadata: &str| (next >= 0).then(|| Report { next, metadata: metadata.to_owned() });
+            Ok(answers.elements().iter().map(|answer| report(answer.offset().to_raw().unwrap_or(-1), answer.metadata())).collect())
+        })
+        .await
+    }
+}
+
+fn committed_offsets(consumer: &BaseConsumer<client::Context>, list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+    consumer.committed_offsets(list, ASK)
+}
+
+fn unanswered(topic: &str, source: KafkaError) -> Error {
+    Error::new(Kind::Transient, format!("ask for offsets of `{topic}`")).source(source)
+}
+
+/// Runs what librdkafka blocks for, away from the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(answer) => answer,
+        Err(source) => Err(Error::new(Kind::Fatal, "ask Kafka").source(source)),
+    }
+}
+
+impl Drop for KafkaLog {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.consumer.context().close();
+        if let Some(events) = self.events.take() {
+            let _ = events.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Log for KafkaLog {
+    async fn cluster_id(&self) -> Result<String> {
+        Ok(self.cluster.clone())
+    }
+
+    async fn topics(&self) -> Result<Vec<String>> {
+        let consumer = Arc::clone(&self.consumer);
+        blocking(move || Ok(client::metadata(&consumer, None, ASK)?.topics().iter().map(|topic| topic.name().to_owned()).collect())).await
+    }
+
+    async fn topic_id(&self, topic: &str) -> Result<Option<String>> {
+        if self.cluster.starts_with(IN_PROCESS) {
+            return Ok(None);
+        }
+        let (native, topic) = (self.native.clone(), topic.to_owned());
+        blocking(move || native.topic_id(&topic, ASK)).await
+    }
+
+    async fn partitions(&self, topic: &str) -> Result<i32> {
+        let (consumer, topic) = (Arc::clone(&self.consumer), topic.to_owned());
+        blocking(move || {
+            let metadata = client::metadata(&consumer, Some(&topic), ASK)?;
+            Ok(metadata.topics().first().map_or(0, |topic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)))
+        })
+        .await
+    }
+
+    async fn resolve_start(&self, topic: &str, start: &Start) -> Result<Vec<i64>> {
+        let partitions: Vec<i32> = (0..Log::partitions(self, topic).await?).collect();
+        match start {
+            Start::Earliest => self.list_offsets(topic, partitions, Offset::Beginning).await,
+            Start::Latest => self.list_offsets(topic, partitions, Offset::End).await,
+            Start::Timestamp(text) => {
+                let time: jiff::Timestamp = text.parse().map_err(|source: jiff::Error| {
+                    Error::new(Kind::Config, format!("`source.start.timestamp` is `{text}`, which is no RFC 3339 time"))
+                        .hint("write it as `2026-01-01T00:00:00Z`")
+                        .source(source)
+                })?;
+                let ends = self.list_offsets(topic, partitions.clone(), Offset::End).await?;
+                let offsets = self.list_offsets(topic, partitions, Offset::Offset(time.as_millisecond())).await?;
+                // no record at or after the time: what comes from now on
+                Ok(offsets.into_iter().zip(ends).map(|(offset, end)| if offset < 0 { end } else { offset }).collect())
+            }
+            Start::Group(group) => {
+                let earliest = self.list_offsets(topic, partitions.clone(), Offset::Beginning).await?;
+                let committed = self.committed(Some(group.clone()), topic, partitions).await?;
+                if committed.iter().all(Option::is_none) {
+                    return Err(Error::new(Kind::Config, format!("`source.start.group`: group `{group}` has no offsets of topic `{topic}`"))
+                        .hint("check the group's name; offsets expire seven days after a group empties"));
+                }
+                Ok(committed.into_iter().zip(earliest).map(|(report, earliest)| report.map_or(earliest, |report| report.next)).collect())
+            }
+        }
+    }
+
+    async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)> {
+        let partition = vec![of.partition];
+        let earliest = self.list_offsets(&of.topic, partition.clone(), Offset::Beginning).await?;
+        let end = self.list_offsets(&of.topic, partition, Offset::End).await?;
+        match (earliest.first(), end.first()) {
+            (Some(earliest), Some(end)) => Ok((*earliest, *end)),
+            _ => Err(Error::new(Kind::Transient, format!("the broker does not say what `{of}` holds"))),
+        }
+    }
+
+    async fn reported(&self, of: &TopicPartition) -> Result<Option<Report>> {
+        Ok(self.committed(None, &of.topic, vec![of.partition]).await?.into_iter().next().flatten())
+    }
+
+    async fn remake(&self, of: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
+        let (pipeline, of, runtime) = (Arc::clone(&self.pipeline), of.clone(), tokio::runtime::Handle::current());
+        let sink = kas3_store::Store::open(&self.pipeline.url, &self.pipeline.storage, Arc::new(kas3_store::Unobserved)).await?;
+        blocking(move || {
+            let mut again = crate::lane::Again::new(&pipeline, &of, &sink, &runtime);
+            reader::read(&pipeline, &of.of, of.span.first, of.span.next, &mut |record| again.append(record))?;
+            again.finish()
+        })
+        .await
+    }
+}

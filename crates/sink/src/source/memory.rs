@@ -1,0 +1,143 @@
+//! A source in memory: a log of a few partitions, assigned as the test says. For tests of the pipeline, and for programs that
+//! bring their own records.
+
+use super::{Batch, Event, Fetched, Source};
+use crate::{
+    error::Result,
+    ledger::Report,
+    record::OwnedRecord,
+    span::{Position, TopicPartition},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// A log that several sources and tests share.
+#[derive(Clone, Default)]
+pub struct MemoryLog(Arc<Mutex<BTreeMap<TopicPartition, Partition>>>);
+
+#[derive(Default)]
+struct Partition {
+    records: Vec<OwnedRecord>,
+    end: i64,
+    reported: Option<Report>,
+}
+
+impl MemoryLog {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Partition>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a record; its topic, partition and offset say where. Offsets may leave gaps, but only grow.
+    pub fn push(&self, record: OwnedRecord) {
+        let of = TopicPartition::new(record.topic.as_str(), record.partition);
+        let mut partitions = self.lock();
+        let partition = partitions.entry(of).or_default();
+        assert!(record.offset >= partition.end, "offsets only grow");
+        partition.end = record.offset + 1;
+        partition.records.push(record);
+    }
+
+    /// Moves the end without a record, as a transaction marker does.
+    pub fn set_end(&self, of: &TopicPartition, end: i64) {
+        let mut partitions = self.lock();
+        let partition = partitions.entry(of.clone()).or_default();
+        partition.end = partition.end.max(end);
+    }
+
+    /// The end of a partition.
+    pub fn end(&self, of: &TopicPartition) -> i64 {
+        self.lock().get(of).map_or(0, |partition| partition.end)
+    }
+
+    /// Partitions of a topic.
+    pub fn partitions(&self, topic: &str) -> i32 {
+        i32::try_from(self.lock().keys().filter(|of| &*of.topic == topic).count()).unwrap_or(i32::MAX)
+    }
+
+    /// Records of `[first, next)`.
+    pub fn read(&self, of: &TopicPartition, first: i64, next: i64) -> Vec<OwnedRecord> {
+        self.lock().get(of).map_or_else(Vec::new, |partition| {
+            let from = partition.records.partition_point(|record| record.offset < first);
+            partition.records[from..].iter().take_while(|record| record.offset < next).cloned().collect()
+        })
+    }
+
+    /// What was reported last.
+    pub fn reported(&self, of: &TopicPartition) -> Option<Report> {
+        self.lock().get(of).and_then(|partition| partition.reported.clone())
+    }
+}
+
+/// A source over a [`MemoryLog`].
+pub struct MemorySource {
+    log: MemoryLog,
+    events: VecDeque<Event>,
+    positions: BTreeMap<TopicPartition, i64>,
+}
+
+impl MemorySource {
+    /// A source that is assigned `partitions` at first.
+    pub fn new(log: MemoryLog, partitions: Vec<TopicPartition>) -> Self {
+        MemorySource { log, events: VecDeque::from([Event::Assigned(partitions)]), positions: BTreeMap::new() }
+    }
+}
+
+impl Source for MemorySource {
+    fn poll(&mut self, wait: Duration) -> Vec<Event> {
+        if self.events.is_empty() {
+            std::thread::sleep(wait);
+        }
+        self.events.drain(..).collect()
+    }
+
+    fn subscribe(&mut self, _: &[String]) {}
+
+    fn assign(&mut self, partitions: &[(TopicPartition, Position)]) -> Result<()> {
+        for (of, position) in partitions {
+            self.positions.insert(of.clone(), position.next);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        for of in partitions {
+            self.positions.remove(of);
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, of: &TopicPartition, position: Position) -> Result<()> {
+        self.positions.insert(of.clone(), position.next);
+        Ok(())
+    }
+
+    fn fetch(&mut self, of: &TopicPartition, max: usize) -> Fetched {
+        let Some(position) = self.positions.get_mut(of).filter(|position| **position >= 0) else { return Fetched::default() };
+        let end = self.log.end(of);
+        let mut records = self.log.read(of, *position, end);
+        records.truncate(max);
+        let Some(last) = records.last() else {
+            *position = end;
+            return Fetched { end: Some(end), ..Fetched::default() };
+        };
+        *position = last.offset + 1;
+        Fetched { batch: Some(Batch::owned(records)), ..Fetched::default() }
+    }
+
+    fn known_end(&self, of: &TopicPartition) -> Option<i64> {
+        Some(self.log.end(of))
+    }
+
+    fn report(&mut self, reports: &[(TopicPartition, Report)]) {
+        for (of, report) in reports {
+            if let Some(partition) = self.log.lock().get_mut(of) {
+                partition.reported = Some(report.clone());
+            }
+        }
+    }
+
+    fn close(self: Box<Self>) {}
+}

@@ -1,0 +1,119 @@
+//! Stored forms that stay readable for ever. `golden/format/v1` holds files as the first version wrote them, and beside each
+//! (`<file>.json`) what it must read as. A later version adds a folder and leaves this one alone.
+//!
+//! What is written today is compared with them too. When a newer compressor gives other bytes, look that only compressed
+//! blocks changed, keep the old files under another name and write the folder again with `KAS3_GOLDEN=write`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use bytes::Bytes;
+use kas3_sink::{
+    config::{BadRecords, Bytes as Size, Compression, FormatSettings, IndexPlace, Newlines},
+    format::{
+        self,
+        index::{Block, BlockIndex},
+        read::{ReadOptions, compression_of, read_all},
+    },
+    record::{OwnedHeaders, OwnedRecord, Record},
+};
+use serde_json::{Value, json};
+use std::{fs, path::PathBuf};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/format/v1")
+}
+
+fn records() -> Vec<OwnedRecord> {
+    let record = |offset: i64, value: Option<&str>| OwnedRecord {
+        topic: "orders".into(),
+        partition: 3,
+        offset,
+        timestamp_ms: (offset % 5 != 0).then_some(1_700_000_000_000 - offset * 1000),
+        key: (offset % 2 == 0).then(|| b"k\"1".to_vec()),
+        value: value.map(|value| value.as_bytes().to_vec()),
+        headers: OwnedHeaders::default(),
+    };
+    let plain = |offset| record(offset, Some(&format!("{{\"id\":{offset},\"text\":\"some text that fills a block, é\"}}")));
+    let long = format!("{{\"long\":\"{}\"}}", "x".repeat(5000));
+    let mut records: Vec<OwnedRecord> = (100..160).map(plain).collect();
+    records.extend([record(160, None), record(160, Some("")), record(160, Some("[1,\n 2.50]")), record(170, Some(&long)), record(181, Some("{}"))]);
+    records.push(OwnedRecord {
+        value: Some(b"\xff\0\t".to_vec()),
+        headers: OwnedHeaders(vec![(b"trace".to_vec(), Some(b"7f".to_vec())), (b"trace".to_vec(), None), (vec![0x80], Some(Vec::new()))]),
+        ..record(300_000_000_000, None)
+    });
+    records
+}
+
+fn cases() -> Vec<(&'static str, FormatSettings)> {
+    let with = |compression| FormatSettings { compression, block: Size(4096), ..FormatSettings::default() };
+    let text = |settings| FormatSettings { kind: "text".into(), newlines: Newlines::Space, ..settings };
+    vec![
+        ("lines.jsonl.gz", with(Compression::Gzip)),
+        ("lines.jsonl.zst", with(Compression::Zstd)),
+        ("lines.jsonl", with(Compression::None)),
+        ("envelopes.jsonl", FormatSettings { envelope: true, ..with(Compression::None) }),
+        ("envelopes.jsonl.gz", FormatSettings { envelope: true, ..with(Compression::Gzip) }),
+        ("text.txt", text(with(Compression::None))),
+        ("text.txt.zst", text(with(Compression::Zstd))),
+        ("side-file.json.gz", FormatSettings { index: IndexPlace::SideFile, ..with(Compression::Gzip) }),
+    ]
+}
+
+/// What a file holds, as its `.json` says it: an entry a block and a line.
+fn reading(file: Bytes) -> Vec<Value> {
+    let compression = compression_of(&file);
+    let mut entries = Vec::new();
+    if let Some(index) = BlockIndex::of_bytes(&file, compression).unwrap() {
+        for (number, block) in index.blocks().iter().enumerate() {
+            let Block { position, bytes, content_bytes, records, offsets, timestamps, .. } = block;
+            let each: Vec<_> = index.offsets(number).collect();
+            entries.push(json!({
+                "position": position, "bytes": bytes, "content_bytes": content_bytes, "records": records,
+                "offsets": offsets, "timestamps": timestamps, "offset_of_each": each,
+            }));
+        }
+    }
+    for line in read_all(file, compression, ReadOptions::default()).unwrap() {
+        let line = line.unwrap();
+        entries.push(json!({ "offset": line.offset, "line": line.bytes.escape_ascii().to_string() }));
+    }
+    entries
+}
+
+#[test]
+fn every_golden_file_reads_as_it_always_did() {
+    let mut names: Vec<String> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.ends_with(".json"));
+    assert!(names.len() >= cases().len(), "{names:?}");
+    for name in names {
+        let file = fs::read(folder().join(&name)).unwrap();
+        let expected = fs::read_to_string(folder().join(format!("{name}.json"))).unwrap();
+        let expected: Vec<Value> = expected.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(reading(file.into()) == expected, "`{name}` reads as something else");
+    }
+}
+
+#[test]
+fn what_is_written_today_is_byte_for_byte_the_golden_files() {
+    let records = records();
+    let records: Vec<Record<'_>> = records.iter().map(OwnedRecord::borrow).collect();
+    let mut written = Vec::new();
+    for (name, settings) in cases() {
+        let mut encoder = format::build(&settings, BadRecords::Stop).unwrap().encoder().unwrap();
+        encoder.append(&records).unwrap();
+        let finished = encoder.finish().unwrap();
+        written.push((name.to_owned(), finished.tail));
+        if let Some(side_file) = finished.side_file {
+            assert!(fs::read(folder().join("side-file.index.json")).unwrap() == side_file, "the side file is written differently");
+        }
+    }
+    for (name, bytes) in written {
+        if std::env::var("KAS3_GOLDEN").as_deref() == Ok("write") {
+            fs::write(folder().join(&name), &bytes).unwrap();
+            let lines: String = reading(bytes.clone()).iter().map(|entry| format!("{entry}\n")).collect();
+            fs::write(folder().join(format!("{name}.json")), lines).unwrap();
+        }
+        assert!(fs::read(folder().join(&name)).unwrap() == bytes, "`{name}` is written differently");
+    }
+}

@@ -1,0 +1,168 @@
+//! The store on S3: `s3://bucket/prefix`, of AWS or a compatible store.
+//!
+//! Conditions are the store's own: `If-None-Match: *` creates and completes, `If-Match: <ETag>` swaps. The SDK sends each
+//! request once; retries are ours, in [`crate::retry`], so that they are bounded and counted in one place.
+
+pub(crate) mod client;
+mod failures;
+mod objects;
+mod rules;
+mod sums;
+mod uploads;
+
+use crate::{
+    Error, Kind, Observer, Request, Result, StorageSettings, Version,
+    credentials::{self, Keys},
+    paths,
+    retry::{Failure, Retries},
+};
+use aws_sdk_s3::{
+    Client,
+    types::{ObjectCannedAcl, ServerSideEncryption, StorageClass},
+};
+use failures::Reply;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// A bucket at a prefix, opened.
+pub(crate) struct S3 {
+    client: Client,
+    keys: Keys,
+    bucket: String,
+    /// Empty, or ends in `/`.
+    root: String,
+    url: String,
+    /// What answers, for messages.
+    endpoint: String,
+    fixed_keys: bool,
+    retries: Retries,
+    permits: Semaphore,
+    writes: Writes,
+}
+
+/// How objects are written, from the settings.
+struct Writes {
+    owner: Option<String>,
+    checksum: crate::Checksum,
+    sse: Option<ServerSideEncryption>,
+    sse_key: Option<String>,
+    bucket_key: Option<bool>,
+    storage_class: Option<StorageClass>,
+    acl: Option<ObjectCannedAcl>,
+    tagging: Option<String>,
+}
+
+impl Writes {
+    fn new(settings: &StorageSettings, endpoint: bool) -> Writes {
+        let tags: Vec<String> =
+            settings.tags.iter().map(|(key, value)| format!("{}={}", paths::query_encode(key), paths::query_encode(value))).collect();
+        Writes {
+            owner: settings.expected_bucket_owner.clone(),
+            checksum: settings.checksum(endpoint),
+            sse: settings.sse.map(|sse| ServerSideEncryption::from(sse.name())),
+            sse_key: settings.sse_kms_key_id.clone(),
+            bucket_key: settings.bucket_key,
+            storage_class: settings.storage_class.as_deref().map(StorageClass::from),
+            acl: settings.acl.as_deref().map(ObjectCannedAcl::from),
+            tagging: (!tags.is_empty()).then(|| tags.join("&")),
+        }
+    }
+}
+
+impl S3 {
+    /// Opens an `s3://` URL. Asks the environment for region and keys, but the store for nothing.
+    pub(crate) async fn open(url: &str, settings: &StorageSettings, observer: Arc<dyn Observer>) -> Result<S3> {
+        settings.check()?;
+        let (bucket, root) = bucket_and_root(url)?;
+        let endpoint = client::endpoint(settings)?;
+        let http = client::http_client(settings)?;
+        let config = client::config(settings, endpoint.as_deref(), http.clone()).await;
+        let Some(region) = config.region().cloned() else {
+            let error = Error::new(Kind::Config, format!("no region is known for `{url}`"));
+            return Err(error.hint("set `region`, `AWS_REGION`, or a region in the profile"));
+        };
+        let keys = Keys::new(settings, region.clone(), http);
+        let client = client::client(&config, settings, endpoint.as_deref(), keys.clone());
+        Ok(S3 {
+            client,
+            keys,
+            url: format!("s3://{bucket}/{root}").trim_end_matches('/').to_owned(),
+            bucket,
+            root,
+            endpoint: endpoint.clone().unwrap_or_else(|| format!("s3.{region}.amazonaws.com")),
+            fixed_keys: credentials::are_fixed(settings),
+            retries: Retries { attempts_max: settings.attempts_max(), time_max: settings.retry_time(), observer },
+            permits: Semaphore::new(settings.part_permits()),
+            writes: Writes::new(settings, endpoint.is_some()),
+        })
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The key of a path.
+    fn key(&self, path: &str) -> Result<String> {
+        let key = format!("{}{path}", self.root);
+        if key.len() > paths::PATH_BYTES_MAX {
+            return Err(Error::new(Kind::Config, format!("key `{key}` is longer than {} bytes", paths::PATH_BYTES_MAX)));
+        }
+        Ok(key)
+    }
+
+    /// The path of a key that the store listed; `None` for what no path of ours can be, as a console's folder marker `a/`.
+    fn path<'a>(&self, key: &'a str) -> Option<&'a str> {
+        key.strip_prefix(&self.root).filter(|path| paths::check(path).is_ok())
+    }
+
+    /// What a failed request means, after telling the credentials when they were at fault.
+    async fn failure(&self, request: Request, key: &str, reply: Reply) -> Failure {
+        if reply.blames_keys() {
+            self.keys.forget().await;
+        }
+        reply.failure(self, request, key)
+    }
+}
+
+/// ETags travel in quotes; versions hold them without.
+fn version(etag: Option<String>) -> Version {
+    Version(etag.unwrap_or_default().trim_matches('"').to_owned())
+}
+
+fn bucket_and_root(url: &str) -> Result<(String, String)> {
+    let wrong = |why: &str| {
+        Error::new(Kind::Config, format!("`{}` is not the URL of a bucket: {why}", url.escape_debug()))
+            .hint("write `s3://bucket` or `s3://bucket/prefix`")
+    };
+    let rest = url.strip_prefix("s3://").ok_or_else(|| wrong("it does not begin with `s3://`"))?;
+    let (bucket, root) = rest.split_once('/').unwrap_or((rest, ""));
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if bucket.is_empty() || bucket.len() > 255 || !bucket.bytes().all(fits) || bucket.starts_with('.') {
+        return Err(wrong("the name of the bucket is missing, or holds what no bucket's name may"));
+    }
+    if root.is_empty() {
+        return Ok((bucket.to_owned(), String::new()));
+    }
+    let root = root.strip_suffix('/').unwrap_or(root);
+    paths::check(root).map_err(|error| wrong("its prefix is refused").source(error))?;
+    Ok((bucket.to_owned(), format!("{root}/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_with_and_without_a_slash_at_the_end() {
+        let both = |bucket: &str, root: &str| (bucket.to_owned(), root.to_owned());
+        assert_eq!(bucket_and_root("s3://lake").unwrap(), both("lake", ""));
+        assert_eq!(bucket_and_root("s3://lake/").unwrap(), both("lake", ""));
+        assert_eq!(bucket_and_root("s3://lake/a/b").unwrap(), both("lake", "a/b/"));
+        assert_eq!(bucket_and_root("s3://my.lake-1/a b=c%3D/").unwrap(), both("my.lake-1", "a b=c%3D/"));
+        for url in ["s3://", "s3:///a", "s3://lake//", "s3://lake//a", "s3://lake/../a", "s3://lake/a//", "s3://la ke/a", "s3://la%20ke", "S3://lake"]
+        {
+            let error = bucket_and_root(url).unwrap_err();
+            assert!(error.kind() == Kind::Config && error.way_out().is_some(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The client: endpoint, TLS, proxy, timeouts; no retries and no checksums of the SDK's own.
+
+use crate::{Error, Kind, Result, StorageSettings, credentials};
+use aws_config::{
+    Region, SdkConfig, default_provider::region::DefaultRegionChain, environment::region::EnvironmentVariableRegionProvider,
+    meta::region::RegionProviderChain, profile::region::ProfileFileRegionProvider,
+};
+use aws_sdk_s3::{
+    Client, Config,
+    config::{IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig, timeout::TimeoutConfig},
+};
+use aws_smithy_http_client::{
+    Builder, Connector,
+    proxy::ProxyConfig,
+    tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+/// Where instances and containers get their credentials: never through a proxy.
+const METADATA_HOSTS: &str = "169.254.169.254,169.254.170.2,169.254.170.23,[fd00:ec2::254],[fd00:ec2::23]";
+
+/// The endpoint that the settings or the environment name; `None`: AWS's own.
+pub(super) fn endpoint(settings: &StorageSettings) -> Result<Option<String>> {
+    let from_environment =
+        || ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()));
+    let Some(endpoint) = settings.endpoint.clone().or_else(from_environment) else { return Ok(None) };
+    let wrong = |why: &str, hint: &str| Err(Error::new(Kind::Config, format!("`endpoint` `{endpoint}` {why}")).hint(hint));
+    let (scheme, host) = match endpoint.split_once("://") {
+        Some((scheme, rest)) => (scheme, rest.split('/').next().unwrap_or_default()),
+        None => return wrong("has no scheme", "write `https://host:port`"),
+    };
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        return wrong("names no host", "write `https://host:port`");
+    }
+    if host.contains('@') {
+        return Err(Error::new(Kind::Config, "`endpoint` holds a user name or password").hint("use `access_key_id` and `secret_access_key`"));
+    }
+    match scheme {
+        "https" => {}
+        "http" if settings.allow_http => {}
+        "http" => return wrong("is not encrypted, and `allow_http` is not set", "set `allow_http: true`, or write `https://` in `endpoint`"),
+        _ => return wrong("is neither http nor https", "write `https://host:port`"),
+    }
+    Ok(Some(endpoint.trim_end_matches('/').to_owned()))
+}
+
+/// One HTTP client for the store and for whoever gives credentials.
+pub(crate) fn http_client(settings: &StorageSettings) -> Result<SharedHttpClient> {
+    let tls = TlsContext::builder().with_trust_store(trust_store(settings)?).build();
+    let tls = tls.map_err(|error| Error::new(Kind::Config, "cannot set up TLS").source(error))?;
+    let proxy = proxy(settings)?;
+    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder();
+        connector.set_connector_settings(settings.cloned());
+        if let Some(components) = components {
+            connector.set_sleep_impl(components.sleep_impl());
+        }
+        connector.proxy_config(proxy.clone()).tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
+    }))
+}
+
+/// The system's authorities and those of `ca_file`, which is looked at here: the SDK would panic on a bad one.
+fn trust_store(settings: &StorageSettings) -> Result<TrustStore> {
+    let store = TrustStore::default();
+    let Some(file) = &settings.ca_file else { return Ok(store) };
+    let wrong = |why: &str| Error::new(Kind::Config, format!("`ca_file` `{file}` {why}")).hint("name a PEM file of certificate authorities");
+    let pem = std::fs::read(file).map_err(|error| wrong("cannot be read").source(error))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| wrong("is not PEM").source(error))?;
+        roots.add(certificate).map_err(|error| wrong("holds a certificate that cannot be read").source(error))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("holds no certificate"));
+    }
+    Ok(store.with_pem_certificate(pem))
+}
+
+fn proxy(settings: &StorageSettings) -> Result<ProxyConfig> {
+    let Some(url) = &settings.proxy else { return Ok(ProxyConfig::from_env()) };
+    // The URL may hold a password: it is not repeated.
+    let proxy = ProxyConfig::all(url.expose()).map_err(|_| Error::new(Kind::Config, "`proxy` is not a URL").hint("write `http://host:port`"))?;
+    let excluded = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok());
+    Ok(proxy.no_proxy(excluded.map_or_else(|| METADATA_HOSTS.to_owned(), |hosts| format!("{hosts},{METADATA_HOSTS}"))))
+}
+
+/// What environment and profile say besides.
+pub(crate) async fn config(settings: &StorageSettings, endpoint: Option<&str>, http: SharedHttpClient) -> SdkConfig {
+    let named = RegionProviderChain::first_try(settings.region.clone().map(Region::new));
+    let profile = settings.profile.as_deref();
+    let region = match endpoint {
+        // An endpoint of one's own is not asked for on an instance's metadata service, which would cost seconds elsewhere.
+        Some(_) => {
+            let files = ProfileFileRegionProvider::builder();
+            let files = profile.map_or_else(ProfileFileRegionProvider::new, |profile| files.profile_name(profile).build());
+            named.or_else(EnvironmentVariableRegionProvider::new()).or_else(files).or_else(Region::from_static("us-east-1"))
+        }
+        None => {
+            let chain = DefaultRegionChain::builder();
+            let chain = profile.map_or(chain, |profile| DefaultRegionChain::builder().profile_name(profile));
+            named.or_else(chain.build())
+        }
+    };
+    credentials::loader(settings, http).region(region).load().await
+}
+
+pub(super) fn client(config: &SdkConfig, settings: &StorageSettings, endpoint: Option<&str>, keys: credentials::Keys) -> Client {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(settings.connect_timeout())
+        .read_timeout(settings.read_timeout())
+        .operation_attempt_timeout(settings.attempt_timeout())
+        .build();
+    let mut builder = aws_sdk_s3::config::Builder::from(config)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .credentials_provider(keys)
+        // The keys keep themselves, and can be told to forget.
+        .identity_cache(IdentityCache::no_cache())
+        // Ours are set by hand: those of the SDK may come as trailers with `Content-Encoding: aws-chunked`.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .force_path_style(settings.path_style.unwrap_or(endpoint.is_some()));
+    builder.set_endpoint_url(endpoint.map(str::to_owned).or_else(|| config.endpoint_url().map(str::to_owned)));
+    let config: Config = builder.build();
+    Client::from_conf(config)
+}

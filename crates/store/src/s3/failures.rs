@@ -1,0 +1,272 @@
+//! What an answer that is no success means: which kind of error, and the way out.
+
+use super::S3;
+use crate::{Error, Kind, Outcome, Request, retry::Failure};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::{box_error::BoxError, client::orchestrator::HttpResponse};
+
+/// What came back instead of success.
+pub(super) struct Reply {
+    /// HTTP status; 0 when there was no answer.
+    pub(super) status: u16,
+    /// The store's code, as `NoSuchKey`; empty when there was none.
+    pub(super) code: String,
+    message: String,
+    /// Region that the bucket is in, when the store says so.
+    region: Option<String>,
+    nature: Nature,
+    source: Option<BoxError>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    Answer,
+    /// An answer that could not be read.
+    Garbled,
+    TimedOut,
+    Unreachable,
+    /// The request could not be made.
+    Unsent,
+}
+
+impl Reply {
+    pub(super) fn of<E>(error: SdkError<E, HttpResponse>) -> Reply
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let raw = error.raw_response();
+        let mut reply = Reply {
+            status: raw.map_or(0, |raw| raw.status().as_u16()),
+            code: text(error.code()),
+            message: text(error.message()),
+            region: raw.and_then(|raw| raw.headers().get("x-amz-bucket-region")).map(str::to_owned),
+            nature: match &error {
+                SdkError::ServiceError(_) => Nature::Answer,
+                SdkError::ResponseError(_) => Nature::Garbled,
+                SdkError::TimeoutError(_) => Nature::TimedOut,
+                SdkError::DispatchFailure(failure) if failure.is_timeout() => Nature::TimedOut,
+                SdkError::DispatchFailure(_) => Nature::Unreachable,
+                _ => Nature::Unsent,
+            },
+            source: None,
+        };
+        if reply.nature != Nature::Answer {
+            reply.source = Some(error.into_source().unwrap_or_else(Into::into));
+        }
+        reply
+    }
+
+    /// A condition did not hold.
+    pub(super) fn is_precondition(&self) -> bool {
+        self.status == 412 || self.code == "PreconditionFailed"
+    }
+
+    /// There is no object (in a bucket that is there).
+    pub(super) fn is_no_object(&self) -> bool {
+        self.code == "NoSuchKey" || (self.status == 404 && self.code != "NoSuchBucket")
+    }
+
+    pub(super) fn is_no_upload(&self) -> bool {
+        self.code == "NoSuchUpload"
+    }
+
+    /// The store does not know this kind of request.
+    pub(super) fn is_not_implemented(&self) -> bool {
+        matches!(self.status, 405 | 501) || self.code == "NotImplemented"
+    }
+
+    /// The parts of an upload are refused, whoever sends them and whenever.
+    pub(super) fn refuses_parts(&self) -> bool {
+        let codes = ["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "BadDigest", "InvalidRequest", "MalformedXML"];
+        codes.contains(&self.code.as_str())
+    }
+
+    /// The credentials are at fault, and newer ones may do.
+    pub(super) fn blames_keys(&self) -> bool {
+        ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId"].contains(&self.code.as_str())
+            || (self.status == 400 && self.code.is_empty())
+    }
+
+    /// As one line: status, code and what the store says.
+    pub(super) fn text(&self) -> String {
+        let code = if self.code.is_empty() { String::new() } else { format!(" `{}`", self.code) };
+        let message = if self.message.is_empty() { String::new() } else { format!(": {}", self.message.trim_end_matches('.')) };
+        format!("{}{code}{message}", self.status)
+    }
+
+    pub(super) fn failure(self, store: &S3, request: Request, key: &str) -> Failure {
+        let doing = format!("cannot {} `s3://{}/{key}`", verb(request), store.bucket);
+        match self.nature {
+            Nature::Answer => self.answered(store, request, &doing),
+            _ => self.unanswered(store, &doing),
+        }
+    }
+
+    fn unanswered(self, store: &S3, doing: &str) -> Failure {
+        let endpoint = &store.endpoint;
+        let chain = self.source.as_ref().map(|source| chain(source.as_ref())).unwrap_or_default();
+        if let Some(error) = self.source.as_ref().and_then(|source| credentials_error(source.as_ref())) {
+            return credentials_failure(error, doing, &chain);
+        }
+        let (kind, what, hint) = match self.nature {
+            Nature::TimedOut => {
+                (Kind::Transient, format!("no answer from `{endpoint}` in time"), "the store or the way to it is slow or down; it goes on by itself")
+            }
+            _ if chain.contains("invalid peer certificate") || chain.contains("UnknownIssuer") => {
+                (Kind::Config, format!("the certificate of `{endpoint}` is not trusted"), "name its certificate authority with `ca_file`")
+            }
+            Nature::Unreachable => (
+                Kind::Transient,
+                format!("`{endpoint}` cannot be reached"),
+                "look at `endpoint`, `proxy` and the network; it goes on by itself once the store answers",
+            ),
+            Nature::Unsent => (Kind::Config, "the request cannot be made".to_owned(), "look at bucket, region and endpoint"),
+            _ => (
+                Kind::Transient,
+                format!("the answer of `{endpoint}` was cut short or cannot be read"),
+                "it goes on by itself once the store answers",
+            ),
+        };
+        let error = Error::new(kind, format!("{doing}: {what}")).hint(hint);
+        let error = match self.source {
+            Some(source) => error.source(source),
+            None => error,
+        };
+        Failure::new(error, Outcome::Failed)
+    }
+
+    fn answered(self, store: &S3, request: Request, doing: &str) -> Failure {
+        let (kind, outcome, hint) = self.meaning(store, request);
+        let error = Error::new(kind, format!("{doing}: the store answered {}", self.text()));
+        Failure::new(if hint.is_empty() { error } else { error.hint(hint) }, outcome)
+    }
+
+    fn meaning(&self, store: &S3, request: Request) -> (Kind, Outcome, String) {
+        use Kind::{Config, Denied, Fatal, Missing, Transient};
+        let text = |text: &str| text.to_owned();
+        match (self.code.as_str(), self.status) {
+            (
+                "SlowDown" | "SlowDownRead" | "SlowDownWrite" | "Throttling" | "ThrottlingException" | "TooManyRequests" | "RequestLimitExceeded",
+                _,
+            )
+            | (_, 429 | 503) => (Transient, Outcome::Throttled, text("the store asks to slow down; it goes on by itself")),
+            ("RequestTimeTooSkewed", _) => {
+                (Transient, Outcome::Failed, text("the clock of this machine is wrong: set it, for instance with NTP; it goes on by itself"))
+            }
+            ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired", _) => {
+                (Transient, Outcome::Denied, text(expired_hint(store.fixed_keys)))
+            }
+            ("InvalidAccessKeyId" | "InvalidToken", _) => {
+                (Denied, Outcome::Denied, text("the store does not know this access key: look at where credentials come from"))
+            }
+            ("SignatureDoesNotMatch", _) => (Denied, Outcome::Denied, text("the secret does not fit the access key, or a proxy changes requests")),
+            ("NoSuchBucket", _) => (Missing, Outcome::Refused, format!("create bucket `{}`, or name another one in the URL", store.bucket)),
+            ("PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)
+            | (_, 301 | 307) => (Config, Outcome::Refused, self.region_hint()),
+            ("AccessControlListNotSupported", _) => (Config, Outcome::Refused, text("the bucket has ACLs disabled: remove `acl`")),
+            ("InvalidBucketName" | "KeyTooLongError" | "InvalidStorageClass" | "InvalidTag", _) => (Config, Outcome::Refused, String::new()),
+            ("InvalidRequest", _) if self.message.contains("Object Lock") => (Config, Outcome::Refused, text("set `checksum: crc32c`")),
+            ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 401 | 403) => {
+                (Denied, Outcome::Denied, self.denied_hint(store, request))
+            }
+            ("NoSuchKey" | "NoSuchUpload", _) | (_, 404) => (Missing, Outcome::Refused, String::new()),
+            ("NotImplemented", _) | (_, 405 | 501) => (Fatal, Outcome::Refused, text("this store lacks what the sink needs")),
+            ("RequestTimeout" | "InternalError" | "OperationAborted" | "ConditionalRequestConflict" | "IncompleteBody" | "BadDigest", _)
+            | ("XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch", _)
+            | (_, 200 | 408 | 409 | 425 | 500..) => (Transient, Outcome::Failed, String::new()),
+            _ => (Fatal, Outcome::Failed, String::new()),
+        }
+    }
+
+    fn region_hint(&self) -> String {
+        let expected = self.message.split("expecting '").nth(1).and_then(|rest| rest.split('\'').next()).map(str::to_owned);
+        match self.region.clone().or(expected) {
+            Some(region) => format!("the bucket is in region `{region}`: set `region: {region}`"),
+            None => "the bucket is in another region: set `region`".to_owned(),
+        }
+    }
+
+    fn denied_hint(&self, store: &S3, request: Request) -> String {
+        let mut actions = match request {
+            Request::Get | Request::Head => vec!["s3:GetObject", "s3:ListBucket"],
+            Request::List => vec!["s3:ListBucket"],
+            Request::Create | Request::BeginUpload | Request::Part | Request::CompleteUpload => vec!["s3:PutObject"],
+            Request::Swap => vec!["s3:PutObject", "s3:GetObject"],
+            Request::Delete => vec!["s3:DeleteObject"],
+            Request::AbortUpload => vec!["s3:AbortMultipartUpload"],
+            Request::ListUploads => vec!["s3:ListBucketMultipartUploads"],
+        };
+        let writes = &store.writes;
+        if matches!(request, Request::Create | Request::BeginUpload) {
+            actions.extend(writes.tagging.as_ref().map(|_| "s3:PutObjectTagging"));
+            actions.extend(writes.acl.as_ref().map(|_| "s3:PutObjectAcl"));
+        }
+        if writes.sse_key.is_some() {
+            actions.extend(["kms:GenerateDataKey", "kms:Decrypt"]);
+        }
+        let actions: Vec<String> = actions.into_iter().map(|action| format!("`{action}`")).collect();
+        format!("allow {} on bucket `{}`", actions.join(" and "), store.bucket)
+    }
+}
+
+fn expired_hint(fixed_keys: bool) -> &'static str {
+    if fixed_keys {
+        "renew `access_key_id`, `secret_access_key` and `session_token`, or let the default chain renew them"
+    } else {
+        "the credentials have expired; new ones are asked for, and it goes on by itself"
+    }
+}
+
+fn credentials_failure(error: &CredentialsError, doing: &str, chain: &str) -> Failure {
+    let (kind, hint) = match error {
+        CredentialsError::ProviderTimedOut(_) => (Kind::Transient, "whoever gives credentials does not answer; it goes on by itself"),
+        CredentialsError::CredentialsNotLoaded(_) => {
+            (Kind::Denied, "no credentials were found: set `access_key_id` and `secret_access_key`, `profile`, or what the default AWS chain reads")
+        }
+        _ if chain.contains("AccessDenied") => (Kind::Denied, "the role may not be assumed: look at its trust policy, `role_arn` and `external_id`"),
+        CredentialsError::InvalidConfiguration(_) => (Kind::Config, "look at the AWS profile and environment"),
+        _ => (Kind::Transient, "whoever gives credentials has failed: look at the profile, SSO session or role; it goes on by itself"),
+    };
+    let outcome = if kind == Kind::Transient { Outcome::Failed } else { Outcome::Denied };
+    Failure::new(Error::new(kind, format!("{doing}: no credentials: {chain}")).hint(hint), outcome)
+}
+
+fn credentials_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<CredentialsError>() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn verb(request: Request) -> &'static str {
+    match request {
+        Request::Get => "read",
+        Request::Head => "look at",
+        Request::List => "list",
+        Request::Create => "create",
+        Request::Swap => "swap",
+        Request::Delete => "delete",
+        Request::BeginUpload => "begin an upload to",
+        Request::Part => "upload a part of",
+        Request::CompleteUpload => "complete the upload to",
+        Request::AbortUpload => "abort the upload to",
+        Request::ListUploads => "list the uploads below",
+    }
+}

@@ -1,0 +1,148 @@
+"""Kills at random moments, workers that come and go, and a worker that sleeps while another takes over."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from confluent_kafka.admin import NewPartitions
+
+from e2e.driver import PROTOCOLS, stopped, wait_for
+from oracle import Stream, Watcher, compare, produce, read_committed
+
+SEEDS = [int(seed) for seed in os.environ.get("KAS3_SEEDS", "1,2,3").split(",")]
+
+
+def end(kafka, topic, sink):
+    """What every such test ends with."""
+    sink.run_to_end()
+    compare(read_committed(kafka, topic), sink.files).check()
+    sink.verify()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_kills_at_random_moments(kafka, topic, pipeline, store, seed):
+    rng = random.Random(seed)
+    name = topic(partitions=3)
+    sink = pipeline(name)
+    sink.configure(path="{topic}/{value.day}/{partition}_{offset}", roll={"records": rng.choice([37, 200, 1000]), "age": "500ms"})
+    with Watcher(sink.files), Stream(kafka, name, 3, seed=seed, fields=lambda i: {"day": f"2026-01-0{1 + i % 3}"}):
+        for _ in range(8):
+            with sink.start() as worker:
+                time.sleep(rng.uniform(0.2, 2.5))
+                assert worker.kill(), f"the worker ended by itself:\n{worker.finished.stderr}"
+    end(kafka, name, sink)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_workers_come_and_go(kafka, topic, pipeline, protocol):
+    name = topic(partitions=6)
+    sink = pipeline(name)
+    sink.configure(roll={"records": 500, "age": "500ms"})
+    sink.protocol(protocol)
+    rng = random.Random(protocol)
+    with Watcher(sink.files), Stream(kafka, name, 6):
+        with sink.start() as first:
+            time.sleep(2)
+            for _ in range(3):
+                with sink.start() as other:
+                    time.sleep(rng.uniform(0.5, 2.5))
+                    if rng.random() < 0.5:
+                        other.kill()
+                    else:
+                        assert other.terminate().code == 0
+            wait_for(sink.files.paths, 30, "files of the first worker")
+            assert first.terminate().code == 0
+    end(kafka, name, sink)
+
+
+@pytest.mark.parametrize("protocol", ["cooperative", "kip-848"])
+def test_a_worker_that_slept_through_its_eviction_changes_nothing(kafka, topic, pipeline, protocol):
+    name = topic(partitions=2)
+    sink = pipeline(name)
+    sink.configure(roll={"records": 300, "age": "500ms"})
+    sink.protocol(protocol)
+    with Watcher(sink.files), Stream(kafka, name, 2):
+        with sink.start() as stale:
+            wait_for(lambda: _partitions(sink) == {"0", "1"}, 60, "the first worker's files")
+            with stopped(stale), sink.start() as fresh:
+                seen = len(sink.files.paths())
+                wait_for(lambda: len(sink.files.paths()) > seen + 8, 60, "the second worker's files")
+                # Both believe now that they own the partitions.
+                stale.signal(signal.SIGCONT)
+                time.sleep(3)
+                assert fresh.poll() is None
+            assert stale.poll() is None, f"the worker that slept ended:\n{stale.finished.stderr}"
+            assert stale.terminate().code == 0
+    end(kafka, name, sink)
+
+
+def _partitions(sink):
+    return {path.rsplit("/", 1)[1].split("_")[0] for path in sink.files.paths()}
+
+
+def test_a_static_member_comes_back_without_a_rebalance(kafka, topic, pipeline):
+    name = topic(partitions=2)
+    sink = pipeline(name)
+    sink.kafka["group.instance.id"] = "one"
+    with Watcher(sink.files), Stream(kafka, name, 2):
+        for _ in range(3):
+            with sink.start() as worker:
+                seen = len(sink.files.paths())
+                wait_for(lambda: len(sink.files.paths()) > seen, 60, "files")
+                worker.kill()
+    del sink.kafka["group.instance.id"]
+    end(kafka, name, sink)
+
+
+def test_partitions_that_appear_later_begin_at_their_beginning(kafka, admin, topic, pipeline):
+    name = topic(partitions=1)
+    produce(kafka, name, 200)
+    sink = pipeline(name)
+    sink.settings["source"]["start"] = "latest"
+    sink.kafka["topic.metadata.refresh.interval.ms"] = 500
+    sink.run_to_end()
+    assert sink.files.paths() == []
+    admin.create_partitions([NewPartitions(name, 3)])[name].result(30)
+    wait_for(lambda: len(admin.list_topics(name, 10).topics[name].partitions) == 3, 30, "partitions")
+    produce(kafka, name, 600, partitions=3, seed=2)
+    sink.run_to_end()
+    compare([entry for entry in read_committed(kafka, name) if entry.partition or entry.offset >= 200], sink.files).check()
+
+
+def test_sigterm_flushes_and_publishes_what_was_read(kafka, topic, pipeline, store):
+    name = topic(partitions=2)
+    sink = pipeline(name)
+    sink.configure(roll={"records": 1_000_000, "age": "1h"})
+    sink.settings["http"] = "127.0.0.1:0"
+    produce(kafka, name, 5000, partitions=2)
+    with Watcher(sink.files), sink.start() as worker:
+        time.sleep(6)
+        assert sink.files.paths() == []
+        assert worker.terminate(30).code == 0
+    compare(read_committed(kafka, name), sink.files).check()
+    assert sink.staged() == []
+    sink.verify()
+
+
+def test_two_first_starts_at_once_agree_on_one_beginning(kafka, topic, pipeline):
+    name = topic(partitions=4)
+    produce(kafka, name, 500, partitions=4)
+    sink = pipeline(name)
+    sink.settings["source"]["start"] = "latest"
+    with Watcher(sink.files), Stream(kafka, name, 4, records_per_second=1000):
+        with sink.start() as one, sink.start() as other:
+            wait_for(lambda: len(_partitions(sink)) == 4, 60, "files of all partitions")
+            one.kill()
+            other.kill()
+    sink.run_to_end()
+    log = read_committed(kafka, name)
+    report = compare(log, sink.files)
+    assert not (report.doubled or report.unknown or report.disordered or report.broken), str(report)
+    for partition in range(4):
+        offsets = [entry.offset for entry in log if entry.partition == partition]
+        lost = [int(each.rsplit(" ", 1)[1]) for each in report.lost if each.startswith(f"{name}-{partition} ")]
+        assert lost == offsets[: len(lost)], f"partition {partition}: a hole after the beginning"
+        assert 0 < len(lost) < len(offsets)
+    sink.verify()

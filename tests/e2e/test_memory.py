@@ -1,0 +1,44 @@
+"""The memory budget holds: the largest resident size of the process stays below `memory`."""
+
+import pytest
+
+from services import create_topic, fresh_name
+from oracle import compare, produce, read_committed
+
+MIB = 1 << 20
+
+
+def measure(sink, log, what):
+    finished = sink.run_to_end(seconds=300)
+    print(f"peak resident size with {what}: {finished.peak_bytes / MIB:.0f} MiB of {sink.settings['memory']}")
+    compare(log, sink.files).check()
+    limit = int(sink.settings["memory"].removesuffix("MiB")) * MIB
+    assert finished.peak_bytes < limit, f"{finished.peak_bytes / MIB:.0f} MiB with {what}"
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_five_thousand_open_paths(kafka, topic, pipeline, store, compression):
+    name = topic()
+    produce(kafka, name, 100_000, padding=200, fields=lambda i: {"group": i % 5000})
+    sink = pipeline(name)
+    sink.configure(path="{topic}/{value.group}/{partition}_{offset}", roll={"records": 100_000, "age": "10m"})
+    sink.encode(compression=compression)
+    measure(sink, read_committed(kafka, name), f"5,000 open paths, {compression}")
+
+
+def test_a_thousand_partitions(kafka, admin, pipeline):
+    name = create_topic(admin, fresh_name("thousand"), 1000)
+    produce(kafka, name, 100_000, partitions=1000, padding=200)
+    sink = pipeline(name)
+    sink.configure(roll={"records": 1000, "age": "10m"})
+    measure(sink, read_committed(kafka, name), "1,000 partitions")
+    admin.delete_topics([name])[name].result(60)
+
+
+def test_a_backlog_larger_than_the_budget(kafka, topic, pipeline, local):
+    name = topic(partitions=4)
+    produce(kafka, name, 3000, partitions=4, padding=100_000)
+    sink = pipeline(name, files=local)
+    sink.settings["memory"] = "128MiB"
+    sink.configure(roll={"age": "10m"})
+    measure(sink, read_committed(kafka, name), "a backlog of 300 MB")

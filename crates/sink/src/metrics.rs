@@ -77,12 +77,9 @@ const PROCESS: &[OfProcess] = &[
         "Records in published files: the name that the Delta connector's dashboards use.",
         |s| s.partitions.iter().map(|partition| partition.records_written).sum::<u64>() as f64,
     ),
-    (
-        "kafka_connector_records_failed_total",
-        Type::Counter,
-        "Records that were left out: the name that the Delta connector's dashboards use.",
-        |s| s.partitions.iter().map(|partition| partition.records_filtered).sum::<u64>() as f64,
-    ),
+    ("kafka_connector_records_failed_total", Type::Counter, "Records that were left out: the name that the Delta connector's dashboards use.", |s| {
+        s.partitions.iter().map(|partition| partition.records_filtered).sum::<u64>() as f64
+    }),
 ];
 
 /// The requests that carry bytes of files, for `kafka_connector_s3_write_duration`.
@@ -148,7 +145,10 @@ fn store(out: &mut String, snapshot: &Snapshot, pipeline: &str) {
     }
     let name = "kafka_connector_s3_write_duration";
     let writes = || snapshot.requests.iter().filter(|requests| WRITES.contains(&requests.request));
-    let _ = writeln!(out, "# HELP {name} Seconds of requests that write files: the name that the Delta connector's dashboards use.\n# TYPE {name} summary");
+    let _ = writeln!(
+        out,
+        "# HELP {name} Seconds of requests that write files: the name that the Delta connector's dashboards use.\n# TYPE {name} summary"
+    );
     line(out, "kafka_connector_s3_write_duration_sum", &format!("pipeline=\"{pipeline}\""), writes().map(|requests| requests.seconds).sum());
     line(out, "kafka_connector_s3_write_duration_count", &format!("pipeline=\"{pipeline}\""), writes().map(|requests| requests.count as f64).sum());
 }

@@ -5,6 +5,7 @@
 
 mod ledger_support;
 
+use futures::{StreamExt, stream};
 use kas3_store::{
     Request,
     faults::{self, Fault, Verdict, When},
@@ -116,6 +117,10 @@ async fn survives(troubles: &[(usize, Trouble)]) {
     assert_eq!(files, 8, "{troubles:?}: the history names every record once");
 }
 
+async fn all_survive(lists: impl Iterator<Item = Vec<(usize, Trouble)>>) {
+    stream::iter(lists).for_each_concurrent(16, |troubles| async move { survives(&troubles).await }).await;
+}
+
 async fn requests_of_a_session() -> usize {
     let folder = tempfile::tempdir().unwrap();
     session(folder.path(), &MemoryLog::new(Topic::with("a", 8)), no_fault()).await
@@ -125,11 +130,7 @@ async fn requests_of_a_session() -> usize {
 async fn any_request_may_fail_crash_its_sender_or_land_late() {
     let requests = requests_of_a_session().await;
     assert!(requests > 20, "the fault sees the requests: {requests}");
-    for n in 0..requests {
-        for trouble in TROUBLES {
-            survives(&[(n, trouble)]).await;
-        }
-    }
+    all_survive((0..requests).flat_map(|n| TROUBLES.map(|trouble| vec![(n, trouble)]))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,9 +143,6 @@ async fn two_troubles_in_a_row_are_survived() {
         seed ^= seed << 17;
         usize::try_from(seed % below as u64).unwrap()
     };
-    for _ in 0..60 {
-        let one = (draw(requests), TROUBLES[draw(5)]);
-        let other = (draw(requests), TROUBLES[draw(5)]);
-        survives(&[one, other]).await;
-    }
+    let pairs: Vec<_> = (0..80).map(|_| vec![(draw(requests), TROUBLES[draw(5)]), (draw(requests), TROUBLES[draw(5)])]).collect();
+    all_survive(pairs.into_iter()).await;
 }

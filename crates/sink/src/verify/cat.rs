@@ -63,7 +63,8 @@ pub async fn read(
 async fn find_head(ledger: &Ledger, of: &TopicPartition) -> Result<Head> {
     let found = ledger.heads().await?.into_iter().find(|head| head.of() == *of);
     found.ok_or_else(|| {
-        Error::new(Kind::Missing, format!("the ledger does not know partition `{of}`")).hint("`kas3 ledger show FILE` lists the partitions that it knows")
+        Error::new(Kind::Missing, format!("the ledger does not know partition `{of}`"))
+            .hint("`kas3 ledger show FILE` lists the partitions that it knows")
     })
 }
 

@@ -85,7 +85,8 @@ impl Comparison {
 
     fn finding(&self, path: &str, url: &str) -> Finding {
         let detail = "no span names this object, but it looks like a file of this pipeline: readers would read its records too";
-        let mut finding = Finding { kind: FindingKind::Foreign, topic: None, partition: None, span: None, offsets: None, file: None, detail: detail.to_owned() };
+        let mut finding =
+            Finding { kind: FindingKind::Foreign, topic: None, partition: None, span: None, offsets: None, file: None, detail: detail.to_owned() };
         if let Some(of) = self.owner(path) {
             finding = Finding::new(FindingKind::Foreign, &of, detail);
         }

@@ -4,11 +4,7 @@
 //! A line may be the bare value, the value by one of the policies for newlines and absent values, or an envelope. Which of
 //! them the settings asked for when the file was written is not needed: each is lossless, or loses only what its policy says.
 
-use crate::{
-    format::envelope,
-    record::OwnedRecord,
-    span::TopicPartition,
-};
+use crate::{format::envelope, record::OwnedRecord, span::TopicPartition};
 
 /// Whether `line`, without its newline, holds `record`.
 pub(super) fn holds(line: &[u8], record: &OwnedRecord) -> bool {

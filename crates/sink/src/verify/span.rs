@@ -9,8 +9,8 @@ use super::{
     Comparison,
     cursor::{Cursor, State},
     holds::{holds, is_absent},
-    report::{Finding, FindingKind, Totals},
     records::Records,
+    report::{Finding, FindingKind, Totals},
     stored::StoredFile,
 };
 use crate::{
@@ -252,7 +252,14 @@ impl<'a> SpanComparison<'a> {
     }
 
     /// Matches lines without offsets with records in their order.
-    async fn unknown(&mut self, window: &Window<'_>, cursors: &mut [Cursor<'_>], unknown: &[usize], begins: &Begins, seen: &mut [Seen]) -> Result<()> {
+    async fn unknown(
+        &mut self,
+        window: &Window<'_>,
+        cursors: &mut [Cursor<'_>],
+        unknown: &[usize],
+        begins: &Begins,
+        seen: &mut [Seen],
+    ) -> Result<()> {
         let Some(places) = self.places(window, cursors, unknown, begins) else {
             for index in unknown {
                 cursors[*index].state = State::NotComparable;

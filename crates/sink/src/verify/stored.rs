@@ -7,7 +7,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use kas3_store::{Store, StorageSettings, Unobserved};
+use kas3_store::{StorageSettings, Store, Unobserved};
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,

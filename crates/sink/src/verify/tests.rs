@@ -128,7 +128,8 @@ impl Lab {
         });
         let store = Store::open(&url, &pipeline.storage, Arc::new(kas3_store::Unobserved)).await.unwrap();
         let log = Arc::new(Memory::default());
-        let ledger = Ledger::open(Arc::clone(&pipeline), store.clone(), store.clone(), Arc::clone(&log) as Arc<dyn Log>, Arc::new(Unwatched)).await.unwrap();
+        let ledger =
+            Ledger::open(Arc::clone(&pipeline), store.clone(), store.clone(), Arc::clone(&log) as Arc<dyn Log>, Arc::new(Unwatched)).await.unwrap();
         Lab { folder, pipeline, store, ledger, log }
     }
 
@@ -155,7 +156,8 @@ impl Lab {
         for record in records.iter().filter(|record| keep(record.offset)) {
             groups.entry(plan.path.group(&record.borrow(), &context, &mut cache).unwrap().to_owned()).or_default().push(record);
         }
-        let files: Vec<ClosedFile> = groups.iter().map(|(group, records)| closed_file(plan, &plan.path.name(group, records[0].offset, &context), records)).collect();
+        let files: Vec<ClosedFile> =
+            groups.iter().map(|(group, records)| closed_file(plan, &plan.path.name(group, records[0].offset, &context), records)).collect();
         let written = files.iter().map(|file| file.records).sum();
         let read = records.len() as u64;
         let closed = ClosedSpan {
@@ -174,7 +176,15 @@ impl Lab {
     }
 
     async fn verify(&self) -> Report {
-        verify(Arc::clone(&self.pipeline), self.store.clone(), Arc::clone(&self.ledger), Arc::clone(&self.log) as Arc<dyn RecordLog>, &Options::default()).await.unwrap()
+        verify(
+            Arc::clone(&self.pipeline),
+            self.store.clone(),
+            Arc::clone(&self.ledger),
+            Arc::clone(&self.log) as Arc<dyn RecordLog>,
+            &Options::default(),
+        )
+        .await
+        .unwrap()
     }
 
     /// The visible files, in the order of their paths.
@@ -308,7 +318,11 @@ async fn doubled_and_removed(format: FormatSettings) {
     let of = |kind| report.findings.iter().filter(|finding| finding.kind == kind).filter_map(|finding| finding.offsets).collect::<Vec<_>>();
     if bare {
         // A line that tells no offset is one too many where it stands.
-        assert!(report.findings.iter().any(|finding| finding.kind == FindingKind::Difference && finding.detail.contains("1 line too many")), "{:#?}", report.findings);
+        assert!(
+            report.findings.iter().any(|finding| finding.kind == FindingKind::Difference && finding.detail.contains("1 line too many")),
+            "{:#?}",
+            report.findings
+        );
     } else {
         assert_eq!(of(FindingKind::Double), [Span { first: 3, next: 4 }]);
     }
@@ -450,7 +464,10 @@ async fn cat_reads_the_wanted_offsets_and_says_why_others_are_not_there() {
             let offsets: Vec<i64> = lines.iter().filter_map(|(offset, _)| *offset).collect();
             assert_eq!(offsets, (46..100).filter(|offset| *offset != 50).collect::<Vec<_>>(), "{format:?}");
             assert!(lines[0].1.contains("46"), "{format:?}: {}", lines[0].1);
-            assert_eq!(read.nothing.iter().map(|(span, _)| *span).collect::<Vec<_>>(), [Span { first: 50, next: 51 }, Span { first: 100, next: 110 }]);
+            assert_eq!(
+                read.nothing.iter().map(|(span, _)| *span).collect::<Vec<_>>(),
+                [Span { first: 50, next: 51 }, Span { first: 100, next: 110 }]
+            );
             assert!(read.nothing[1].1.contains("not committed yet"));
         } else {
             assert!(lines.iter().any(|(_, line)| line == "{\"id\":46}"), "{format:?}: all lines of the file are handed out");

@@ -1,5 +1,5 @@
 //! A log in memory, a worker that sinks it by the real ledger into a folder, and the oracle.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -12,7 +12,7 @@ pub(crate) struct LoggingArguments {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto, help_heading = "Logging")]
     log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or by module as `info,kas3_sink=debug` [default: info; warn where progress or results are shown]
-    #[arg(long, global = true, env = "KAS3_LOG", value_name = "LEVEL", help_heading = "Logging")]
+    #[arg(long, global = true, env = "KAS3_LOG", hide_env_values = true, value_name = "LEVEL", help_heading = "Logging")]
     log_level: Option<String>,
 }
 

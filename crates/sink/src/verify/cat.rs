@@ -39,9 +39,9 @@ pub async fn read(
     let mut entries = ledger.history(&head).await?;
     entries.extend(head.pending.iter().cloned());
     let mut read = Read::default();
-    let known = entries.iter().filter(|entry| entry.incarnation == head.incarnation);
+    let (current, _) = super::current(&head, of, &entries);
     let mut at = span.first;
-    for entry in known.filter(|entry| entry.span().first < span.next && entry.span().next > span.first) {
+    for entry in entries[current..].iter().filter(|entry| entry.span().first < span.next && entry.span().next > span.first) {
         let part = Span { first: span.first.max(entry.span().first), next: span.next.min(entry.span().next) };
         if at < part.first {
             read.nothing.push((Span { first: at, next: part.first }, "no span of the ledger holds them".to_owned()));

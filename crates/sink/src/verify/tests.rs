@@ -146,8 +146,12 @@ impl Lab {
 
     /// Commits the span, with files as the pipeline would make them of the records that `keep` lets through.
     async fn sink(&self, first: i64, next: i64, keep: impl Fn(i64) -> bool) {
+        self.try_sink(first, next, keep).await.unwrap();
+    }
+
+    async fn try_sink(&self, first: i64, next: i64, keep: impl Fn(i64) -> bool) -> Result<()> {
         let of = TopicPartition::new(TOPIC, 0);
-        let mut partition = self.ledger.open_partition(&of).await.unwrap();
+        let mut partition = self.ledger.open_partition(&of).await?;
         let records: Vec<OwnedRecord> = self.log.records.lock().unwrap().range(first..next).map(|(_, record)| record.clone()).collect();
         let plan = self.pipeline.plan(TOPIC);
         let context = NameContext { now: Timestamp::UNIX_EPOCH, incarnation: 0, extension: format!(".{}", plan.format.extension()) };
@@ -171,8 +175,8 @@ impl Lab {
             timestamps: None,
             files,
         };
-        partition.commit(closed).await.unwrap();
-        partition.settle().await.unwrap();
+        partition.commit(closed).await?;
+        partition.settle().await
     }
 
     async fn verify(&self) -> Report {
@@ -427,6 +431,22 @@ async fn a_topic_that_was_created_again_is_noted_and_its_old_files_are_checked_b
     assert!(report.ok, "{:#?}", report.findings);
     assert_eq!((report.totals.equal, report.totals.not_comparable), (0, 100));
     assert!(report.notes.iter().any(|note| note.contains("another topic")), "{:?}", report.notes);
+}
+
+#[tokio::test]
+async fn a_partition_whose_files_got_new_names_by_accept_is_compared_as_before() {
+    let lab = Lab::new(FormatSettings::default()).await;
+    lab.produce(0..200);
+    lab.sink(0, 100, |_| true).await;
+    let foreign = lab.folder.path().join("orders/hour=06");
+    std::fs::create_dir_all(&foreign).unwrap();
+    std::fs::write(foreign.join("0_100.jsonl.gz"), "foreign").unwrap();
+    assert_eq!(lab.try_sink(100, 200, |_| true).await.unwrap_err().kind(), crate::Kind::Stopped);
+    let of = TopicPartition::new(TOPIC, 0);
+    lab.ledger.accept(&of, None).await.unwrap();
+    lab.ledger.open_partition(&of).await.unwrap().settle().await.unwrap();
+    let report = lab.verify().await;
+    assert_eq!((report.totals.equal, report.totals.foreign, report.findings.len()), (200, 1, 1), "{:#?}", report.findings);
 }
 
 #[tokio::test]

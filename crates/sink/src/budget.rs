@@ -65,12 +65,13 @@ impl Budget {
     /// Whether lanes should give memory back: they close blocks early, then files.
     pub fn full(&self) -> bool {
         let held = self.held();
-        held > self.limit * FULL_PERCENT / 100 || (self.resident_full() && held > self.limit / 4)
+        held > self.limit * FULL_PERCENT / 100 || (self.resident_full() && held > self.limit / 8)
     }
 
     /// Whether nothing should be fetched. Never while next to nothing is held: what fills the memory then is not ours to free.
     pub fn pause_fetching(&self) -> bool {
         let held = self.held();
+        // the same bound as in `full`: a lane that keeps others from being fetched must be one that is asked to give back
         held > self.limit || (self.resident_full() && held > self.limit / 8)
     }
 

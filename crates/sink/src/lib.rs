@@ -6,11 +6,13 @@ pub mod error;
 pub mod format;
 pub mod lane;
 pub mod ledger;
+pub mod metrics;
 pub mod path;
 pub mod pipeline;
 pub mod record;
 pub mod source;
 pub mod span;
 pub mod status;
+pub mod verify;
 
 pub use error::{Error, Kind, Result};

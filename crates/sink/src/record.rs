@@ -85,3 +85,20 @@ impl OwnedRecord {
         }
     }
 }
+
+impl From<&Record<'_>> for OwnedRecord {
+    fn from(record: &Record<'_>) -> Self {
+        let headers = record.headers.map_or_else(Vec::new, |headers| {
+            (0..headers.len()).filter_map(|index| headers.get(index)).map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect()
+        });
+        OwnedRecord {
+            topic: record.topic.to_owned(),
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: OwnedHeaders(headers),
+        }
+    }
+}

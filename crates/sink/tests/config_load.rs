@@ -104,6 +104,8 @@ fn secrets_appear_in_no_error_whatever_is_wrong_about_them() {
         "  storage: {secret_access_key: [hunter2-hunter2]}",
         "  storage: {secret_access_key: hunter2-hunter2, endpoint: \"hunter2-hunter2\"}",
         "  storage: {acces_key_id: \"${SECRET}\"}",
+        "  storage: {proxy: \"http://me:hunter2-hunter2@proxy\", endpoint: \"http://me:hunter2-hunter2@proxy\"}",
+        "  storage: {secret_access_key: {hunter2-hunter2: 1}}",
     ] {
         let error = match load(&with_sink(lines), &env).and_then(|loaded| loaded.pipeline()) {
             Err(error) => error,

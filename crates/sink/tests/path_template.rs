@@ -302,7 +302,7 @@ fn records() -> impl Strategy<Value = OwnedRecord> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, max_global_rejects: 1_000_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, max_global_rejects: 1_000_000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_name_of_an_accepted_template_reads_as_what_it_was_made_of(source in sound(), record in records(), incarnation in 0..3_u32, single: bool) {

@@ -5,13 +5,13 @@
 #[inline]
 pub fn kill_point(name: &str) {
     #[cfg(feature = "kill-points")]
-    kill::at(name);
+    armed::at(name);
     #[cfg(not(feature = "kill-points"))]
     let _ = name;
 }
 
 #[cfg(feature = "kill-points")]
-mod kill {
+mod armed {
     use std::sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},

@@ -13,6 +13,8 @@
 //! # Ok(()) }
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod answer;
 mod aws;
 mod conditions;

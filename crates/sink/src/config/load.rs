@@ -3,7 +3,7 @@
 use super::{
     Pipeline, Redactor, Settings,
     substitute::{Marks, Replaced},
-    tree::{Schema, Step, shown},
+    tree::{self, Schema, Step, shown},
     validate,
 };
 use crate::{
@@ -65,11 +65,12 @@ pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> 
 }
 
 /// Checks a tree and builds the settings from it; `text` is what lines are looked up in.
-pub(super) fn finish(mut tree: Value, text: Option<&str>, mut redactor: Redactor) -> Result<Loaded> {
-    hide_secret_keys(&tree, &mut redactor);
-    Schema::new().check(&mut tree).map_err(|fault| redactor.redact_error(fault.into_error(text)))?;
-    apply_presets(&mut tree);
-    let settings: Settings = serde_yaml_ng::from_value(tree).map_err(|error| {
+pub(super) fn finish(mut written: Value, text: Option<&str>, mut redactor: Redactor) -> Result<Loaded> {
+    // Before anything can fail that shows them.
+    tree::secrets(&written).iter().for_each(|secret| redactor.hide(secret));
+    Schema::new().check(&mut written).map_err(|fault| redactor.redact_error(fault.into_error(text)))?;
+    apply_presets(&mut written);
+    let settings: Settings = serde_yaml_ng::from_value(written).map_err(|error| {
         let error = Error::new(Kind::Config, "the configuration cannot be read").source(error.to_string());
         redactor.redact_error(error)
     })?;
@@ -179,32 +180,6 @@ fn is_hidden(path: &str, value: &str) -> bool {
     let public = PUBLIC.iter().any(|public| path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])));
     // `user:password@host`.
     !public || value.contains('@')
-}
-
-/// Hides what stands under keys that hold secrets, before anything can fail that shows it.
-fn hide_secret_keys(value: &Value, redactor: &mut Redactor) {
-    match value {
-        Value::Mapping(map) => {
-            for (key, entry) in map {
-                if let (Some(key), Some(text)) = (key.as_str(), scalar_text(entry))
-                    && (super::properties::is_secret(key) || matches!(key, "access_key_id" | "secret_access_key" | "session_token" | "external_id"))
-                {
-                    redactor.hide(&text);
-                }
-                hide_secret_keys(entry, redactor);
-            }
-        }
-        Value::Sequence(items) => items.iter().for_each(|item| hide_secret_keys(item, redactor)),
-        _ => {}
-    }
-}
-
-fn scalar_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
 }
 
 /// Gives files the form that a preset of paths stands for, where the settings do not say otherwise.

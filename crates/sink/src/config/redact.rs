@@ -25,7 +25,7 @@ impl Redactor {
     pub fn of(settings: &Settings) -> Self {
         let mut redactor = Redactor::default();
         let storage = &settings.sink.storage;
-        let keys = [&storage.access_key_id, &storage.secret_access_key, &storage.session_token, &storage.external_id];
+        let keys = [&storage.access_key_id, &storage.secret_access_key, &storage.session_token, &storage.external_id, &storage.proxy];
         keys.into_iter().flatten().for_each(|secret| redactor.hide(secret.expose()));
         settings.source.kafka.iter().filter(|(name, _)| properties::is_secret(name)).for_each(|(_, value)| redactor.hide(value));
         redactor

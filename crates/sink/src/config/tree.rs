@@ -64,6 +64,14 @@ pub(super) struct Schema {
     root: Json,
 }
 
+/// The texts under `value` that the schema calls secrets, or that are librdkafka's.
+pub(super) fn secrets(value: &Value) -> Vec<String> {
+    let schema = Schema::new();
+    let mut found = Vec::new();
+    schema.collect(value, Some(schema.root()), &mut found);
+    found
+}
+
 impl Schema {
     pub(super) fn new() -> Self {
         Schema { root: schemars::schema_for!(super::Settings).to_value() }
@@ -91,6 +99,31 @@ impl Schema {
     /// Checks `value`, and turns what `${…}` left as text into the numbers and booleans that are wanted.
     pub(super) fn check(&self, value: &mut Value) -> Result<(), Fault> {
         self.value(value, &self.root, &mut Vec::new())
+    }
+
+    /// Values of another kind than the schema's are looked through all the same: an error may be about to show them.
+    fn collect(&self, value: &Value, schema: Option<&Json>, found: &mut Vec<String>) {
+        let secret = schema.is_some_and(|schema| self.is_secret(schema));
+        let schema = schema.map(|schema| self.resolve(schema));
+        match value {
+            Value::Mapping(map) => {
+                for (key, entry) in map {
+                    let key = key.as_str().unwrap_or_default();
+                    let inner = schema.and_then(|schema| schema["properties"].get(key).or_else(|| schema.get("additionalProperties")));
+                    self.collect(entry, inner.filter(|inner| inner.is_object()), found);
+                    if let (true, Some(text)) = (secret || super::properties::is_secret(key), scalar_text(entry)) {
+                        found.push(text);
+                    }
+                }
+            }
+            Value::Sequence(items) => {
+                for item in items {
+                    found.extend(scalar_text(item).filter(|_| secret));
+                    self.collect(item, schema.map(|schema| &schema["items"]), found);
+                }
+            }
+            scalar => found.extend(scalar_text(scalar).filter(|_| secret)),
+        }
     }
 
     fn value(&self, value: &mut Value, schema: &Json, path: &mut Vec<Step>) -> Result<(), Fault> {
@@ -199,6 +232,14 @@ impl Schema {
     fn is_secret(&self, schema: &Json) -> bool {
         let alternatives = schema["anyOf"].as_array().into_iter().flatten();
         reference(schema).into_iter().chain(alternatives.filter_map(reference)).any(|name| name == "Secret")
+    }
+}
+
+fn scalar_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 

@@ -73,10 +73,17 @@ impl Disk {
             if found.len() != bytes {
                 return Ok(Completed::Refused(format!("{} bytes are staged, but the parts add up to {bytes}", found.len())));
             }
-            if self.link(&staged, &target)? || fs::metadata(&target)?.ino() == found.ino() {
-                return Ok(Completed::Done);
+            loop {
+                if self.link(&staged, &target)? {
+                    return Ok(Completed::Done);
+                }
+                match fs::metadata(&target) {
+                    Ok(there) => return Ok(if there.ino() == found.ino() { Completed::Done } else { Completed::Exists }),
+                    // A reader took it away this moment: link again.
+                    Err(error) if is_absent(&error) => {}
+                    Err(error) => return Err(error),
+                }
             }
-            Ok(Completed::Exists)
         };
         complete().map_err(|error| failed("complete the upload to", &target, error))
     }

@@ -86,7 +86,7 @@ impl Reply {
     /// The credentials are at fault, and newer ones may do.
     pub(super) fn blames_keys(&self) -> bool {
         ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId"].contains(&self.code.as_str())
-            || (self.status == 400 && self.code.is_empty())
+            || (self.status == 400 && matches!(self.code.as_str(), "" | "BadRequest"))
     }
 
     /// As one line: status, code and what the store says.
@@ -176,6 +176,8 @@ impl Reply {
             ("RequestTimeout" | "InternalError" | "OperationAborted" | "ConditionalRequestConflict" | "IncompleteBody" | "BadDigest", _)
             | ("XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch", _)
             | (_, 200 | 408 | 409 | 425 | 500..) => (Transient, Outcome::Failed, String::new()),
+            // An answer to HEAD has no body that could say more; expired credentials look so.
+            ("" | "BadRequest", 400) => (Transient, Outcome::Denied, text(expired_hint(store.fixed_keys))),
             _ => (Fatal, Outcome::Failed, String::new()),
         }
     }

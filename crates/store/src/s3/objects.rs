@@ -22,6 +22,9 @@ use tokio::time::Instant;
 /// Keys of one page: S3's own limit.
 const PAGE: usize = 1000;
 
+/// Memory reserved on the store's word alone, before bytes have come.
+const RESERVED_MAX: u64 = 8 << 20;
+
 /// What a write of ours asks of the version that is there.
 #[derive(Clone, Copy)]
 enum Condition<'a> {
@@ -44,7 +47,7 @@ impl S3 {
                 return Err(Failure::new(answer::too_large(path, bytes, limit), Outcome::Done));
             }
             let version = version(answer.e_tag);
-            Ok(Some(Object { bytes: self.read(answer.body, key, limit).await?, version }))
+            Ok(Some(Object { bytes: self.read(answer.body, key, bytes, limit).await?, version }))
         };
         self.retries.run(Request::Get, 0, None, attempt).await
     }
@@ -67,13 +70,13 @@ impl S3 {
                 let error = Error::new(Kind::Fatal, format!("the store answered a request for a range of `{path}` with the whole object"));
                 return Err(Failure::new(error.hint("use a store that knows range requests"), Outcome::Failed));
             }
-            self.read(answer.body, key, length).await
+            self.read(answer.body, key, length, length).await
         };
         self.retries.run(Request::Get, 0, None, attempt).await
     }
 
-    async fn read(&self, mut body: ByteStream, key: &str, limit: u64) -> Result<Bytes, Failure> {
-        let mut bytes = BytesMut::new();
+    async fn read(&self, mut body: ByteStream, key: &str, expected: u64, limit: u64) -> Result<Bytes, Failure> {
+        let mut bytes = BytesMut::with_capacity(usize::try_from(expected.min(RESERVED_MAX)).unwrap_or(0));
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| {
                 let error = Error::new(Kind::Transient, format!("the answer with `{key}` was cut short")).source(error);

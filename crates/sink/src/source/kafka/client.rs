@@ -57,6 +57,9 @@ pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
     config
 }
 
+/// What a small message takes in librdkafka's queue, its payload included.
+const SMALL_MESSAGE: u64 = 512;
+
 /// Divides `bytes` of memory among the queues of so many partitions.
 pub(super) fn bound_queues(config: &mut ClientConfig, pipeline: &Pipeline, bytes: u64, partitions: usize) {
     let each = (bytes / (partitions.max(1) as u64)).clamp(PARTITION_QUEUE_MIN, PARTITION_QUEUE_MAX);
@@ -66,6 +69,8 @@ pub(super) fn bound_queues(config: &mut ClientConfig, pipeline: &Pipeline, bytes
         }
     };
     bound("queued.max.messages.kbytes", each / 1024);
+    // the bytes above are payload; this bounds what librdkafka keeps around each small message
+    bound("queued.min.messages", (each / SMALL_MESSAGE).max(100));
     // the answer to one fetch stays whole in memory until its last record is given back
     bound("fetch.message.max.bytes", (each / 2).clamp(64 << 10, 1 << 20));
     bound("fetch.max.bytes", (bytes / 8).clamp(1 << 20, 16 << 20));

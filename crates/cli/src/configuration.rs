@@ -1,0 +1,51 @@
+//! Reads a configuration, and from then on keeps its secrets out of everything that is printed.
+
+use crate::redact;
+use kas3_sink::{
+    Error, Kind,
+    config::{self, Pipeline},
+};
+use std::{path::Path, sync::Arc};
+
+/// Bytes of a configuration file at most.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The configuration of a file.
+///
+/// # Errors
+/// `Config` for a file that cannot be read, or says what cannot be.
+pub(crate) fn from_file(file: &Path) -> anyhow::Result<Arc<Pipeline>> {
+    let shown = file.display();
+    let unreadable = |source: std::io::Error| {
+        let hint = if source.kind() == std::io::ErrorKind::NotFound { "`kas3 demo` works without one; the README has one to begin with" } else { "give a YAML file that you may read" };
+        Error::new(Kind::Config, format!("cannot read the configuration `{shown}`")).source(source).hint(hint)
+    };
+    let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(Error::new(Kind::Config, format!("configuration `{shown}` has {bytes} bytes")).hint("a configuration has 1 MiB at most").into());
+    }
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    let named = |error: anyhow::Error| error.context(format!("configuration `{shown}`"));
+    take(config::load(&text, &environment).map_err(|error| named(error.into()))?).map_err(named)
+}
+
+/// The configuration of environment variables.
+///
+/// # Errors
+/// `Config` for variables that are missing, or say what cannot be.
+pub(crate) fn from_environment() -> anyhow::Result<Arc<Pipeline>> {
+    take(config::from_environment(&environment)?)
+}
+
+fn take(loaded: config::Loaded) -> anyhow::Result<Arc<Pipeline>> {
+    let pipeline = loaded.pipeline()?;
+    redact::install(loaded.redactor);
+    for note in &loaded.notes {
+        tracing::warn!("{note}");
+    }
+    Ok(Arc::new(pipeline))
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,80 @@
+//! Logs: on standard error, as text or JSON, librdkafka's included, without secrets.
+
+use crate::{progress, redact};
+use clap::{Args, ValueEnum};
+use std::io::{self, IsTerminal, Write};
+use tracing_subscriber::{EnvFilter, Layer, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// How logs look.
+#[derive(Args, Debug)]
+pub(crate) struct LoggingArguments {
+    /// Form of the logs on standard error; `auto`: text on a terminal, JSON otherwise when `run` logs
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto, help_heading = "Logging")]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or by module as `info,kas3_sink=debug` [default: info; warn where progress or results are shown]
+    #[arg(long, global = true, env = "KAS3_LOG", value_name = "LEVEL", help_heading = "Logging")]
+    log_level: Option<String>,
+}
+
+/// Form of the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line of text for each event.
+    Text,
+    /// A JSON object for each event.
+    Json,
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+}
+
+impl LoggingArguments {
+    /// Installs the logs for this process; `long_running` for the command whose logs are its output.
+    pub(crate) fn install(&self, long_running: bool) -> anyhow::Result<()> {
+        let terminal = io::stderr().is_terminal();
+        let quiet = !long_running || progress::is_shown();
+        let level = self.log_level.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
+        let filter = EnvFilter::try_new(level).map_err(|error| {
+            crate::exit::usage(format!("`{level}` is not a log level: {error}"), "write error, warn, info, debug or trace, or by module as `info,kas3_sink=debug`")
+        })?;
+        let json = match self.log_format {
+            LogFormat::Json => true,
+            LogFormat::Text => false,
+            LogFormat::Auto => long_running && !terminal,
+        };
+        let layer = tracing_subscriber::fmt::layer().with_writer(Redacted).with_target(json);
+        let layer = if json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(terminal).boxed() };
+        tracing_subscriber::registry().with(layer).with(filter).try_init()?;
+        Ok(())
+    }
+}
+
+/// Collects one event, then writes it at once, without secrets, above the progress if there is one.
+struct Redacted;
+
+struct Event(Vec<u8>);
+
+impl<'a> MakeWriter<'a> for Redacted {
+    type Writer = Event;
+    fn make_writer(&'a self) -> Event {
+        Event(Vec::with_capacity(256))
+    }
+}
+
+impl Write for Event {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.0);
+        progress::above(|| {
+            let _ = io::stderr().lock().write_all(redact::text(&text).as_bytes());
+        });
+    }
+}

@@ -1,0 +1,137 @@
+//! What `kas3 run` shows on a terminal: one line that is redrawn, and a line for each partition that stopped.
+
+use crate::human;
+use indicatif::{ProgressBar, ProgressStyle};
+use kas3_sink::status::{Phase, Snapshot, Status};
+use std::{
+    io::{self, IsTerminal},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+use tokio::task::JoinHandle;
+
+static BAR: OnceLock<ProgressBar> = OnceLock::new();
+
+/// Whether progress is shown: on a terminal that can redraw a line.
+pub(crate) fn is_shown() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+}
+
+/// Runs `write`, which writes to standard error, with the progress out of its way.
+pub(crate) fn above(write: impl FnOnce()) {
+    match BAR.get() {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// Redraws the progress until it is dropped.
+pub(crate) struct Progress(JoinHandle<()>);
+
+/// How often the line is redrawn.
+const REDRAW: Duration = Duration::from_millis(200);
+
+impl Progress {
+    /// Shows `status` from now on, where there is a terminal. Must be called inside the runtime.
+    pub(crate) fn show(status: &Arc<Status>) -> Option<Self> {
+        if !is_shown() {
+            return None;
+        }
+        let bar = BAR.get_or_init(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            ProgressBar::new_spinner().with_style(style)
+        });
+        let status = Arc::clone(status);
+        Some(Progress(tokio::spawn(async move {
+            let mut rate = Rate::new();
+            let mut tick = tokio::time::interval(REDRAW);
+            loop {
+                tick.tick().await;
+                let snapshot = status.snapshot();
+                let read = snapshot.partitions.iter().map(|partition| partition.records_read).sum();
+                bar.set_message(line(&snapshot, rate.update(read, Instant::now())));
+                bar.tick();
+            }
+        })))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.abort();
+        if let Some(bar) = BAR.get() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Records per second, smoothed over a few seconds.
+struct Rate {
+    before: Option<(u64, Instant)>,
+    per_second: f64,
+}
+
+impl Rate {
+    fn new() -> Self {
+        Rate { before: None, per_second: 0.0 }
+    }
+
+    fn update(&mut self, total: u64, now: Instant) -> f64 {
+        /// Weight of the newest measurement.
+        const NEWEST: f64 = 0.2;
+        if let Some((before, at)) = self.before {
+            let seconds = now.duration_since(at).as_secs_f64();
+            if seconds > 0.0 {
+                let newest = total.saturating_sub(before) as f64 / seconds;
+                self.per_second += NEWEST * (newest - self.per_second);
+            }
+        }
+        self.before = Some((total, now));
+        self.per_second
+    }
+}
+
+fn line(snapshot: &Snapshot, per_second: f64) -> String {
+    let sum = |value: fn(&kas3_sink::status::PartitionSnapshot) -> u64| snapshot.partitions.iter().map(value).sum::<u64>();
+    let lag: i64 = snapshot.partitions.iter().filter_map(|partition| partition.lag_records).sum();
+    let what = match snapshot.phase {
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Stopping => "stopping",
+    };
+    let mut text = format!(
+        "{} {what}: {} records/s, {} published in {} ({}), lag {}, {}, {} open",
+        snapshot.pipeline,
+        human::number(per_second.round() as i64),
+        human::number(sum(|partition| partition.records_written)),
+        human::count(sum(|partition| partition.files_written), "file"),
+        human::bytes(sum(|partition| partition.bytes_written)),
+        human::number(lag),
+        human::count(snapshot.partitions.len() as u64, "partition"),
+        human::number(sum(|partition| partition.open_files)),
+    );
+    for partition in snapshot.stopped() {
+        let reason = partition.reason.as_deref().unwrap_or("no reason was kept");
+        text.push_str(&format!("\n  stopped {}-{}: {reason}", partition.topic, partition.partition));
+    }
+    crate::redact::text(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_follows_what_is_read_and_falls_when_nothing_comes() {
+        let start = Instant::now();
+        let mut rate = Rate::new();
+        for second in 0..60 {
+            rate.update(second * 1000, start + Duration::from_secs(second));
+        }
+        assert!((rate.per_second - 1000.0).abs() < 10.0, "{}", rate.per_second);
+        for second in 60..120 {
+            rate.update(59_000, start + Duration::from_secs(second));
+        }
+        assert!(rate.per_second < 10.0, "{}", rate.per_second);
+    }
+}

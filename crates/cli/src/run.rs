@@ -1,0 +1,115 @@
+//! `kas3 run`: moves records until it is asked to stop, or until the end.
+
+use crate::{configuration, exit::Exit, http::Port, human, output, progress::Progress, redact, runtime};
+use clap::Args;
+use kas3_sink::{
+    config::Pipeline,
+    pipeline::{self, Ended, Options},
+    status::{Snapshot, Status},
+};
+use std::{path::PathBuf, sync::Arc, time::Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Move records from Kafka into object storage, exactly once
+///
+/// Runs until SIGTERM or SIGINT, then flushes within `shutdown_deadline` (a second signal ends it at once; nothing is lost).
+/// Without FILE the configuration comes from environment variables such as KAFKA_BOOTSTRAP_SERVERS, KAFKA_TOPICS and
+/// S3_BUCKET_NAME.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  kas3 run orders.yaml
+  kas3 run orders.yaml --until-end       as a cron job: ends when everything of now is published
+  KAFKA_BOOTSTRAP_SERVERS=broker:9092 KAFKA_TOPICS=orders S3_BUCKET_NAME=lake kas3 run
+
+With --until-end it exits 0 when everything up to the end offsets seen at start is published, and 3 when a partition stopped.")]
+pub(crate) struct RunArguments {
+    /// Configuration; from the environment when there is none
+    file: Option<PathBuf>,
+    /// Stop when everything up to the end offsets seen at start is published
+    #[arg(long)]
+    until_end: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: RunArguments) -> anyhow::Result<Exit> {
+    let pipeline = match &arguments.file {
+        Some(file) => configuration::from_file(file)?,
+        None => configuration::from_environment()?,
+    };
+    runtime::block_on(moved(pipeline, Options { until_end: arguments.until_end }))
+}
+
+async fn moved(pipeline: Arc<Pipeline>, options: Options) -> anyhow::Result<Exit> {
+    let status = Status::new(&pipeline);
+    let stop = CancellationToken::new();
+    watch_signals(stop.clone())?;
+    let port = match pipeline.http {
+        Some(address) => Some(Port::open(address, Arc::clone(&status)).await?),
+        None => None,
+    };
+    let http = port.as_ref().map_or_else(|| "off".to_owned(), |port| format!("http://{}", port.address()));
+    tracing::info!(pipeline = pipeline.name, sink = %redact::text(&pipeline.url), http, until_end = options.until_end, "starting");
+    let begun = Instant::now();
+    let progress = Progress::show(&status);
+    let ended = pipeline::run(pipeline, options, Arc::clone(&status), stop).await;
+    drop(progress);
+    let ended = ended?;
+    let summary = summary(&status.snapshot(), begun);
+    Ok(match ended {
+        Ended::Done => said(&format!("done: {summary}"), Exit::Done),
+        Ended::Shutdown => said(&format!("stopped as asked: {summary}"), Exit::Done),
+        Ended::Stopped(partitions) => {
+            for (of, reason) in &partitions {
+                output::tell(&redact::text(&format!("stopped: partition `{of}`: {reason}")));
+            }
+            let count = human::count(partitions.len() as u64, "partition");
+            said(&format!("{count} stopped, the others are done: {summary}"), Exit::Failed)
+        }
+    })
+}
+
+fn said(text: &str, exit: Exit) -> Exit {
+    output::tell(text);
+    exit
+}
+
+fn summary(snapshot: &Snapshot, begun: Instant) -> String {
+    let sum = |value: fn(&kas3_sink::status::PartitionSnapshot) -> u64| snapshot.partitions.iter().map(value).sum::<u64>();
+    let filtered = match sum(|partition| partition.records_filtered) {
+        0 => String::new(),
+        filtered => format!(", {} left out", human::number(filtered)),
+    };
+    format!(
+        "{} published in {} ({}){filtered}, {}, largest memory {}",
+        human::count(sum(|partition| partition.records_written), "record"),
+        human::count(sum(|partition| partition.files_written), "file"),
+        human::bytes(sum(|partition| partition.bytes_written)),
+        human::duration(begun.elapsed()),
+        human::bytes(snapshot.resident_bytes_max.max(snapshot.resident_bytes)),
+    )
+}
+
+/// The first SIGTERM or SIGINT asks the pipeline to stop, the second ends the process.
+fn watch_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        next(&mut terminate, &mut interrupt).await;
+        tracing::info!("asked to stop: flushing; a second signal ends it at once");
+        stop.cancel();
+        let code = next(&mut terminate, &mut interrupt).await;
+        // Nothing is lost by this: what was not committed is read again.
+        std::process::exit(code);
+    });
+    Ok(())
+}
+
+/// Waits for a signal; the exit code that belongs to it.
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> i32 {
+    tokio::select! {
+        _ = terminate.recv() => 128 + libc::SIGTERM,
+        _ = interrupt.recv() => 128 + libc::SIGINT,
+    }
+}

@@ -1,0 +1,296 @@
+//! The status of a process as Prometheus text (exposition format 0.0.4).
+//!
+//! Every number comes from one [`Snapshot`], so that the lines of one scrape agree with each other, and reading costs the
+//! pipeline nothing.
+//!
+//! ```text
+//! kas3_lag_records{pipeline="orders",topic="orders",partition="0"} 42
+//! ```
+
+use crate::status::{PartitionSnapshot, Phase, Snapshot, State};
+use std::fmt::Write;
+
+/// Media type of [`text`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What a metric is to Prometheus.
+#[derive(Clone, Copy)]
+enum Type {
+    Counter,
+    Gauge,
+}
+
+/// A metric of one partition: name, type, help, and its value where the partition has one.
+type OfPartition = (&'static str, Type, &'static str, fn(&Snapshot, &PartitionSnapshot) -> Option<f64>);
+
+/// Metrics with the labels `pipeline`, `topic` and `partition`. A row here is a metric; the reference page reads the list too.
+const PARTITION: &[OfPartition] = &[
+    ("kas3_records_read_total", Type::Counter, "Records read from Kafka.", |_, p| Some(p.records_read as f64)),
+    ("kas3_records_written_total", Type::Counter, "Records in published files.", |_, p| Some(p.records_written as f64)),
+    ("kas3_records_filtered_total", Type::Counter, "Records that a policy or a transform left out.", |_, p| Some(p.records_filtered as f64)),
+    ("kas3_written_bytes_total", Type::Counter, "Bytes in published files, as stored.", |_, p| Some(p.bytes_written as f64)),
+    ("kas3_files_published_total", Type::Counter, "Published files.", |_, p| Some(p.files_written as f64)),
+    ("kas3_files_amended_total", Type::Counter, "Files made again because their staged bytes were gone.", |_, p| Some(p.files_amended as f64)),
+    ("kas3_position_offset", Type::Gauge, "The next offset to read.", |_, p| p.position.map(|offset| offset as f64)),
+    ("kas3_committed_offset", Type::Gauge, "The next offset in the ledger's head.", |_, p| p.committed.map(|offset| offset as f64)),
+    ("kas3_published_offset", Type::Gauge, "Everything before this offset is published.", |_, p| p.published.map(|offset| offset as f64)),
+    ("kas3_end_offset", Type::Gauge, "The end of the partition in Kafka.", |_, p| p.end.map(|offset| offset as f64)),
+    ("kas3_lag_records", Type::Gauge, "Offsets between what is published and the end of the partition.", |_, p| p.lag_records.map(|lag| lag as f64)),
+    ("kas3_lag_seconds", Type::Gauge, "Age of the oldest record that was read and is not published; 0 when there is none.", |s, p| {
+        Some(p.oldest_unpublished_ms.map_or(0.0, |oldest| ((s.now.as_millisecond() - oldest).max(0)) as f64 / 1000.0))
+    }),
+    (
+        "kas3_oldest_unpublished_timestamp_seconds",
+        Type::Gauge,
+        "Timestamp of the oldest record that was read and is not published, in seconds since the epoch.",
+        |_, p| p.oldest_unpublished_ms.map(|oldest| oldest as f64 / 1000.0),
+    ),
+    ("kas3_open_files", Type::Gauge, "Files being written.", |_, p| Some(p.open_files as f64)),
+    ("kas3_partition_buffered_bytes", Type::Gauge, "Bytes held for the partition: queued batches, open blocks, encoded bytes.", |_, p| {
+        Some(p.buffered_bytes as f64)
+    }),
+    ("kas3_partition_stopped", Type::Gauge, "1 when the partition stopped until a person decides.", |_, p| {
+        Some(f64::from(u8::from(p.state == State::Stopped)))
+    }),
+];
+
+/// Metrics of the process with the label `pipeline` alone.
+type OfProcess = (&'static str, Type, &'static str, fn(&Snapshot) -> f64);
+
+const PROCESS: &[OfProcess] = &[
+    ("kas3_start_time_seconds", Type::Gauge, "When the process began, in seconds since the epoch.", |s| s.started.as_millisecond() as f64 / 1000.0),
+    ("kas3_running", Type::Gauge, "1 while records are read and written; 0 while the process starts or stops.", |s| {
+        f64::from(u8::from(s.phase == Phase::Running))
+    }),
+    ("kas3_poll_age_seconds", Type::Gauge, "Time since the poll loop last went round.", |s| {
+        (s.now.as_millisecond() - s.polled_ms).max(0) as f64 / 1000.0
+    }),
+    ("kas3_partitions_assigned", Type::Gauge, "Partitions of this process.", |s| s.partitions.len() as f64),
+    ("kas3_partitions_stopped", Type::Gauge, "Partitions that stopped until a person decides.", |s| s.stopped().count() as f64),
+    ("kas3_buffered_bytes", Type::Gauge, "Bytes that the memory budget counts right now.", |s| s.buffered_bytes as f64),
+    ("kas3_resident_bytes", Type::Gauge, "Resident size of the process.", |s| s.resident_bytes as f64),
+    ("kas3_resident_max_bytes", Type::Gauge, "Largest resident size that the pipeline saw.", |s| s.resident_bytes_max as f64),
+    ("kas3_memory_limit_bytes", Type::Gauge, "The setting `memory`.", |s| s.memory_limit as f64),
+    (
+        "kafka_connector_records_processed_total",
+        Type::Counter,
+        "Records in published files: the name that the Delta connector's dashboards use.",
+        |s| s.partitions.iter().map(|partition| partition.records_written).sum::<u64>() as f64,
+    ),
+    ("kafka_connector_records_failed_total", Type::Counter, "Records that were left out: the name that the Delta connector's dashboards use.", |s| {
+        s.partitions.iter().map(|partition| partition.records_filtered).sum::<u64>() as f64
+    }),
+];
+
+/// The requests that carry bytes of files, for `kafka_connector_s3_write_duration`.
+const WRITES: [&str; 3] = ["create", "part", "complete_upload"];
+
+/// The snapshot as Prometheus text.
+pub fn text(snapshot: &Snapshot) -> String {
+    let mut out = String::with_capacity(4096 + snapshot.partitions.len() * 2048);
+    let pipeline = escape(&snapshot.pipeline);
+    head(&mut out, "kas3_build_info", Type::Gauge, "Version of kas3; always 1.");
+    line(&mut out, "kas3_build_info", &format!("pipeline=\"{pipeline}\",version=\"{}\"", escape(snapshot.version)), 1.0);
+    for (name, kind, help, value) in PROCESS {
+        head(&mut out, name, *kind, help);
+        line(&mut out, name, &format!("pipeline=\"{pipeline}\""), value(snapshot));
+    }
+    let labels: Vec<String> = snapshot
+        .partitions
+        .iter()
+        .map(|partition| format!("pipeline=\"{pipeline}\",topic=\"{}\",partition=\"{}\"", escape(&partition.topic), partition.partition))
+        .collect();
+    for (name, kind, help, value) in PARTITION {
+        head(&mut out, name, *kind, help);
+        for (partition, labels) in snapshot.partitions.iter().zip(&labels) {
+            if let Some(value) = value(snapshot, partition) {
+                line(&mut out, name, labels, value);
+            }
+        }
+    }
+    head(&mut out, "kas3_spans_total", Type::Counter, "Closed spans by the reason of their roll.");
+    for (partition, labels) in snapshot.partitions.iter().zip(&labels) {
+        for (roll, count) in &partition.spans {
+            line(&mut out, "kas3_spans_total", &format!("{labels},reason=\"{roll}\""), *count as f64);
+        }
+    }
+    store(&mut out, snapshot, &pipeline);
+    out
+}
+
+fn store(out: &mut String, snapshot: &Snapshot, pipeline: &str) {
+    let labels = |request: &str, outcome: &str| format!("pipeline=\"{pipeline}\",request=\"{request}\",outcome=\"{outcome}\"");
+    let name = "kas3_store_request_duration_seconds";
+    let _ = writeln!(out, "# HELP {name} Attempts at the object store, retried ones included, by kind and outcome.\n# TYPE {name} summary");
+    for requests in &snapshot.requests {
+        let labels = labels(requests.request, requests.outcome);
+        line(out, "kas3_store_request_duration_seconds_sum", &labels, requests.seconds);
+        line(out, "kas3_store_request_duration_seconds_count", &labels, requests.count as f64);
+    }
+    head(out, "kas3_store_requests_total", Type::Counter, "Attempts at the object store, retried ones included, by kind and outcome.");
+    for requests in &snapshot.requests {
+        line(out, "kas3_store_requests_total", &labels(requests.request, requests.outcome), requests.count as f64);
+    }
+    head(out, "kas3_store_bytes_total", Type::Counter, "Bytes that requests to the object store carried.");
+    for requests in &snapshot.requests {
+        line(out, "kas3_store_bytes_total", &labels(requests.request, requests.outcome), requests.bytes as f64);
+    }
+    head(out, "kas3_store_retries_total", Type::Counter, "Attempts at the object store that were repeated.");
+    for (request, count) in &snapshot.retries {
+        line(out, "kas3_store_retries_total", &format!("pipeline=\"{pipeline}\",request=\"{request}\""), *count as f64);
+    }
+    head(out, "kas3_rebalances_total", Type::Counter, "Rebalances of the consumer group by kind.");
+    for (kind, count) in &snapshot.rebalances {
+        line(out, "kas3_rebalances_total", &format!("pipeline=\"{pipeline}\",kind=\"{kind}\""), *count as f64);
+    }
+    let name = "kafka_connector_s3_write_duration";
+    let writes = || snapshot.requests.iter().filter(|requests| WRITES.contains(&requests.request));
+    let _ = writeln!(
+        out,
+        "# HELP {name} Seconds of requests that write files: the name that the Delta connector's dashboards use.\n# TYPE {name} summary"
+    );
+    line(out, "kafka_connector_s3_write_duration_sum", &format!("pipeline=\"{pipeline}\""), writes().map(|requests| requests.seconds).sum());
+    line(out, "kafka_connector_s3_write_duration_count", &format!("pipeline=\"{pipeline}\""), writes().map(|requests| requests.count as f64).sum());
+}
+
+fn head(out: &mut String, name: &str, kind: Type, help: &str) {
+    let kind = match kind {
+        Type::Counter => "counter",
+        Type::Gauge => "gauge",
+    };
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn line(out: &mut String, name: &str, labels: &str, value: f64) {
+    let _ = writeln!(out, "{name}{{{labels}}} {value}");
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The metrics as a Markdown table, for the manual.
+pub fn reference() -> String {
+    let mut out = String::from("| metric | type | what |\n| --- | --- | --- |\n");
+    let mut row = |name: &str, kind: &str, help: &str| {
+        let _ = writeln!(out, "| `{name}` | {kind} | {help} |");
+    };
+    let word = |kind: Type| match kind {
+        Type::Counter => "counter",
+        Type::Gauge => "gauge",
+    };
+    for (name, kind, help, _) in PARTITION {
+        row(&format!("{name}{{topic,partition}}"), word(*kind), help);
+    }
+    row("kas3_spans_total{topic,partition,reason}", "counter", "Closed spans by the reason of their roll.");
+    for (name, kind, help, _) in PROCESS {
+        row(name, word(*kind), help);
+    }
+    row("kas3_store_requests_total{request,outcome}", "counter", "Attempts at the object store, retried ones included, by kind and outcome.");
+    row("kas3_store_request_duration_seconds{request,outcome}", "summary", "The time that they took: sum and count.");
+    row("kas3_store_bytes_total{request,outcome}", "counter", "Bytes that requests to the object store carried.");
+    row("kas3_store_retries_total{request}", "counter", "Attempts at the object store that were repeated.");
+    row("kas3_rebalances_total{kind}", "counter", "Rebalances of the consumer group by kind.");
+    row("kafka_connector_s3_write_duration", "summary", "Seconds of requests that write files: the name that the Delta connector's dashboards use.");
+    row("kas3_build_info{version}", "gauge", "Version of kas3; always 1.");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    /// A snapshot with one healthy and one stopped partition.
+    fn snapshot() -> Snapshot {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let partition = |number, state, reason: Option<&str>| PartitionSnapshot {
+            topic: "orders".to_owned(),
+            partition: number,
+            state,
+            reason: reason.map(str::to_owned),
+            position: Some(120),
+            committed: Some(100),
+            published: Some(90),
+            end: Some(150),
+            lag_records: Some(60),
+            oldest_unpublished_ms: (number == 0).then_some(1_000_000_000_500),
+            open_files: 3,
+            buffered_bytes: 4096,
+            records_read: 120,
+            records_written: 88,
+            records_filtered: 2,
+            bytes_written: 1024,
+            files_written: 4,
+            files_amended: 0,
+            spans: vec![("bytes", 1), ("age", 2)],
+        };
+        Snapshot {
+            pipeline: "a \"quoted\\ name".to_owned(),
+            version: "0.1.0",
+            started: at(1_000_000_000),
+            now: at(1_000_000_002),
+            phase: Phase::Running,
+            polled_ms: 1_000_000_001_750,
+            memory_limit: 256 << 20,
+            resident_bytes: 50 << 20,
+            resident_bytes_max: 60 << 20,
+            buffered_bytes: 8192,
+            rebalances: vec![("assigned", 1), ("revoked", 0), ("lost", 0)],
+            requests: vec![
+                crate::status::RequestSnapshot { request: "create", outcome: "done", count: 4, seconds: 0.5, bytes: 1024 },
+                crate::status::RequestSnapshot { request: "get", outcome: "failed", count: 1, seconds: 0.25, bytes: 0 },
+            ],
+            retries: vec![("get", 1)],
+            warnings: Vec::new(),
+            partitions: vec![partition(0, State::Running, None), partition(1, State::Stopped, Some("a gap"))],
+        }
+    }
+
+    #[test]
+    fn every_sample_follows_its_type_and_no_metric_is_declared_twice() {
+        let text = text(&snapshot());
+        let mut declared: Vec<&str> = Vec::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let name = rest.split(' ').next().expect("a name");
+                assert!(!declared.contains(&name), "{name} is declared twice");
+                declared.push(name);
+            } else if !line.starts_with('#') {
+                let name = line.split('{').next().expect("a name");
+                let last = declared.last().expect("a type before the first sample");
+                assert!([last.to_string(), format!("{last}_sum"), format!("{last}_count")].contains(&name.to_owned()), "{name} below {last}");
+                let value = line.rsplit(' ').next().expect("a value");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_and_labels_are_what_a_dashboard_would_read() {
+        let text = text(&snapshot());
+        for expected in [
+            r#"kas3_lag_records{pipeline="a \"quoted\\ name",topic="orders",partition="0"} 60"#,
+            r#"kas3_lag_seconds{pipeline="a \"quoted\\ name",topic="orders",partition="0"} 1.5"#,
+            r#"kas3_lag_seconds{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 0"#,
+            r#"kas3_partition_stopped{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 1"#,
+            r#"kas3_spans_total{pipeline="a \"quoted\\ name",topic="orders",partition="0",reason="age"} 2"#,
+            r#"kas3_store_requests_total{pipeline="a \"quoted\\ name",request="get",outcome="failed"} 1"#,
+            r#"kas3_poll_age_seconds{pipeline="a \"quoted\\ name"} 0.25"#,
+            r#"kafka_connector_records_processed_total{pipeline="a \"quoted\\ name"} 176"#,
+            r#"kafka_connector_s3_write_duration_sum{pipeline="a \"quoted\\ name"} 0.5"#,
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected} is not in\n{text}");
+        }
+        assert!(!text.contains(r#"kas3_oldest_unpublished_timestamp_seconds{pipeline="a \"quoted\\ name",topic="orders",partition="1"}"#));
+    }
+
+    #[test]
+    fn the_reference_names_every_metric_that_the_text_has() {
+        let reference = reference();
+        for line in text(&snapshot()).lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let name = line.split(' ').next().expect("a name");
+            assert!(reference.contains(&format!("`{name}")), "{name} is missing in the reference");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Reads records back by offset: the ledger names the files, the block index the blocks, and only those are read.
+
+use super::stored::{StoredFile, Stores};
+use crate::{
+    config::Pipeline,
+    error::{Error, Kind, Result},
+    format::read::{FileReader, RangeRead, ReadOptions, compression_of},
+    ledger::{Entry, EntryKind, File, Head, Ledger, Role},
+    span::{Bounds, Span, TopicPartition},
+};
+use kas3_store::Store;
+use std::collections::BTreeMap;
+
+/// What became of the offsets that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// Records that were handed out.
+    pub records: u64,
+    /// Records whose offset the file does not tell, so that all lines of their file were handed out.
+    pub unsure: u64,
+    /// Offsets that gave no record, in words with their stretch.
+    pub nothing: Vec<(Span, String)>,
+}
+
+/// Reads the records of `span` in the order of their offsets and hands each line to `each`, with its offset where that is known.
+///
+/// # Errors
+/// `Missing` when the ledger does not know the partition; when ledger or store cannot be read; whatever `each` answers.
+pub async fn read(
+    pipeline: &Pipeline,
+    sink: Store,
+    ledger: &Ledger,
+    of: &TopicPartition,
+    span: Span,
+    each: &mut (dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send),
+) -> Result<Read> {
+    let head = find_head(ledger, of).await?;
+    let stores = Stores::new(sink, pipeline.storage.clone());
+    let mut entries = ledger.history(&head).await?;
+    entries.extend(head.pending.iter().cloned());
+    let mut read = Read::default();
+    let known = entries.iter().filter(|entry| entry.incarnation == head.incarnation);
+    let mut at = span.first;
+    for entry in known.filter(|entry| entry.span().first < span.next && entry.span().next > span.first) {
+        let part = Span { first: span.first.max(entry.span().first), next: span.next.min(entry.span().next) };
+        if at < part.first {
+            read.nothing.push((Span { first: at, next: part.first }, "no span of the ledger holds them".to_owned()));
+        }
+        at = part.next;
+        entry_part(ledger, &stores, of, entry, part, &mut read, each).await?;
+    }
+    let why = |first: i64| if first >= head.next { "not committed yet" } else { "before the start of this pipeline" };
+    if at < span.next {
+        for part in [Span { first: at, next: span.next.min(head.next) }, Span { first: at.max(head.next), next: span.next }] {
+            if part.first < part.next {
+                read.nothing.push((part, why(part.first).to_owned()));
+            }
+        }
+    }
+    Ok(read)
+}
+
+async fn find_head(ledger: &Ledger, of: &TopicPartition) -> Result<Head> {
+    let found = ledger.heads().await?.into_iter().find(|head| head.of() == *of);
+    found.ok_or_else(|| {
+        Error::new(Kind::Missing, format!("the ledger does not know partition `{of}`"))
+            .hint("`kas3 ledger show FILE` lists the partitions that it knows")
+    })
+}
+
+async fn entry_part(
+    ledger: &Ledger,
+    stores: &Stores,
+    of: &TopicPartition,
+    entry: &Entry,
+    part: Span,
+    read: &mut Read,
+    each: &mut (dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send),
+) -> Result<()> {
+    if entry.kind == EntryKind::Gap {
+        let reason = entry.reason.as_deref().unwrap_or("no reason was kept");
+        read.nothing.push((part, format!("a gap that was accepted: {reason}")));
+        return Ok(());
+    }
+    let bounds = |file: &File| file.offsets.first().copied().flatten();
+    let overlaps = |bounds: Bounds| bounds.min < part.next && bounds.max >= part.first;
+    let files = ledger.files(entry, of).await?;
+    let mut lines = Lines::default();
+    for file in files.iter().filter(|file| file.role == Role::Data && bounds(file).is_some_and(overlaps)) {
+        if let Err(error) = file_part(stores, of, file, part, &mut lines).await {
+            if error.kind() != Kind::Missing {
+                return Err(error);
+            }
+            let bounds = bounds(file).map_or(part, |bounds| Span { first: bounds.min.max(part.first), next: (bounds.max + 1).min(part.next) });
+            let what = if file.lost { "lost, as was accepted" } else { "not published yet, or deleted" };
+            read.nothing.push((bounds, format!("`{}` is not there: {what}", file.url)));
+        }
+    }
+    let mut missing: Vec<i64> = Vec::new();
+    let mut next = part.first;
+    for (offset, line) in &lines.known {
+        missing.extend((next..*offset).take(MISSING_MAX));
+        next = offset + 1;
+        each(Some(*offset), line)?;
+    }
+    read.records += lines.known.len() as u64;
+    read.unsure += lines.unknown.len() as u64;
+    for line in &lines.unknown {
+        each(None, line)?;
+    }
+    if lines.unknown.is_empty() {
+        missing.extend((next..part.next).take(MISSING_MAX));
+        for stretch in super::span::stretches(&missing) {
+            let told = read.nothing.iter().any(|(told, _)| told.first <= stretch.first && stretch.next <= told.next);
+            if !told {
+                read.nothing.push((stretch, "not in Kafka when it was read (compacted, or a transaction's), or left out by a policy".to_owned()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Offsets without records that are told one by one, at most.
+const MISSING_MAX: usize = 100_000;
+/// Bytes of lines of one span that are held to bring them into order.
+const HELD_BYTES_MAX: usize = 256 << 20;
+
+/// Lines of one span, brought into the order of their offsets.
+#[derive(Default)]
+struct Lines {
+    known: BTreeMap<i64, bytes::Bytes>,
+    unknown: Vec<bytes::Bytes>,
+    bytes: usize,
+}
+
+async fn file_part(stores: &Stores, of: &TopicPartition, file: &File, part: Span, lines: &mut Lines) -> Result<()> {
+    let gone = || Error::new(Kind::Missing, format!("`{}` is not there", file.url));
+    let (store, path) = stores.find(&file.url).await?.ok_or_else(gone)?;
+    let info = store.info(&path).await?.ok_or_else(gone)?;
+    let stored = StoredFile::new(store, path, info.bytes);
+    let head = stored.range(0..info.bytes.min(4)).await?;
+    let compression = compression_of(&head);
+    let bounds = file.offsets.first().copied().flatten();
+    let dense_from = bounds.filter(|bounds| (bounds.max - bounds.min).unsigned_abs() + 1 == file.records).map(|bounds| bounds.min);
+    let options = ReadOptions { offsets: part.first..part.next, dense_from, ..ReadOptions::default() };
+    let mut reader = FileReader::open(&stored, compression, options).await?;
+    while let Some(found) = reader.next().await? {
+        for line in found {
+            let offset = line.offset.or_else(|| super::holds::offset_of_envelope(&line.bytes, of));
+            if offset.is_some_and(|offset| offset < part.first || offset >= part.next) {
+                continue;
+            }
+            lines.bytes += line.bytes.len();
+            if lines.bytes > HELD_BYTES_MAX {
+                return Err(Error::new(Kind::Fatal, "these offsets hold more than 256 MiB").hint("ask for fewer: give `--to`"));
+            }
+            // A copy, so that a few lines do not hold their whole block.
+            let bytes = bytes::Bytes::copy_from_slice(&line.bytes);
+            match offset {
+                Some(offset) => drop(lines.known.insert(offset, bytes)),
+                None => lines.unknown.push(bytes),
+            }
+        }
+    }
+    Ok(())
+}

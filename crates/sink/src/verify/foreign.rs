@@ -1,0 +1,114 @@
+//! Objects under the sink's URL that look like files of this pipeline, and that no span names: copies, leftovers of other
+//! tools, or files whose ledger was lost. Readers of the data would read their records too.
+
+use super::{
+    Comparison,
+    report::{Finding, FindingKind},
+};
+use crate::{error::Result, span::TopicPartition};
+use std::collections::{HashMap, HashSet};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// The URLs that spans name, as digests: 16 bytes each.
+#[derive(Default)]
+pub(super) struct Names(HashSet<u128>);
+
+impl Names {
+    pub(super) fn insert(&mut self, url: &str) {
+        self.0.insert(xxh3_128(url.as_bytes()));
+    }
+
+    fn holds(&self, url: &str) -> bool {
+        self.0.contains(&xxh3_128(url.as_bytes()))
+    }
+}
+
+/// Objects of one page of a listing.
+const PAGE: usize = 1000;
+/// Objects that are looked at again, at most.
+const CANDIDATES_MAX: usize = 10_000;
+
+impl Comparison {
+    /// Looks through the sink's URL.
+    pub(super) async fn foreign(&self, names: &Names) -> Result<Vec<Finding>> {
+        let extensions = self.extensions();
+        let (mut candidates, mut others) = (Vec::new(), 0_u64);
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.stores.sink().list("", after.as_deref(), PAGE).await?;
+            for info in &page {
+                let url = self.stores.sink().url_of(&info.path);
+                // Readers of data lakes skip names that begin with `_` or `.`, and so does this.
+                let hidden = info.path.split('/').any(|segment| segment.starts_with(['_', '.']));
+                if hidden || names.holds(&url) {
+                    continue;
+                }
+                if extensions.iter().any(|extension| info.path.ends_with(extension)) && candidates.len() < CANDIDATES_MAX {
+                    candidates.push((info.path.clone(), url));
+                } else {
+                    others += 1;
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() >= PAGE => after = Some(last.path.clone()),
+                _ => break,
+            }
+        }
+        if others > 0 {
+            self.note(format!("{others} objects under `{}` are not files of this pipeline", self.stores.sink().url()));
+        }
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A pipeline that runs has published more since its heads were read.
+        let named = self.names_now().await?;
+        let foreign = candidates.into_iter().filter(|(_, url)| !named.holds(url));
+        Ok(foreign.map(|(path, url)| self.finding(&path, &url)).collect())
+    }
+
+    /// Extensions of the pipeline's files, with their leading dot.
+    fn extensions(&self) -> HashSet<String> {
+        let plans = std::iter::once(&self.pipeline.default).chain(self.pipeline.overrides.iter().map(|(_, plan)| plan));
+        plans.map(|plan| format!(".{}", plan.format.extension())).collect()
+    }
+
+    async fn names_now(&self) -> Result<Names> {
+        let mut names = Names::default();
+        for head in self.ledger.heads().await? {
+            let of = head.of();
+            for entry in self.ledger.history(&head).await?.iter().chain(&head.pending) {
+                self.ledger.files(entry, &of).await?.iter().for_each(|file| names.insert(&file.url));
+            }
+        }
+        Ok(names)
+    }
+
+    fn finding(&self, path: &str, url: &str) -> Finding {
+        let detail = "no span names this object, but it looks like a file of this pipeline: readers would read its records too";
+        let mut finding =
+            Finding { kind: FindingKind::Foreign, topic: None, partition: None, span: None, offsets: None, file: None, detail: detail.to_owned() };
+        if let Some(of) = self.owner(path) {
+            finding = Finding::new(FindingKind::Foreign, &of, detail);
+        }
+        finding.file(url)
+    }
+
+    /// Whose file it would be by its name.
+    fn owner(&self, path: &str) -> Option<TopicPartition> {
+        let literal: HashMap<&str, ()> = self
+            .pipeline
+            .topics
+            .iter()
+            .filter_map(|pattern| match pattern {
+                crate::config::TopicPattern::Name(name) => Some((name.as_str(), ())),
+                crate::config::TopicPattern::Expression(_) => None,
+            })
+            .collect();
+        let plans = std::iter::once(&self.pipeline.default).chain(self.pipeline.overrides.iter().map(|(_, plan)| plan));
+        plans.into_iter().find_map(|plan| {
+            let parts = plan.path.read_back(path, &format!(".{}", plan.format.extension()))?;
+            let only = if literal.len() == 1 { literal.keys().next().map(|name| (*name).to_owned()) } else { None };
+            Some(TopicPartition::new(parts.topic.or(only)?, parts.partition))
+        })
+    }
+}

@@ -1,0 +1,202 @@
+//! Compares Kafka, the ledger and the files of a pipeline by content, and reads records back by offset.
+//!
+//! Purpose: show, with nothing taken on trust, that every record of every closed span is in exactly one file. Guarantee: what
+//! is called equal was read from Kafka and from the store and compared; memory is bounded by a window of records and a few
+//! blocks, whatever the size of the pipeline. It only reads, and may run while the pipeline runs.
+//!
+//! ```no_run
+//! # use kas3_sink::{config::Pipeline, ledger::Ledger, verify::{self, RecordLog}};
+//! # use std::sync::Arc;
+//! # async fn example(pipeline: Arc<Pipeline>, sink: kas3_store::Store, ledger: Arc<Ledger>, log: Arc<dyn RecordLog>) -> kas3_sink::Result<()> {
+//! let report = verify::verify(pipeline, sink, ledger, log, &verify::Options::default()).await?;
+//! assert!(report.ok, "{:?}", report.findings);
+//! # Ok(()) }
+//! ```
+
+pub mod cat;
+mod cursor;
+mod foreign;
+mod holds;
+mod records;
+mod report;
+mod span;
+mod stored;
+
+pub use records::{Identity, RecordLog};
+pub use report::{FINDINGS_MAX, Finding, FindingKind, PartitionReport, Report, Totals, VERSION};
+
+use crate::{
+    config::Pipeline,
+    error::Result,
+    ledger::{Entry, EntryKind, Head, Ledger},
+    span::{Span, TopicPartition},
+};
+use kas3_store::Store;
+use records::Records;
+use span::SpanComparison;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What to compare.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only this topic.
+    pub topic: Option<String>,
+    /// Only this partition.
+    pub partition: Option<i32>,
+}
+
+impl Options {
+    fn wants(&self, of: &TopicPartition) -> bool {
+        self.topic.as_deref().is_none_or(|topic| topic == &*of.topic) && self.partition.is_none_or(|partition| partition == of.partition)
+    }
+}
+
+/// Notes that are kept.
+const NOTES_MAX: usize = 100;
+
+/// A comparison being made.
+pub(crate) struct Comparison {
+    pipeline: Arc<Pipeline>,
+    stores: stored::Stores,
+    ledger: Arc<Ledger>,
+    log: Arc<dyn RecordLog>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Comparison {
+    fn note(&self, text: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() < NOTES_MAX && !notes.contains(&text) {
+            notes.push(text);
+        }
+    }
+}
+
+/// Compares the contents of Kafka, ledger and files.
+///
+/// # Errors
+/// When Kafka, the ledger or the store cannot be read; what they say wrongly is in the report.
+pub async fn verify(pipeline: Arc<Pipeline>, sink: Store, ledger: Arc<Ledger>, log: Arc<dyn RecordLog>, options: &Options) -> Result<Report> {
+    let mut report = Report::new(&pipeline.name);
+    let stores = stored::Stores::new(sink, pipeline.storage.clone());
+    let comparison = Comparison { pipeline, stores, ledger, log, notes: Mutex::default() };
+    let mut names = foreign::Names::default();
+    for head in comparison.ledger.heads().await? {
+        let of = head.of();
+        let compared = comparison.partition(&head, options.wants(&of), &mut names).await?;
+        let Some((partition, findings)) = compared else { continue };
+        report.totals.add(&partition.totals);
+        report.partitions.push(partition);
+        findings.into_iter().for_each(|finding| report.find(finding));
+    }
+    if options.topic.is_none() && options.partition.is_none() {
+        for finding in comparison.foreign(&names).await? {
+            report.totals.foreign += 1;
+            report.find(finding);
+        }
+    } else {
+        comparison.note("objects that no span names are looked for only when everything is compared".to_owned());
+    }
+    report.notes = comparison.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(report)
+}
+
+/// What Kafka has of a partition, where it is still the one that the head was written for.
+struct Extent {
+    earliest: i64,
+    end: i64,
+    compacted: bool,
+}
+
+impl Comparison {
+    async fn partition(&self, head: &Head, wanted: bool, names: &mut foreign::Names) -> Result<Option<(PartitionReport, Vec<Finding>)>> {
+        let of = head.of();
+        let mut entries = self.ledger.history(head).await?;
+        let settled = entries.len();
+        entries.extend(head.pending.iter().cloned());
+        let extent = if wanted { self.extent(head, &of).await? } else { None };
+        let mut report = PartitionReport {
+            topic: head.topic.clone(),
+            partition: head.partition,
+            incarnation: head.incarnation,
+            start: head.start,
+            next: head.next,
+            earliest: extent.as_ref().map(|extent| extent.earliest),
+            end: extent.as_ref().map(|extent| extent.end),
+            totals: Totals::default(),
+        };
+        let mut findings = if wanted { chain(head, &of, &entries) } else { Vec::new() };
+        report.totals.differences += findings.len() as u64;
+        let first = entries.iter().find(|entry| entry.incarnation == head.incarnation).map_or(head.next, |entry| entry.span().first);
+        let mut records = match &extent {
+            Some(extent) => Records::read(Arc::clone(&self.log), of.clone(), first.max(extent.earliest), head.next.min(extent.end)),
+            None => Records::none(),
+        };
+        for (number, entry) in entries.iter().enumerate() {
+            let files = self.ledger.files(entry, &of).await?;
+            files.iter().for_each(|file| names.insert(&file.url));
+            if !wanted {
+                continue;
+            }
+            let mut span = SpanComparison::new(self, &of, entry);
+            if let Some(extent) = extent.as_ref().filter(|extent| entry.incarnation == head.incarnation && entry.span().next > extent.earliest) {
+                span.earliest = Some(extent.earliest);
+                span.compacted = extent.compacted;
+            }
+            span.pending = number >= settled;
+            span.totals.pending = u64::from(span.pending);
+            match entry.kind {
+                EntryKind::Gap => span.totals.accepted += entry.span().next.saturating_sub(entry.span().first).unsigned_abs(),
+                EntryKind::Files | EntryKind::Empty => span.compare(&files, &mut records).await?,
+            }
+            report.totals.add(&span.totals);
+            findings.append(&mut span.findings);
+        }
+        Ok(wanted.then_some((report, findings)))
+    }
+
+    /// `None`, with a note, when the topic is gone or another one now.
+    async fn extent(&self, head: &Head, of: &TopicPartition) -> Result<Option<Extent>> {
+        let Some(identity) = self.log.identity(&of.topic).await? else {
+            self.note(format!("topic `{}` does not exist any more: its files could only be checked by checksum", of.topic));
+            return Ok(None);
+        };
+        let other = match (&head.topic_id, &identity.topic_id) {
+            (Some(was), Some(is)) => was != is,
+            _ => false,
+        };
+        if identity.cluster_id != head.cluster_id || other {
+            self.note(format!("`{of}` is another topic now than the one that was sunk: its files could only be checked by checksum"));
+            return Ok(None);
+        }
+        let (earliest, end) = self.log.bounds(of).await?;
+        let compacted = self.log.compacted(&of.topic).await?;
+        Ok(Some(Extent { earliest, end, compacted }))
+    }
+}
+
+/// Whether the spans of the current incarnation follow each other from its start to `next`.
+fn chain(head: &Head, of: &TopicPartition, entries: &[Entry]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut next = head.start;
+    if !head.lost_segments.is_empty() {
+        // What came before a lost segment is not known any more; a person accepted that.
+        next = entries.iter().find(|entry| entry.incarnation == head.incarnation).map_or(head.next, |entry| entry.span().first);
+    }
+    for entry in entries.iter().filter(|entry| entry.incarnation == head.incarnation) {
+        let span = entry.span();
+        if span.first != next {
+            let detail = format!("the span begins at {} where the one before ends at {next}", span.first);
+            findings.push(Finding::new(FindingKind::Ledger, of, detail).span(span));
+        }
+        next = span.next;
+    }
+    if next != head.next {
+        let detail = format!("the spans end at {next}, the head says {}", head.next);
+        findings.push(Finding::new(FindingKind::Ledger, of, detail).span(Span { first: next.min(head.next), next: next.max(head.next) }));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,455 @@
+//! One closed span: the records that Kafka has for it against the lines of its files.
+//!
+//! Records come in windows, files are read beside them, so that memory is bounded by a window and a few blocks whatever the
+//! span's size. Where a line knows its offset (by the block index, the ledger or its envelope) it is compared with that very
+//! record. Where it does not (files without index, with gaps between their offsets) lines and records are matched in their
+//! order, and the path template says which file a record is for.
+
+use super::{
+    Comparison,
+    cursor::{Cursor, State},
+    holds::{holds, is_absent},
+    records::Records,
+    report::{Finding, FindingKind, Totals},
+    stored::StoredFile,
+};
+use crate::{
+    config::Compression,
+    error::Result,
+    format::read::{RangeRead, compression_of},
+    ledger::{Entry, File, Role},
+    path::{NameContext, PathCache},
+    record::OwnedRecord,
+    span::{Span, TopicPartition},
+};
+use std::collections::HashMap;
+
+/// Files that are kept open from window to window.
+const OPEN_MAX: usize = 16;
+/// Records that are looked at ahead to find the one that a line holds.
+const AHEAD_MAX: usize = 1000;
+
+/// One span being compared.
+pub(super) struct SpanComparison<'a> {
+    pub(super) comparison: &'a Comparison,
+    pub(super) of: &'a TopicPartition,
+    pub(super) entry: &'a Entry,
+    /// The first offset that Kafka has; `None` when it has nothing of this incarnation.
+    pub(super) earliest: Option<i64>,
+    /// Whether records may be missing between others.
+    pub(super) compacted: bool,
+    /// Whether the span waits to be published.
+    pub(super) pending: bool,
+    pub(super) totals: Totals,
+    pub(super) findings: Vec<Finding>,
+    /// Records that are in no file, beyond what the ledger says: the absent by nature, and the others.
+    absent: Vec<i64>,
+    missing: Vec<i64>,
+    /// Records in files that are not there, or cannot be read, which is said elsewhere.
+    excused: u64,
+    /// The file that each group of the path template belongs to.
+    groups: HashMap<String, usize>,
+}
+
+impl<'a> SpanComparison<'a> {
+    pub(super) fn new(comparison: &'a Comparison, of: &'a TopicPartition, entry: &'a Entry) -> Self {
+        SpanComparison {
+            comparison,
+            of,
+            entry,
+            earliest: None,
+            compacted: false,
+            pending: false,
+            totals: Totals { spans: 1, ..Totals::default() },
+            findings: Vec::new(),
+            absent: Vec::new(),
+            missing: Vec::new(),
+            excused: 0,
+            groups: HashMap::new(),
+        }
+    }
+
+    fn span(&self) -> Span {
+        self.entry.span()
+    }
+
+    fn find(&mut self, kind: FindingKind, detail: impl Into<String>) -> &mut Finding {
+        match kind {
+            FindingKind::Gap => {}
+            FindingKind::Double => self.totals.doubles += 1,
+            FindingKind::Difference | FindingKind::Ledger => self.totals.differences += 1,
+            FindingKind::Foreign => self.totals.foreign += 1,
+        }
+        self.findings.push(Finding::new(kind, self.of, detail).span(self.entry.span()));
+        self.findings.last_mut().expect("one was just pushed")
+    }
+
+    /// Compares the span; takes its records off `records`.
+    ///
+    /// # Errors
+    /// When Kafka or the store cannot be read.
+    pub(super) async fn compare(&mut self, files: &[File], records: &mut Records) -> Result<()> {
+        let mut there = Vec::new();
+        for file in files.iter().filter(|file| file.role == Role::Data) {
+            if let Some(found) = self.open(file).await? {
+                there.push((file, found.0, found.1));
+            }
+        }
+        let mut cursors: Vec<Cursor<'_>> = there.iter().map(|(file, stored, compression)| Cursor::new(file, stored, *compression, self.of)).collect();
+        let begins = begins(&there);
+        let span = self.span();
+        while self.earliest.is_some() {
+            let (records, more) = records.window(span.first, span.next).await?;
+            let next = if more { records.last().map_or(span.first, |record| record.offset + 1) } else { span.next };
+            let window = Window { records: &records, next, last: !more };
+            self.window(&window, &mut cursors, &begins).await?;
+            if !more {
+                break;
+            }
+        }
+        for (cursor, (_, stored, _)) in cursors.iter_mut().zip(&there) {
+            self.rest(cursor).await?;
+            self.whole(cursor, stored).await?;
+        }
+        self.settle_absent();
+        Ok(())
+    }
+
+    /// A file with its compression; `None`, with what was found, when it is not there.
+    async fn open(&mut self, file: &File) -> Result<Option<(StoredFile, Compression)>> {
+        if file.lost {
+            self.totals.accepted += file.records;
+            self.excused += file.records;
+            return Ok(None);
+        }
+        let found = match self.comparison.stores.find(&file.url).await? {
+            Some((store, path)) => store.info(&path).await?.map(|info| (store, path, info)),
+            None => None,
+        };
+        let Some((store, path, info)) = found else {
+            self.excused += file.records;
+            if !self.pending {
+                self.totals.gaps += file.records;
+                let detail = format!("the file is not there; it held {} records", file.records);
+                let bounds = file.offsets.first().copied().flatten();
+                let finding = self.find(FindingKind::Gap, detail);
+                finding.file = Some(file.url.clone());
+                finding.offsets = bounds.map(|bounds| Span { first: bounds.min, next: bounds.max + 1 });
+            }
+            return Ok(None);
+        };
+        self.totals.files += 1;
+        self.totals.bytes += info.bytes;
+        let stored = StoredFile::new(store, path, info.bytes);
+        let head = stored.range(0..info.bytes.min(4)).await?;
+        let compression = compression_of(&head);
+        Ok(Some((stored, compression)))
+    }
+
+    async fn window(&mut self, window: &Window<'_>, cursors: &mut [Cursor<'_>], begins: &Begins) -> Result<()> {
+        self.totals.records_in_kafka += window.records.len() as u64;
+        let mut seen = vec![Seen::default(); window.records.len()];
+        let mut unknown = Vec::new();
+        for (index, cursor) in cursors.iter_mut().enumerate() {
+            let later = cursor.bounds().is_none_or(|bounds| bounds.min >= window.next);
+            if cursor.state != State::Compared || (later && !window.last) {
+                continue;
+            }
+            match self.known(window, cursor, &mut seen).await {
+                Ok(Known::All) => {}
+                Ok(Known::NotHere) => unknown.push(index),
+                Err(error) => self.broken(cursor, error)?,
+            }
+        }
+        if !unknown.is_empty() {
+            self.unknown(window, cursors, &unknown, begins, &mut seen).await?;
+        }
+        cursors.iter_mut().filter(|cursor| cursor.is_open()).skip(OPEN_MAX).for_each(Cursor::close);
+        for (record, seen) in window.records.iter().zip(seen) {
+            match seen.times {
+                0 if is_absent(record) => self.absent.push(record.offset),
+                0 => self.missing.push(record.offset),
+                1 => self.totals.equal += u64::from(!seen.unequal),
+                times => {
+                    let finding = self.find(FindingKind::Double, format!("the record is in files {times} times"));
+                    finding.offsets = Some(Span { first: record.offset, next: record.offset + 1 });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares lines that know their offset, up to the end of the window.
+    async fn known(&mut self, window: &Window<'_>, cursor: &mut Cursor<'_>, seen: &mut [Seen]) -> Result<Known> {
+        while let Some(line) = cursor.peek().await? {
+            let Some(offset) = line.offset else { return Ok(Known::NotHere) };
+            if offset >= window.next && !window.last {
+                break;
+            }
+            let Some(line) = cursor.take() else { break };
+            match window.records.binary_search_by_key(&offset, |record| record.offset) {
+                Ok(index) => self.check_line(&line.bytes, &window.records[index], cursor, &mut seen[index]),
+                Err(_) => self.stray(offset, cursor),
+            }
+        }
+        Ok(Known::All)
+    }
+
+    fn check_line(&mut self, line: &[u8], record: &OwnedRecord, cursor: &Cursor<'_>, seen: &mut Seen) {
+        seen.times = seen.times.saturating_add(1);
+        if holds(line, record) {
+            return;
+        }
+        seen.unequal = true;
+        let detail = format!("line {} holds `{}`, Kafka has `{}`", cursor.lines, excerpt(Some(line)), excerpt(record.value.as_deref()));
+        let finding = self.find(FindingKind::Difference, detail);
+        finding.file = Some(cursor.file.url.clone());
+        finding.offsets = Some(Span { first: record.offset, next: record.offset + 1 });
+    }
+
+    /// A line whose offset Kafka does not have.
+    fn stray(&mut self, offset: i64, cursor: &Cursor<'_>) {
+        let span = self.span();
+        if span.first <= offset && offset < span.next && (self.compacted || self.earliest.is_none_or(|earliest| offset < earliest)) {
+            self.totals.not_comparable += 1;
+            return;
+        }
+        let what = if span.first <= offset && offset < span.next { "which Kafka does not have" } else { "which is not of this span" };
+        let detail = format!("line {} is for offset {offset}, {what}", cursor.lines);
+        let url = cursor.file.url.clone();
+        let finding = self.find(FindingKind::Difference, detail);
+        finding.file = Some(url);
+        finding.offsets = Some(Span { first: offset, next: offset + 1 });
+    }
+
+    /// Matches lines without offsets with records in their order.
+    async fn unknown(
+        &mut self,
+        window: &Window<'_>,
+        cursors: &mut [Cursor<'_>],
+        unknown: &[usize],
+        begins: &Begins,
+        seen: &mut [Seen],
+    ) -> Result<()> {
+        let Some(places) = self.places(window, cursors, unknown, begins) else {
+            for index in unknown {
+                cursors[*index].state = State::NotComparable;
+                self.totals.not_comparable += cursors[*index].file.records;
+                self.excused += cursors[*index].file.records;
+            }
+            let Span { first, next } = self.span();
+            let why = "the path template does not make their names (any more), or Kafka lost their first records";
+            self.comparison.note(format!("`{}`, span {first} to {next}: files without index could only be checked by checksum: {why}", self.of));
+            return Ok(());
+        };
+        for index in unknown {
+            let expected: Vec<usize> = (0..window.records.len()).filter(|at| seen[*at].times == 0 && places[*at] == Some(*index)).collect();
+            if let Err(error) = self.matched(window, &mut cursors[*index], &expected, seen).await {
+                self.broken(&mut cursors[*index], error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that each record of the window is for; `None` when that cannot be told.
+    fn places(&mut self, window: &Window<'_>, cursors: &[Cursor<'_>], unknown: &[usize], begins: &Begins) -> Option<Vec<Option<usize>>> {
+        let inside = |index: usize, offset: i64| cursors[index].bounds().is_some_and(|bounds| bounds.min <= offset && offset <= bounds.max);
+        if self.earliest.is_none_or(|earliest| earliest > self.span().first) {
+            return None;
+        }
+        if cursors.len() == 1 {
+            return Some(window.records.iter().map(|record| inside(0, record.offset).then_some(0)).collect());
+        }
+        let plan = self.comparison.pipeline.plan(&self.of.topic);
+        let extension = format!(".{}", plan.format.extension());
+        let context = NameContext { now: self.entry.now, incarnation: self.entry.incarnation, extension };
+        let mut cache = PathCache::default();
+        let mut places = Vec::with_capacity(window.records.len());
+        for record in window.records {
+            let group = plan.path.group(&record.borrow(), &context, &mut cache).ok();
+            let place = group.and_then(|group| {
+                if let Some((index, path)) = begins.get(&record.offset)
+                    && plan.path.name(group, record.offset, &context) == *path
+                {
+                    self.groups.insert(group.to_owned(), *index);
+                }
+                self.groups.get(group).copied()
+            });
+            places.push(place.filter(|index| inside(*index, record.offset)));
+        }
+        let tied =
+            |index: &usize| self.groups.values().any(|tied| tied == index) || cursors[*index].bounds().is_none_or(|bounds| bounds.min >= window.next);
+        unknown.iter().all(tied).then_some(places)
+    }
+
+    /// Takes lines off a file for the records expected in it. Greedy in order: a line that holds none of the records to come
+    /// stands where the next one should.
+    async fn matched(&mut self, window: &Window<'_>, cursor: &mut Cursor<'_>, expected: &[usize], seen: &mut [Seen]) -> Result<()> {
+        let mut at = 0;
+        while at < expected.len() {
+            let Some(line) = cursor.peek().await? else { break };
+            let ahead = expected[at..].iter().take(AHEAD_MAX).position(|index| holds(&line.bytes, &window.records[*index]));
+            if ahead.is_none() && is_absent(&window.records[expected[at]]) {
+                at += 1;
+                continue;
+            }
+            let Some(line) = cursor.take() else { break };
+            let index = expected[at + ahead.unwrap_or(0)];
+            self.check_line(&line.bytes, &window.records[index], cursor, &mut seen[index]);
+            at += ahead.unwrap_or(0) + 1;
+        }
+        Ok(())
+    }
+
+    /// Lines that are left once all windows are through.
+    async fn rest(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
+        let mut left = 0_u64;
+        while cursor.state != State::Broken {
+            match cursor.peek().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) => self.broken(cursor, error)?,
+            }
+            let Some(line) = cursor.take() else { continue };
+            match line.offset {
+                _ if cursor.state != State::Compared => {}
+                Some(offset) => self.stray(offset, cursor),
+                None => left += 1,
+            }
+        }
+        cursor.close();
+        self.totals.records_in_files += cursor.lines;
+        if left > 0 && (self.compacted || self.earliest.is_none_or(|earliest| earliest > self.span().first)) {
+            self.totals.not_comparable += left;
+        } else if left > 0 {
+            let detail = format!("{left} lines of the file hold no record of this span");
+            self.find(FindingKind::Difference, detail).file = Some(cursor.file.url.clone());
+        }
+        Ok(())
+    }
+
+    /// The file as a whole against what the ledger keeps of it.
+    async fn whole(&mut self, cursor: &Cursor<'_>, stored: &StoredFile) -> Result<()> {
+        let file = cursor.file;
+        let (size, bytes) = (stored.size().await?, stored.checksum().await?);
+        let detail = if size != file.bytes {
+            format!("the file has {size} bytes, the ledger says {}", file.bytes)
+        } else if bytes != file.stored {
+            format!("the file's bytes are not those that were written: checksum `{}`, the ledger says `{}`", bytes.0, file.stored.0)
+        } else if cursor.state != State::Broken && cursor.lines != file.records {
+            format!("the file holds {} lines, the ledger says {}", cursor.lines, file.records)
+        } else if cursor.state != State::Broken && cursor.content() != file.checksum {
+            format!("the file's content has the checksum `{}`, the ledger says `{}`", cursor.content().0, file.checksum.0)
+        } else {
+            return Ok(());
+        };
+        self.find(FindingKind::Difference, detail).file = Some(file.url.clone());
+        Ok(())
+    }
+
+    /// A file that cannot be read on: damaged is a finding, a store that does not answer an error.
+    fn broken(&mut self, cursor: &mut Cursor<'_>, error: crate::Error) -> Result<()> {
+        if is_of_store(&error) {
+            return Err(error);
+        }
+        cursor.state = State::Broken;
+        let unread = cursor.file.records.saturating_sub(cursor.lines);
+        self.excused += unread;
+        self.totals.gaps += unread;
+        let detail = format!("the file cannot be read beyond line {}: {}", cursor.lines, error.chain());
+        self.find(FindingKind::Difference, detail).file = Some(cursor.file.url.clone());
+        Ok(())
+    }
+
+    /// Records that are in no file: as many as the ledger says were left out may be, and those of files that are not there.
+    fn settle_absent(&mut self) {
+        let counts = self.entry.counts;
+        let mut allowed = counts.filtered + counts.dead_lettered;
+        let absent = std::mem::take(&mut self.absent);
+        let mut missing = std::mem::take(&mut self.missing);
+        let taken = allowed.min(absent.len() as u64);
+        allowed -= taken;
+        self.totals.left_out += taken;
+        missing.extend(&absent[taken as usize..]);
+        missing.sort_unstable();
+        let left_out = allowed.min(missing.len() as u64);
+        self.totals.left_out += left_out;
+        let excess = missing.len() as u64 - left_out;
+        let unexplained = excess.saturating_sub(self.excused);
+        if unexplained == 0 {
+            return;
+        }
+        self.totals.gaps += unexplained;
+        let what = if left_out == 0 { String::new() } else { format!("; the ledger says that {left_out} of {} were left out", missing.len()) };
+        for stretch in stretches(&missing) {
+            let count = stretch.next - stretch.first;
+            let detail = if count == 1 { format!("the record is in no file{what}") } else { format!("{count} records are in no file{what}") };
+            self.find(FindingKind::Gap, detail).offsets = Some(stretch);
+        }
+    }
+}
+
+/// Whether the store itself failed, so that nothing can be said of the file.
+fn is_of_store(error: &crate::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(store) = error.downcast_ref::<kas3_store::Error>() {
+            return store.kind() != kas3_store::Kind::Missing;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Which file begins at which offset, and its path: by them a record's group is tied to a file.
+type Begins = HashMap<i64, (usize, String)>;
+
+fn begins(there: &[(&File, StoredFile, Compression)]) -> Begins {
+    let first = |file: &File| file.offsets.first().copied().flatten().map(|bounds| bounds.min);
+    there.iter().enumerate().filter_map(|(index, (file, stored, _))| Some((first(file)?, (index, stored.path().to_owned())))).collect()
+}
+
+/// How often a record was found, and whether it ever differed.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    times: u8,
+    unequal: bool,
+}
+
+/// Whether a file's lines know their offsets.
+enum Known {
+    All,
+    NotHere,
+}
+
+/// Records of a span that follow each other.
+struct Window<'a> {
+    records: &'a [OwnedRecord],
+    /// The offset after the window.
+    next: i64,
+    /// Nothing of the span follows.
+    last: bool,
+}
+
+/// Offsets in order as ranges of consecutive ones.
+pub(super) fn stretches(offsets: &[i64]) -> Vec<Span> {
+    let mut found: Vec<Span> = Vec::new();
+    for offset in offsets {
+        match found.last_mut() {
+            Some(last) if last.next == *offset => last.next += 1,
+            _ => found.push(Span { first: *offset, next: offset + 1 }),
+        }
+    }
+    found
+}
+
+/// The beginning of a value, for people.
+fn excerpt(bytes: Option<&[u8]>) -> String {
+    /// Bytes of a value that are shown.
+    const SHOWN: usize = 60;
+    match bytes {
+        None => "null".to_owned(),
+        Some(bytes) if bytes.len() <= SHOWN => bytes.escape_ascii().to_string(),
+        Some(bytes) => format!("{}…", bytes[..SHOWN].escape_ascii()),
+    }
+}

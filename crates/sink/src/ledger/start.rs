@@ -68,13 +68,32 @@ pub struct PartitionStart {
     pub start: i64,
 }
 
+impl PipelineRecord {
+    /// Reads `pipeline.json` of `pipeline` and checks it.
+    ///
+    /// # Errors
+    /// A text that says what is wrong; the caller names the object.
+    pub fn decode(bytes: &[u8], pipeline: &str) -> Result<PipelineRecord, String> {
+        super::head::check_version(bytes)?;
+        let record: PipelineRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if record.pipeline != pipeline {
+            return Err(format!("it belongs to pipeline `{}`", record.pipeline));
+        }
+        Ok(record)
+    }
+}
+
 impl StartRecord {
     /// The first offset of `partition`; 0 for one that appeared later.
     pub fn start(&self, partition: i32) -> i64 {
         self.partitions.iter().find(|of| of.partition == partition).map_or(0, |of| of.start)
     }
 
-    fn decode(bytes: &[u8], topic: &str, incarnation: u32) -> Result<StartRecord, String> {
+    /// Reads the start record of `topic` in `incarnation` and checks it.
+    ///
+    /// # Errors
+    /// A text that says what is wrong; the caller names the object.
+    pub fn decode(bytes: &[u8], topic: &str, incarnation: u32) -> Result<StartRecord, String> {
         super::head::check_version(bytes)?;
         let record: StartRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if record.topic != topic || record.incarnation != incarnation {
@@ -126,16 +145,10 @@ impl Ledger {
     }
 
     fn decode_pipeline_record(&self, bytes: &[u8]) -> Result<PipelineRecord> {
-        let unreadable = |why: String| {
+        PipelineRecord::decode(bytes, &self.pipeline.name).map_err(|why| {
             Error::new(Kind::Fatal, format!("`{}` cannot be used: {why}", self.ledger.url_of(&self.pipeline_record_path())))
                 .hint("restore it or use the kas3 that wrote it; deleted, it is written again, and topics that an expression finds begin by `start`")
-        };
-        super::head::check_version(bytes).map_err(unreadable)?;
-        let record: PipelineRecord = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
-        if record.pipeline != self.pipeline.name {
-            return Err(unreadable(format!("it belongs to pipeline `{}`", record.pipeline)));
-        }
-        Ok(record)
+        })
     }
 
     /// Where a topic without a start record begins: by `start`, unless an expression found it after the first start.

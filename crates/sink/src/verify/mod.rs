@@ -105,7 +105,6 @@ pub async fn verify(pipeline: Arc<Pipeline>, sink: Store, ledger: Arc<Ledger>, l
 struct Extent {
     earliest: i64,
     end: i64,
-    compacted: bool,
 }
 
 impl Comparison {
@@ -139,10 +138,8 @@ impl Comparison {
                 continue;
             }
             let mut span = SpanComparison::new(self, &of, entry);
-            if let Some(extent) = extent.as_ref().filter(|extent| entry.incarnation == head.incarnation && entry.span().next > extent.earliest) {
-                span.earliest = Some(extent.earliest);
-                span.compacted = extent.compacted;
-            }
+            let comparable = |extent: &&Extent| entry.incarnation == head.incarnation && entry.span().next > extent.earliest;
+            span.earliest = extent.as_ref().filter(comparable).map(|extent| extent.earliest);
             span.pending = number >= settled;
             span.totals.pending = u64::from(span.pending);
             match entry.kind {
@@ -170,8 +167,7 @@ impl Comparison {
             return Ok(None);
         }
         let (earliest, end) = self.log.bounds(of).await?;
-        let compacted = self.log.compacted(&of.topic).await?;
-        Ok(Some(Extent { earliest, end, compacted }))
+        Ok(Some(Extent { earliest, end }))
     }
 }
 

@@ -11,6 +11,9 @@ use crate::{
 use kas3_store::Store;
 use std::collections::BTreeMap;
 
+/// Called with each line and its offset, where that is known.
+pub type EachLine<'a> = dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send + 'a;
+
 /// What became of the offsets that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
@@ -32,7 +35,7 @@ pub async fn read(
     ledger: &Ledger,
     of: &TopicPartition,
     span: Span,
-    each: &mut (dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send),
+    each: &mut EachLine<'_>,
 ) -> Result<Read> {
     let head = find_head(ledger, of).await?;
     let stores = Stores::new(sink, pipeline.storage.clone());
@@ -75,7 +78,7 @@ async fn entry_part(
     entry: &Entry,
     part: Span,
     read: &mut Read,
-    each: &mut (dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send),
+    each: &mut EachLine<'_>,
 ) -> Result<()> {
     if entry.kind == EntryKind::Gap {
         let reason = entry.reason.as_deref().unwrap_or("no reason was kept");

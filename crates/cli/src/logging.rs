@@ -34,7 +34,10 @@ impl LoggingArguments {
         let quiet = !long_running || progress::is_shown();
         let level = self.log_level.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
         let filter = EnvFilter::try_new(level).map_err(|error| {
-            crate::exit::usage(format!("`{level}` is not a log level: {error}"), "write error, warn, info, debug or trace, or by module as `info,kas3_sink=debug`")
+            crate::exit::usage(
+                format!("`{level}` is not a log level: {error}"),
+                "write error, warn, info, debug or trace, or by module as `info,kas3_sink=debug`",
+            )
         })?;
         let json = match self.log_format {
             LogFormat::Json => true,

@@ -119,7 +119,10 @@ impl Demo {
         child.kill()?;
         let before = self.progress().await?;
         self.say(&format!("\n2. Kill it half-way: process {pid} got SIGKILL and could not tidy up"))?;
-        self.say(&format!("   the ledger says that {} are committed; the others it had read are in no file", human::count(before.committed, "record")))?;
+        self.say(&format!(
+            "   the ledger says that {} are committed; the others it had read are in no file",
+            human::count(before.committed, "record")
+        ))?;
         self.broker.produce(records / 2..records)?;
         self.broker.flush()?;
         self.say(&format!("   meanwhile the other {} orders arrive", human::number(records - records / 2)))?;

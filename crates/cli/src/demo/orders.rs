@@ -9,7 +9,8 @@ const FIRST_MS: i64 = 1_767_258_000_000;
 /// Between the first and the last order.
 const HOURS: i64 = 3;
 
-const ITEMS: [(&str, u32); 6] = [("coffee beans", 1290), ("tea, green", 740), ("mug \"kas\"", 900), ("filter papers", 350), ("crème brûlée", 620), ("grinder", 8900)];
+const ITEMS: [(&str, u32); 6] =
+    [("coffee beans", 1290), ("tea, green", 740), ("mug \"kas\"", 900), ("filter papers", 350), ("crème brûlée", 620), ("grinder", 8900)];
 
 /// An order.
 pub(super) struct Order {

@@ -29,14 +29,7 @@ pub struct Read {
 ///
 /// # Errors
 /// `Missing` when the ledger does not know the partition; when ledger or store cannot be read; whatever `each` answers.
-pub async fn read(
-    pipeline: &Pipeline,
-    sink: Store,
-    ledger: &Ledger,
-    of: &TopicPartition,
-    span: Span,
-    each: &mut EachLine<'_>,
-) -> Result<Read> {
+pub async fn read(pipeline: &Pipeline, sink: Store, ledger: &Ledger, of: &TopicPartition, span: Span, each: &mut EachLine<'_>) -> Result<Read> {
     let head = find_head(ledger, of).await?;
     let stores = Stores::new(sink, pipeline.storage.clone());
     let mut entries = ledger.history(&head).await?;

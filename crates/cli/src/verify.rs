@@ -66,7 +66,7 @@ pub(crate) fn verify(arguments: VerifyArguments) -> anyhow::Result<Exit> {
 /// Makes the comparison.
 async fn report(pipeline: Arc<Pipeline>, options: &Options) -> anyhow::Result<Report> {
     let opened = opened::open(&pipeline).await?;
-    let records = KafkaRecords { log: Arc::clone(&opened.log), pipeline: Arc::clone(&pipeline) };
+    let records = KafkaRecords { log: Arc::clone(&opened.log) };
     Ok(comparison::verify(pipeline, opened.sink, opened.ledger, Arc::new(records), options).await?)
 }
 

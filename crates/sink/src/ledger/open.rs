@@ -205,21 +205,21 @@ impl Ledger {
 
     async fn check_report(&self, of: &TopicPartition, head: &Head) -> Result<()> {
         let Some(report) = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await? else { return Ok(()) };
-        match Origin::parse(&report.metadata) {
-            Some(origin) if origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url() => {
-                // A report of a moment ago may be newer than the head that we read a moment before it.
-                if origin.incarnation == head.incarnation && report.next > head.next {
-                    let now = self.read_head(of).await?.map_or(head.next, |(head, _)| head.next);
-                    if report.next > now {
-                        return Err(stops::set_back(of, now, report.next));
-                    }
-                }
-            }
-            _ if report.next != head.next => {
+        let origin = Origin::parse(&report.metadata);
+        let ours = origin.filter(|origin| origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url());
+        let Some(origin) = ours else {
+            if report.next != head.next {
                 let text = format!("the consumer group says {}, by somebody else's hand; the ledger says {}, and it wins", report.next, head.next);
                 self.observer.warning(of, &text);
             }
-            _ => {}
+            return Ok(());
+        };
+        if origin.incarnation == head.incarnation && report.next > head.next {
+            // A report of a moment ago may be newer than the head that we read a moment before it.
+            let now = self.read_head(of).await?.map_or(head.next, |(head, _)| head.next);
+            if report.next > now {
+                return Err(stops::set_back(of, now, report.next));
+            }
         }
         Ok(())
     }

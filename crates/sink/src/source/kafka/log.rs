@@ -133,6 +133,22 @@ impl KafkaLog {
         Ok(reached)
     }
 
+    /// Whether a topic is compacted, so that records may be missing between others. Without the permission to ask, the strict
+    /// answer holds: it is not.
+    pub async fn compacted(&self, topic: &str) -> bool {
+        if self.cluster.starts_with(IN_PROCESS) {
+            return false;
+        }
+        let (native, name) = (self.native.clone(), topic.to_owned());
+        match blocking(move || native.topic_setting(&name, "cleanup.policy", ASK)).await {
+            Ok(policy) => policy.is_some_and(|policy| policy.contains("compact")),
+            Err(error) => {
+                tracing::debug!(topic, error = %error.chain(), "cannot ask whether the topic is compacted");
+                false
+            }
+        }
+    }
+
     /// Offsets of one question about all partitions of a topic; `time` as ListOffsets has it.
     async fn list_offsets(&self, topic: &str, partitions: Vec<i32>, time: Offset) -> Result<Vec<i64>> {
         let (consumer, topic) = (Arc::clone(&self.consumer), topic.to_owned());

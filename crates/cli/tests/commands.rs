@@ -10,7 +10,14 @@ use std::{
 /// Runs `kas3` in `folder` without anything of our own environment but the path.
 fn kas3(folder: &Path, words: &[&str]) -> Output {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    Command::new(env!("CARGO_BIN_EXE_kas3")).args(words).current_dir(folder).env_clear().env("PATH", path).stdin(Stdio::null()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_kas3"))
+        .args(words)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .output()
+        .expect("kas3 runs")
 }
 
 fn shown(output: &Output) -> String {
@@ -20,9 +27,9 @@ fn shown(output: &Output) -> String {
 
 /// Runs a command that reads `orders.yaml` with this text.
 fn with(configuration: &str, words: &[&str]) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("orders.yaml"), configuration).unwrap();
-    shown(&kas3(folder.path(), words)).replace(folder.path().to_str().unwrap(), "FOLDER")
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("orders.yaml"), configuration).expect("written");
+    shown(&kas3(folder.path(), words)).replace(folder.path().to_str().expect("text"), "FOLDER")
 }
 
 const GOOD: &str = "\

@@ -177,7 +177,7 @@ class Pipeline:
         return json.loads(finished.stdout)
 
     def cat(self, topic, partition, first, next=None):
-        """Lines of `kas3 cat` for the offsets from `first` to before `next`."""
+        """Lines of `kas3 cat` for the offsets from `first` to before `next`, or for `first` alone."""
         to = [] if next is None else ["--to", next]
         finished = self.command("cat", self.file, "--topic", topic, "--partition", partition, "--from", first, *to)
         return finished.stdout.encode().split(b"\n")[:-1]

@@ -1,5 +1,7 @@
 //! Whole commands as a person types them: what they print and how they end. What differs from run to run is replaced.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     path::Path,
     process::{Command, Output, Stdio},

@@ -97,6 +97,8 @@ impl Ledger {
     /// `Stopped`: a person must decide; the hint names the command.
     pub async fn open_partition(self: &Arc<Self>, of: &TopicPartition) -> Result<Partition> {
         let mut backoff = self.backoff();
+        // from now on a sweep of this process leaves the partition alone
+        let _hold = self.hold(of);
         loop {
             match self.try_open(of).await {
                 Err(error) if error.kind() == Kind::Fenced => {
@@ -292,7 +294,7 @@ impl Ledger {
         let orphaned = SystemTime::now().duration_since(modified).is_ok_and(|age| age >= patience);
         if !cell.head.pending.is_empty() && orphaned && !self.holds(of) {
             cell.publish(std::collections::HashMap::new()).await?;
-            if self.pipeline.settle.is_some() {
+            if self.pipeline.settle.is_some() && !self.holds(of) {
                 cell.settle().await?;
             }
         }

@@ -143,10 +143,16 @@ impl Upload {
     }
 
     fn lost(&self) -> Error {
-        let error = Error::new(Kind::Fenced, format!("the upload of `{}` was lost while it grew, so its span is read again", self.path));
         match self.state.error.lock().ok().and_then(|mut first| first.take()) {
-            Some(cause) => error.source(cause),
-            None => error,
+            // a store that refuses for good would refuse the span that is read again as well
+            Some(cause) if cause.kind() != Kind::Missing => Error::new(Kind::Stopped, format!("`{}` cannot be uploaded", self.path)).source(cause),
+            cause => {
+                let error = Error::new(Kind::Fenced, format!("the upload of `{}` was lost while it grew, so its span is read again", self.path));
+                match cause {
+                    Some(cause) => error.source(cause),
+                    None => error,
+                }
+            }
         }
     }
 }

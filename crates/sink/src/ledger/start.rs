@@ -179,7 +179,9 @@ impl Ledger {
     async fn starts(&self, of: &TopicPartition, number: u32) -> Result<bool> {
         let path = self.start_record_path(&of.topic, number);
         let object = self.patiently(of, "read a start record", || self.ledger.get(&path, RECORD_BYTES_MAX)).await?;
-        let topic = object.and_then(|object| serde_json::from_slice::<Value>(&object.bytes).ok()).and_then(|record| Some(record.get("topic")?.as_str()? == &*of.topic));
+        let topic = object
+            .and_then(|object| serde_json::from_slice::<Value>(&object.bytes).ok())
+            .and_then(|record| Some(record.get("topic")?.as_str()? == &*of.topic));
         Ok(topic.unwrap_or(true))
     }
 

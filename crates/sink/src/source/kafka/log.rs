@@ -294,9 +294,8 @@ impl Log for KafkaLog {
 
     async fn remake(&self, of: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
         let (pipeline, of, runtime) = (Arc::clone(&self.pipeline), of.clone(), tokio::runtime::Handle::current());
-        let sink = kas3_store::Store::open(&self.pipeline.url, &self.pipeline.storage, Arc::new(kas3_store::Unobserved)).await?;
         blocking(move || {
-            let mut again = crate::lane::Again::new(&pipeline, &of, &sink, &runtime);
+            let mut again = crate::lane::Again::new(&pipeline, &of, &runtime);
             Reader::new(&pipeline)?.read(&of.of, of.span.first, of.span.next, &mut |record| again.append(record))?;
             again.finish()
         })

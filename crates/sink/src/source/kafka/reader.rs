@@ -103,7 +103,7 @@ fn pass_on(
         match message.error() {
             Some(RDKafkaErrorCode::PartitionEOF) => return Ok(Some(Reached { next: message.offset() })),
             Some(code) => {
-                let error = read_error(of, message, code);
+                let error = read_error(of, message, code, first);
                 if error.kind() != Kind::Transient {
                     return Err(error);
                 }

@@ -226,6 +226,14 @@ impl Ledger {
         Ok(())
     }
 
+    /// The head of one partition, if it has one.
+    ///
+    /// # Errors
+    /// `Stopped` for a head that cannot be read.
+    pub async fn head(&self, of: &TopicPartition) -> Result<Option<Head>> {
+        Ok(self.read_head(of).await?.map(|(head, _)| head))
+    }
+
     /// All heads of the pipeline, in the order of their paths.
     ///
     /// # Errors

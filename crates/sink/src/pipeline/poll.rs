@@ -482,6 +482,7 @@ impl Loop {
             let max = (BATCH_BYTES / lane.record_bytes.max(1)).clamp(1, BATCH_RECORDS_MAX);
             let got = self.source.fetch(of, max);
             if let Some(error) = got.error {
+                // the lane goes with what it holds: what came beside the error is read again
                 failed.push((of.clone(), error));
                 continue;
             }
@@ -503,19 +504,21 @@ impl Loop {
         fetched
     }
 
+    /// A lane ends with any error, because librdkafka goes on behind what it could not read: nothing may be passed over.
     fn fetch_failed(&mut self, of: &TopicPartition, error: &Error) {
-        if error.kind() == Kind::Transient {
-            tracing::warn!(partition = %of, error = %error.chain(), "cannot read now");
-            return;
-        }
-        if let Some(owned) = self.assignment.owned.get_mut(of)
-            && let Stage::Running(lane) = std::mem::replace(&mut owned.stage, Stage::Finished)
-        {
+        let Some(owned) = self.assignment.owned.get_mut(of) else { return };
+        if let Stage::Running(lane) = std::mem::replace(&mut owned.stage, Stage::Stopped(Instant::now() + OPEN_AGAIN)) {
             lane.drop_now();
         }
-        // the ledger knows what it means, and which command decides: opening the partition again says so
-        tracing::warn!(partition = %of, error = %error.chain(), "cannot read on");
-        self.reopen(of);
+        match error.kind() {
+            Kind::Stopped => self.stopped(of, error),
+            Kind::Transient => tracing::warn!(partition = %of, error = %error.chain(), "cannot read now; opening the partition again soon"),
+            _ => {
+                // the ledger knows what it means, and which command decides: opening the partition again says so
+                tracing::warn!(partition = %of, error = %error.chain(), "cannot read on");
+                self.reopen(of);
+            }
+        }
     }
 
     /// What is looked at a few times a second.
@@ -538,7 +541,10 @@ impl Loop {
                         finish(lane, Roll::End);
                     }
                 }
-                Stage::Stopped(until) if *until <= now && self.stopping.is_none() && self.targets.is_none() => reopen.push(of.clone()),
+                // with `--until-end` a partition that waits for a person stays as it is, one that waits for a broker does not
+                Stage::Stopped(until) if *until <= now && self.stopping.is_none() && (owned.stops == 0 || self.targets.is_none()) => {
+                    reopen.push(of.clone());
+                }
                 _ => {}
             }
         }

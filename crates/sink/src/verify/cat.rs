@@ -39,7 +39,7 @@ pub async fn read(
     let mut entries = ledger.history(&head).await?;
     entries.extend(head.pending.iter().cloned());
     let mut read = Read::default();
-    let known = entries.iter().filter(|entry| entry.incarnation == head.incarnation);
+    let known = entries[super::line(&head, &entries)..].iter();
     let mut at = span.first;
     for entry in known.filter(|entry| entry.span().first < span.next && entry.span().next > span.first) {
         let part = Span { first: span.first.max(entry.span().first), next: span.next.min(entry.span().next) };

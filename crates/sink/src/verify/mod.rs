@@ -127,7 +127,8 @@ impl Comparison {
         };
         let mut findings = if wanted { chain(head, &of, &entries) } else { Vec::new() };
         report.totals.differences += findings.len() as u64;
-        let first = entries.iter().find(|entry| entry.incarnation == head.incarnation).map_or(head.next, |entry| entry.span().first);
+        let line = line(head, &entries);
+        let first = entries.get(line).map_or(head.next, |entry| entry.span().first);
         let mut records = match &extent {
             Some(extent) => Records::read(Arc::clone(&self.log), of.clone(), first.max(extent.earliest), head.next.min(extent.end)),
             None => Records::none(),
@@ -139,7 +140,7 @@ impl Comparison {
                 continue;
             }
             let mut span = SpanComparison::new(self, &of, entry);
-            if let Some(extent) = extent.as_ref().filter(|extent| entry.incarnation == head.incarnation && entry.span().next > extent.earliest) {
+            if let Some(extent) = extent.as_ref().filter(|extent| number >= line && entry.span().next > extent.earliest) {
                 span.earliest = Some(extent.earliest);
                 span.compacted = extent.compacted;
             }
@@ -175,15 +176,31 @@ impl Comparison {
     }
 }
 
-/// Whether the spans of the current incarnation follow each other from its start to `next`.
+/// The first of `entries` that belongs to the head's line: the offsets from its start to `next`.
+///
+/// The incarnation alone does not tell. Whoever accepts that a foreign object has the name of one of our files raises it in the
+/// middle of a line, so that spans of an earlier one belong to the line where they lead up to it.
+fn line(head: &Head, entries: &[Entry]) -> usize {
+    let mut next = head.next;
+    let joins = |entry: &&Entry| {
+        let span = entry.span();
+        let belongs = entry.incarnation == head.incarnation || (next > head.start && span.next == next);
+        next = span.first;
+        belongs
+    };
+    entries.len() - entries.iter().rev().take_while(joins).count()
+}
+
+/// Whether the spans of the head's line follow each other from its start to `next`.
 fn chain(head: &Head, of: &TopicPartition, entries: &[Entry]) -> Vec<Finding> {
+    let line = &entries[line(head, entries)..];
     let mut findings = Vec::new();
     let mut next = head.start;
     if !head.lost_segments.is_empty() {
         // What came before a lost segment is not known any more; a person accepted that.
-        next = entries.iter().find(|entry| entry.incarnation == head.incarnation).map_or(head.next, |entry| entry.span().first);
+        next = line.first().map_or(head.next, |entry| entry.span().first);
     }
-    for entry in entries.iter().filter(|entry| entry.incarnation == head.incarnation) {
+    for entry in line {
         let span = entry.span();
         if span.first != next {
             let detail = format!("the span begins at {} where the one before ends at {next}", span.first);

@@ -16,7 +16,7 @@ use crate::{
     ledger::Report,
     span::{Position, TopicPartition},
 };
-use client::Consumer;
+use client::{Consumer, Unanswered};
 use rdkafka::{
     TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
@@ -98,11 +98,14 @@ impl Source for KafkaSource {
                 self.queues.insert(of.clone(), self.native.split(of)?);
             }
         }
-        self.native.assign(partitions)
+        self.native.assign(partitions)?;
+        self.consumer.context().answered();
+        Ok(())
     }
 
     fn release(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         let answer = self.native.unassign(partitions);
+        self.consumer.context().answered();
         for of in partitions {
             self.queues.remove(of);
         }
@@ -149,14 +152,38 @@ impl Source for KafkaSource {
         }
     }
 
-    fn close(mut self: Box<Self>) {
-        self.consumer.context().close();
-        self.queues.clear();
+    fn close(self: Box<Self>) {
+        self.leave();
         self.consumer.unsubscribe();
         // serves what leaving brings, the last report's answer included
         for _ in 0..10 {
             let _ = self.consumer.poll(Duration::from_millis(20));
         }
+    }
+}
+
+impl KafkaSource {
+    /// Answers what librdkafka waits for, now and from now on: without it leaving the group would wait for ever.
+    fn leave(&self) {
+        let answer = match self.consumer.context().close() {
+            Some(Unanswered::Assigned(partitions)) => {
+                let nowhere = Position { next: -1, leader_epoch: -1 };
+                self.native.assign(&partitions.into_iter().map(|of| (of, nowhere)).collect::<Vec<_>>())
+            }
+            Some(Unanswered::Revoked(partitions)) => self.native.unassign(&partitions),
+            None => Ok(()),
+        };
+        if let Err(error) = answer {
+            tracing::debug!(error = %error.chain(), "a last rebalance was not taken");
+        }
+    }
+}
+
+impl Drop for KafkaSource {
+    /// A source that was never used, because something else failed, leaves as well.
+    fn drop(&mut self) {
+        self.leave();
+        self.queues.clear();
     }
 }
 
@@ -173,6 +200,10 @@ fn read_error(of: &TopicPartition, message: &Message, code: RDKafkaErrorCode) ->
         | RDKafkaErrorCode::UnknownTopic
         | RDKafkaErrorCode::UnknownPartition
         | RDKafkaErrorCode::TopicAuthorizationFailed => native::topic_error(&of.topic, code),
+        RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::NotImplemented => {
+            Error::new(Kind::Stopped, format!("`{of}` holds records that cannot be read: {text}"))
+                .hint("a broken or unknown batch in Kafka: `kas3 ledger accept` with `--next` records it as a gap")
+        }
         _ => Error::new(Kind::Transient, format!("read `{of}`: {text}")),
     }
 }

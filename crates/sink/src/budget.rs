@@ -79,3 +79,22 @@ impl Budget {
         self.resident.load(Ordering::Relaxed) > self.memory * RESIDENT_PERCENT / 100
     }
 }
+
+/// Bytes that are counted until this is dropped, however the work on them ends.
+pub struct Held {
+    budget: Arc<Budget>,
+    bytes: i64,
+}
+
+impl Held {
+    /// Takes over `bytes` that were counted already.
+    pub fn taken_over(budget: &Arc<Budget>, bytes: i64) -> Self {
+        Held { budget: Arc::clone(budget), bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.hold(-self.bytes);
+    }
+}

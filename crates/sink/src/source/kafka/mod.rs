@@ -13,7 +13,7 @@ use super::{Batch, Event, Fetched, Source};
 use crate::{
     config::Pipeline,
     error::{Error, Kind, Result},
-    ledger::Report,
+    ledger::{Report, stops},
     span::{Position, TopicPartition},
 };
 use client::{Consumer, Unanswered};
@@ -33,6 +33,9 @@ pub struct KafkaSource {
     native: native::Client,
     consumer: Arc<Consumer>,
     headers: bool,
+    static_member: bool,
+    /// Behind what was handed out of each assigned partition.
+    positions: HashMap<TopicPartition, Position>,
 }
 
 impl KafkaSource {
@@ -45,7 +48,14 @@ impl KafkaSource {
         client::bound_queues(&mut config, pipeline, queue_bytes, partitions);
         let consumer = client::create(&config, pipeline)?;
         let native = native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _);
-        let mut source = KafkaSource { queues: HashMap::new(), native, consumer, headers: true };
+        let mut source = KafkaSource {
+            queues: HashMap::new(),
+            native,
+            consumer,
+            headers: true,
+            static_member: pipeline.kafka.contains_key("group.instance.id"),
+            positions: HashMap::new(),
+        };
         Source::subscribe(&mut source, topics);
         Ok(source)
     }
@@ -75,9 +85,13 @@ impl KafkaSource {
 
 impl Source for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Vec<Event> {
-        if let Some(Err(error)) = self.consumer.poll(wait)
-            && let Some(event) = Self::on_error(&error)
-        {
+        let event = match self.consumer.poll(wait) {
+            Some(Err(error)) => Self::on_error(&error),
+            // every partition has a queue of its own before it is assigned
+            Some(Ok(_)) => Some(Event::Failed(Error::new(Kind::Fatal, "a record came past the queue of its partition"))),
+            None => None,
+        };
+        if let Some(event) = event {
             self.consumer.context().push(event);
         }
         self.consumer.context().take_events()
@@ -99,6 +113,7 @@ impl Source for KafkaSource {
             }
         }
         self.native.assign(partitions)?;
+        self.positions.extend(partitions.iter().cloned());
         self.consumer.context().answered();
         Ok(())
     }
@@ -108,25 +123,47 @@ impl Source for KafkaSource {
         self.consumer.context().answered();
         for of in partitions {
             self.queues.remove(of);
+            self.positions.remove(of);
         }
         answer
     }
 
     fn seek(&mut self, of: &TopicPartition, position: Position) -> Result<()> {
-        self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT)
+        if self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT).is_err() {
+            // librdkafka no longer fetches a partition whose offset was out of range: it is taken out and in again
+            if self.native.incremental() {
+                self.native.unassign(std::slice::from_ref(of))?;
+                self.native.assign(&[(of.clone(), position)])?;
+            } else {
+                self.positions.insert(of.clone(), position);
+                let all: Vec<(TopicPartition, Position)> = self.positions.iter().map(|(of, position)| (of.clone(), *position)).collect();
+                self.native.assign(&all)?;
+            }
+        }
+        self.positions.insert(of.clone(), position);
+        Ok(())
     }
 
     fn fetch(&mut self, of: &TopicPartition, max: usize) -> Fetched {
         let Some(queue) = self.queues.get(of) else { return Fetched::default() };
         let messages = queue.take(max);
         let mut fetched = Fetched::default();
-        let mut records = 0;
+        let (mut records, mut next) = (0, -1);
         for message in messages.iter() {
             match message.error() {
-                None => records += 1,
-                Some(RDKafkaErrorCode::PartitionEOF) => fetched.end = Some(message.offset()),
-                Some(code) => fetched.error = Some(read_error(of, message, code)),
+                None => {
+                    records += 1;
+                    next = message.offset() + 1;
+                }
+                Some(RDKafkaErrorCode::PartitionEOF) => {
+                    fetched.end = Some(message.offset());
+                    next = message.offset();
+                }
+                Some(code) => fetched.error = Some(read_error(of, message, code, self.positions.get(of).map_or(-1, |position| position.next))),
             }
+        }
+        if next >= 0 {
+            self.positions.insert(of.clone(), Position { next, leader_epoch: -1 });
         }
         if records > 0 {
             fetched.batch = Some(Batch::kafka(messages, self.headers));
@@ -154,7 +191,10 @@ impl Source for KafkaSource {
 
     fn close(self: Box<Self>) {
         self.leave();
-        self.consumer.unsubscribe();
+        // a static member keeps its place while it restarts; the consumer's own end knows that, leaving by hand does not
+        if !self.static_member {
+            self.consumer.unsubscribe();
+        }
         // serves what leaving brings, the last report's answer included
         for _ in 0..10 {
             let _ = self.consumer.poll(Duration::from_millis(20));
@@ -187,23 +227,45 @@ impl Drop for KafkaSource {
     }
 }
 
-/// What an error that came instead of a record means for its partition.
-fn read_error(of: &TopicPartition, message: &Message, code: RDKafkaErrorCode) -> Error {
+/// Where a log ends that was cut back, from the only place where librdkafka says so: `Partition log truncation detected at …:
+/// broker end offset is 150 (offset leader epoch 5). …` comes with the code of an offset reset.
+fn truncated_at(text: &str) -> Option<i64> {
+    let (_, rest) = text.split_once("truncation detected")?;
+    let (_, rest) = rest.split_once("end offset is ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// What an error that came instead of a record means for its partition, which was to be read on from `next`.
+fn read_error(of: &TopicPartition, message: &Message, code: RDKafkaErrorCode, next: i64) -> Error {
     let text = message.error_text();
+    if let (RDKafkaErrorCode::AutoOffsetReset, Some(end)) = (code, truncated_at(&text)) {
+        return stops::cut_back(of, next.max(end), end, end);
+    }
     match code {
-        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::LogTruncation => {
             Error::new(Kind::Missing, format!("Kafka no longer has the offset at which `{of}` goes on: {text}"))
         }
-        RDKafkaErrorCode::LogTruncation => Error::new(Kind::Stopped, format!("the log of `{of}` was cut back below what was committed: {text}"))
-            .hint(format!("`kas3 ledger accept FILE --topic {} --partition {}` goes on with the new log under new names", of.topic, of.partition)),
+        // librdkafka passes over what it cannot read: going on would lose records silently
+        RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::NotImplemented => {
+            Error::new(Kind::Stopped, format!("Kafka has records of `{of}` that cannot be read: {text}"))
+                .hint("look at the broker's disk and the topic's compression; a restart tries again")
+        }
         RDKafkaErrorCode::UnknownTopicOrPartition
         | RDKafkaErrorCode::UnknownTopic
         | RDKafkaErrorCode::UnknownPartition
         | RDKafkaErrorCode::TopicAuthorizationFailed => native::topic_error(&of.topic, code),
-        RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::NotImplemented => {
-            Error::new(Kind::Stopped, format!("`{of}` holds records that cannot be read: {text}"))
-                .hint("a broken or unknown batch in Kafka: `kas3 ledger accept` with `--next` records it as a gap")
-        }
         _ => Error::new(Kind::Transient, format!("read `{of}`: {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::truncated_at;
+
+    #[test]
+    fn a_log_that_was_cut_back_is_known_by_librdkafkas_words() {
+        let text = "Partition log truncation detected at offset 180 (leader epoch 5): broker end offset is 150 (offset leader epoch 5). Reset to INVALID.: Local: Partition log truncation detected (broker 1)";
+        assert_eq!(truncated_at(text), Some(150));
+        assert_eq!(truncated_at("fetch failed due to requested offset not available on the broker: Broker: Offset out of range (broker 1)"), None);
     }
 }

@@ -149,7 +149,7 @@ def test_paths_follow_values_times_and_time_zones(kafka, topic, pipeline):
     sink.run_to_end()
     compare(read_committed(kafka, name), sink.files).check()
     folders = {path.rsplit("/", 1)[0] for path in sink.files.paths()}
-    assert folders == {f"{name}/year=2026/city={city}" for city in ("K%C3%B6ln", "a%2Fb", "__HIVE_DEFAULT_PARTITION__", "%5Fx")}
+    assert folders == {f"{name}/year=2026/city={city}" for city in ("Köln", "a%2Fb", "__HIVE_DEFAULT_PARTITION__", "_x")}
     sink.verify()
 
 

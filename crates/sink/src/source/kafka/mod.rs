@@ -16,7 +16,7 @@ use crate::{
     ledger::{Report, stops},
     span::{Position, TopicPartition},
 };
-use client::Consumer;
+use client::{Consumer, Unanswered};
 use rdkafka::{
     TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
@@ -114,11 +114,13 @@ impl Source for KafkaSource {
         }
         self.native.assign(partitions)?;
         self.positions.extend(partitions.iter().cloned());
+        self.consumer.context().answered();
         Ok(())
     }
 
     fn release(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         let answer = self.native.unassign(partitions);
+        self.consumer.context().answered();
         for of in partitions {
             self.queues.remove(of);
             self.positions.remove(of);
@@ -187,9 +189,8 @@ impl Source for KafkaSource {
         }
     }
 
-    fn close(mut self: Box<Self>) {
-        self.consumer.context().close();
-        self.queues.clear();
+    fn close(self: Box<Self>) {
+        self.leave();
         // a static member keeps its place while it restarts; the consumer's own end knows that, leaving by hand does not
         if !self.static_member {
             self.consumer.unsubscribe();
@@ -198,6 +199,31 @@ impl Source for KafkaSource {
         for _ in 0..10 {
             let _ = self.consumer.poll(Duration::from_millis(20));
         }
+    }
+}
+
+impl KafkaSource {
+    /// Answers what librdkafka waits for, now and from now on: without it leaving the group would wait for ever.
+    fn leave(&self) {
+        let answer = match self.consumer.context().close() {
+            Some(Unanswered::Assigned(partitions)) => {
+                let nowhere = Position { next: -1, leader_epoch: -1 };
+                self.native.assign(&partitions.into_iter().map(|of| (of, nowhere)).collect::<Vec<_>>())
+            }
+            Some(Unanswered::Revoked(partitions)) => self.native.unassign(&partitions),
+            None => Ok(()),
+        };
+        if let Err(error) = answer {
+            tracing::debug!(error = %error.chain(), "a last rebalance was not taken");
+        }
+    }
+}
+
+impl Drop for KafkaSource {
+    /// A source that was never used, because something else failed, leaves as well.
+    fn drop(&mut self) {
+        self.leave();
+        self.queues.clear();
     }
 }
 

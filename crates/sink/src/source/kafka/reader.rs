@@ -39,7 +39,7 @@ pub(super) fn read(
         return Ok(Reached { next: first });
     }
     let mut config = client::properties(pipeline);
-    client::bound_queues(&mut config, pipeline, QUEUE_BYTES, 1);
+    client::bound_queue(&mut config, pipeline, QUEUE_BYTES);
     config.remove("group.instance.id");
     let consumer = client::create(&config, pipeline)?;
     let client = native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _);

@@ -22,14 +22,22 @@ use rdkafka::{
     consumer::{CommitMode, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How long a seek may take.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The consumer of a pipeline.
 pub struct KafkaSource {
-    queues: HashMap<TopicPartition, native::PartitionQueue>,
+    /// The records of all partitions.
+    queue: native::Queue,
+    /// What keeps each assigned partition's records going there.
+    forwarded: HashMap<TopicPartition, native::Queue>,
+    paused: HashSet<TopicPartition>,
     native: native::Client,
     consumer: Arc<Consumer>,
     headers: bool,
@@ -43,13 +51,15 @@ impl KafkaSource {
     ///
     /// # Errors
     /// `Config` when librdkafka refuses a property.
-    pub(super) fn new(pipeline: &Pipeline, queue_bytes: u64, partitions: usize, topics: &[String]) -> Result<Self> {
+    pub(super) fn new(pipeline: &Pipeline, queue_bytes: u64, topics: &[String]) -> Result<Self> {
         let mut config = client::properties(pipeline);
-        client::bound_queues(&mut config, pipeline, queue_bytes, partitions);
+        client::bound_queue(&mut config, pipeline, queue_bytes);
         let consumer = client::create(&config, pipeline)?;
         let native = native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _);
         let mut source = KafkaSource {
-            queues: HashMap::new(),
+            queue: native.queue(),
+            forwarded: HashMap::new(),
+            paused: HashSet::new(),
             native,
             consumer,
             headers: true,
@@ -58,6 +68,32 @@ impl KafkaSource {
         };
         Source::subscribe(&mut source, topics);
         Ok(source)
+    }
+
+    /// Sorts what came of one partition into records, its end and an error.
+    fn fetched(&mut self, of: &TopicPartition, messages: native::Messages) -> Fetched {
+        let mut fetched = Fetched::default();
+        let (mut records, mut next) = (0, -1);
+        for message in messages.iter() {
+            match message.error() {
+                None => {
+                    records += 1;
+                    next = message.offset() + 1;
+                }
+                Some(RDKafkaErrorCode::PartitionEOF) => {
+                    fetched.end = Some(message.offset());
+                    next = message.offset();
+                }
+                Some(code) => fetched.error = Some(read_error(of, message, code, self.positions.get(of).map_or(-1, |position| position.next))),
+            }
+        }
+        if next >= 0 {
+            self.positions.insert(of.clone(), Position { next, leader_epoch: -1 });
+        }
+        if records > 0 {
+            fetched.batch = Some(Batch::kafka(messages, self.headers));
+        }
+        fetched
     }
 
     fn on_error(error: &KafkaError) -> Option<Event> {
@@ -108,8 +144,8 @@ impl Source for KafkaSource {
 
     fn assign(&mut self, partitions: &[(TopicPartition, Position)]) -> Result<()> {
         for (of, _) in partitions {
-            if !self.queues.contains_key(of) {
-                self.queues.insert(of.clone(), self.native.split(of)?);
+            if !self.forwarded.contains_key(of) {
+                self.forwarded.insert(of.clone(), self.native.forward(of, &self.queue)?);
             }
         }
         self.native.assign(partitions)?;
@@ -119,10 +155,18 @@ impl Source for KafkaSource {
     }
 
     fn release(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        for of in partitions {
+            // librdkafka would remember it until the partition is ours again
+            if self.paused.remove(of)
+                && let Err(error) = self.native.resume(of)
+            {
+                tracing::debug!(partition = %of, error = %error.chain(), "cannot resume");
+            }
+        }
         let answer = self.native.unassign(partitions);
         self.consumer.context().answered();
         for of in partitions {
-            self.queues.remove(of);
+            self.forwarded.remove(of);
             self.positions.remove(of);
         }
         answer
@@ -141,34 +185,34 @@ impl Source for KafkaSource {
             }
         }
         self.positions.insert(of.clone(), position);
+        if self.paused.contains(of) {
+            self.native.resume(of)?;
+            self.paused.remove(of);
+        }
         Ok(())
     }
 
-    fn fetch(&mut self, of: &TopicPartition, max: usize) -> Fetched {
-        let Some(queue) = self.queues.get(of) else { return Fetched::default() };
-        let messages = queue.take(max);
-        let mut fetched = Fetched::default();
-        let (mut records, mut next) = (0, -1);
-        for message in messages.iter() {
-            match message.error() {
-                None => {
-                    records += 1;
-                    next = message.offset() + 1;
-                }
-                Some(RDKafkaErrorCode::PartitionEOF) => {
-                    fetched.end = Some(message.offset());
-                    next = message.offset();
-                }
-                Some(code) => fetched.error = Some(read_error(of, message, code, self.positions.get(of).map_or(-1, |position| position.next))),
+    fn pause(&mut self, of: &TopicPartition) {
+        if self.forwarded.contains_key(of) && !self.paused.contains(of) {
+            match self.native.pause(of) {
+                Ok(()) => _ = self.paused.insert(of.clone()),
+                Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot pause"),
             }
         }
-        if next >= 0 {
-            self.positions.insert(of.clone(), Position { next, leader_epoch: -1 });
+    }
+
+    fn fetch(&mut self, max: usize) -> Vec<(TopicPartition, Fetched)> {
+        let mut found = Vec::new();
+        for messages in self.queue.take(max).by_partition() {
+            let Some((topic, partition)) = messages.of() else {
+                tracing::debug!("librdkafka says something of no partition");
+                continue;
+            };
+            let of = TopicPartition::new(topic, partition);
+            let fetched = self.fetched(&of, messages);
+            found.push((of, fetched));
         }
-        if records > 0 {
-            fetched.batch = Some(Batch::kafka(messages, self.headers));
-        }
-        fetched
+        found
     }
 
     fn known_end(&self, of: &TopicPartition) -> Option<i64> {
@@ -223,7 +267,7 @@ impl Drop for KafkaSource {
     /// A source that was never used, because something else failed, leaves as well.
     fn drop(&mut self) {
         self.leave();
-        self.queues.clear();
+        self.forwarded.clear();
     }
 }
 

@@ -22,7 +22,11 @@ use rdkafka::{
     consumer::{CommitMode, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How long a seek may take.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +40,8 @@ pub struct KafkaSource {
     static_member: bool,
     /// Behind what was handed out of each assigned partition.
     positions: HashMap<TopicPartition, Position>,
+    /// Partitions whose place in librdkafka is not to be trusted until they were sought again.
+    misplaced: HashSet<TopicPartition>,
 }
 
 impl KafkaSource {
@@ -55,6 +61,7 @@ impl KafkaSource {
             headers: true,
             static_member: pipeline.kafka.contains_key("group.instance.id"),
             positions: HashMap::new(),
+            misplaced: HashSet::new(),
         };
         Source::subscribe(&mut source, topics);
         Ok(source)
@@ -113,8 +120,9 @@ impl Source for KafkaSource {
             }
         }
         self.native.assign(partitions)?;
-        self.positions.extend(partitions.iter().cloned());
         self.consumer.context().answered();
+        self.find_places();
+        self.positions.extend(partitions.iter().cloned());
         Ok(())
     }
 
@@ -124,7 +132,9 @@ impl Source for KafkaSource {
         for of in partitions {
             self.queues.remove(of);
             self.positions.remove(of);
+            self.misplaced.remove(of);
         }
+        self.find_places();
         answer
     }
 
@@ -141,10 +151,14 @@ impl Source for KafkaSource {
             }
         }
         self.positions.insert(of.clone(), position);
+        self.misplaced.remove(of);
         Ok(())
     }
 
     fn fetch(&mut self, of: &TopicPartition, max: usize) -> Fetched {
+        if self.misplaced.contains(of) && !self.find_place(of) {
+            return Fetched::default();
+        }
         let Some(queue) = self.queues.get(of) else { return Fetched::default() };
         let messages = queue.take(max);
         let mut fetched = Fetched::default();
@@ -203,6 +217,31 @@ impl Source for KafkaSource {
 }
 
 impl KafkaSource {
+    /// Seeks what stays ours through an incremental rebalance. librdkafka pauses it meanwhile and goes on behind what a batch
+    /// brought last, plus one: where that was the end of a partition, it passes over the next record.
+    fn find_places(&mut self) {
+        if !self.native.incremental() {
+            return;
+        }
+        let kept: Vec<(TopicPartition, Position)> =
+            self.positions.iter().filter(|(_, position)| position.next >= 0).map(|(of, position)| (of.clone(), *position)).collect();
+        if !kept.is_empty() && self.native.seek(&kept, SEEK_TIMEOUT).is_err() {
+            // some could not be sought: nothing is fetched of any before it was sought alone
+            self.misplaced.extend(kept.into_iter().map(|(of, _)| of));
+        }
+    }
+
+    fn find_place(&mut self, of: &TopicPartition) -> bool {
+        let Some(position) = self.positions.get(of).copied() else { return false };
+        match self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT) {
+            Ok(()) => self.misplaced.remove(of),
+            Err(error) => {
+                tracing::debug!(partition = %of, error = %error.chain(), "cannot go on after the rebalance yet");
+                false
+            }
+        }
+    }
+
     /// Answers what librdkafka waits for, now and from now on: without it leaving the group would wait for ever.
     fn leave(&self) {
         let answer = match self.consumer.context().close() {

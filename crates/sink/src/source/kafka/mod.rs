@@ -44,6 +44,8 @@ pub struct KafkaSource {
     static_member: bool,
     /// Behind what was handed out of each assigned partition.
     positions: HashMap<TopicPartition, Position>,
+    /// Partitions whose place in librdkafka is not to be trusted until they were sought again.
+    misplaced: HashSet<TopicPartition>,
 }
 
 impl KafkaSource {
@@ -65,6 +67,7 @@ impl KafkaSource {
             headers: true,
             static_member: pipeline.kafka.contains_key("group.instance.id"),
             positions: HashMap::new(),
+            misplaced: HashSet::new(),
         };
         Source::subscribe(&mut source, topics);
         Ok(source)
@@ -149,8 +152,9 @@ impl Source for KafkaSource {
             }
         }
         self.native.assign(partitions)?;
-        self.positions.extend(partitions.iter().cloned());
         self.consumer.context().answered();
+        self.find_places();
+        self.positions.extend(partitions.iter().cloned());
         Ok(())
     }
 
@@ -168,7 +172,9 @@ impl Source for KafkaSource {
         for of in partitions {
             self.forwarded.remove(of);
             self.positions.remove(of);
+            self.misplaced.remove(of);
         }
+        self.find_places();
         answer
     }
 
@@ -185,6 +191,7 @@ impl Source for KafkaSource {
             }
         }
         self.positions.insert(of.clone(), position);
+        self.misplaced.remove(of);
         if self.paused.contains(of) {
             self.native.resume(of)?;
             self.paused.remove(of);
@@ -202,6 +209,10 @@ impl Source for KafkaSource {
     }
 
     fn fetch(&mut self, max: usize) -> Vec<(TopicPartition, Fetched)> {
+        let misplaced: Vec<TopicPartition> = self.misplaced.iter().cloned().collect();
+        for of in misplaced {
+            self.find_place(&of);
+        }
         let mut found = Vec::new();
         for messages in self.queue.take(max).by_partition() {
             let Some((topic, partition)) = messages.of() else {
@@ -209,6 +220,10 @@ impl Source for KafkaSource {
                 continue;
             };
             let of = TopicPartition::new(topic, partition);
+            if self.misplaced.contains(&of) {
+                // read again once it was sought
+                continue;
+            }
             let fetched = self.fetched(&of, messages);
             found.push((of, fetched));
         }
@@ -247,6 +262,28 @@ impl Source for KafkaSource {
 }
 
 impl KafkaSource {
+    /// Seeks what stays ours through an incremental rebalance. librdkafka pauses it meanwhile and goes on behind what a batch
+    /// brought last, plus one: where that was the end of a partition, it passes over the next record.
+    fn find_places(&mut self) {
+        if !self.native.incremental() {
+            return;
+        }
+        let kept: Vec<(TopicPartition, Position)> =
+            self.positions.iter().filter(|(_, position)| position.next >= 0).map(|(of, position)| (of.clone(), *position)).collect();
+        if !kept.is_empty() && self.native.seek(&kept, SEEK_TIMEOUT).is_err() {
+            // some could not be sought: nothing is fetched of any before it was sought alone
+            self.misplaced.extend(kept.into_iter().map(|(of, _)| of));
+        }
+    }
+
+    fn find_place(&mut self, of: &TopicPartition) {
+        let Some(position) = self.positions.get(of).copied() else { return };
+        match self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT) {
+            Ok(()) => _ = self.misplaced.remove(of),
+            Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot go on after the rebalance yet"),
+        }
+    }
+
     /// Answers what librdkafka waits for, now and from now on: without it leaving the group would wait for ever.
     fn leave(&self) {
         let answer = match self.consumer.context().close() {

@@ -17,7 +17,8 @@ def fresh_name(hint):
 
 
 def create_topic(admin, name, partitions=1, **config):
-    """Creates a topic and waits until it is there."""
+    """Creates a topic and waits until it is there. It keeps records however old the timestamps that a test gives them."""
+    config = {"retention_ms": -1, **config}
     topic = NewTopic(name, partitions, 1, config={key.replace("_", "."): str(value) for key, value in config.items()})
     admin.create_topics([topic])[name].result(30)
     return name

@@ -33,9 +33,10 @@ class Finished(NamedTuple):
     peak_bytes: int
 
     def says(self, *words):
-        """Checks that every word is in what the command printed for a person, and that it did not panic."""
+        """Checks that every word is in what the command printed, its results included."""
+        printed = self.stdout + self.stderr
         for word in words:
-            assert word.lower() in self.stderr.lower(), f"{word!r} is not in:\n{self.stderr}"
+            assert word.lower() in printed.lower(), f"{word!r} is not in:\n{printed}"
         return self
 
 
@@ -159,7 +160,7 @@ class Pipeline:
         with Worker(arguments, self.logs, None, {**self.environment, **environment}) as worker:
             finished = worker.wait(seconds)
         wanted = code if isinstance(code, tuple) else (code,)
-        assert finished.code in wanted, f"`kas3 {' '.join(map(str, arguments))}` ended with {finished.code}, not {code}:\n{finished.stderr[-6000:]}"
+        assert finished.code in wanted, f"`kas3 {' '.join(map(str, arguments))}` ended with {finished.code}, not {code}:\n{finished.stderr[-6000:]}\n{finished.stdout[-3000:]}"
         return finished
 
     def run_to_end(self, code=0, kill=None, seconds=RUN_SECONDS):
@@ -177,7 +178,7 @@ class Pipeline:
         return json.loads(finished.stdout)
 
     def cat(self, topic, partition, first, next=None):
-        """Lines of `kas3 cat` for the offsets from `first` to before `next`."""
+        """Lines of `kas3 cat` for the offsets from `first` to before `next`, or for `first` alone."""
         to = [] if next is None else ["--to", next]
         finished = self.command("cat", self.file, "--topic", topic, "--partition", partition, "--from", first, *to)
         return finished.stdout.encode().split(b"\n")[:-1]

@@ -51,8 +51,8 @@ def test_readers_of_others_read_the_files(kafka, topic, pipeline, tmp_path):
         sink.run_to_end()
         paths = [folder / path for path in sink.files.paths()]
         assert len(paths) == 3
-        counted = duckdb.sql(f"select count(distinct id), count(*) from read_json({[str(path) for path in paths]!r})").fetchone()
-        assert counted == (len(log), len(log))
+        counted = duckdb.sql(f"select count(distinct id), count(*) from read_json({[str(path) for path in paths]!r})").fetchall()
+        assert counted == [(len(log), len(log))]
         if compression == "gzip":
             tables = [pyarrow.json.read_json(str(path)) for path in paths]
             assert sorted(n for table in tables for n in table["n"].to_pylist()) == sorted(json.loads(entry.value)["n"] for entry in log)
@@ -149,7 +149,7 @@ def test_paths_follow_values_times_and_time_zones(kafka, topic, pipeline):
     sink.run_to_end()
     compare(read_committed(kafka, name), sink.files).check()
     folders = {path.rsplit("/", 1)[0] for path in sink.files.paths()}
-    assert folders == {f"{name}/year=2026/city={city}" for city in ("K%C3%B6ln", "a%2Fb", "__HIVE_DEFAULT_PARTITION__", "%5Fx")}
+    assert folders == {f"{name}/year=2026/city={city}" for city in ("Köln", "a%2Fb", "__HIVE_DEFAULT_PARTITION__", "_x")}
     sink.verify()
 
 
@@ -174,7 +174,7 @@ def test_cat_reads_records_by_offset(kafka, topic, pipeline):
     sink.run_to_end()
     for first, to in ((0, 1), (150, 350), (len(log) - 3, len(log))):
         assert sink.cat(name, 1, first, to) == [entry.value for entry in log[first:to]]
-    assert sink.cat(name, 1, len(log) - 2) == [entry.value for entry in log[-2:]]
+    assert sink.cat(name, 1, 700) == [log[700].value]
 
 
 def test_transactions_and_their_aborts(kafka, topic, pipeline):
@@ -242,7 +242,7 @@ def test_index_side_files_and_the_cursor_of_other_systems(kafka, topic, pipeline
     produce(kafka, name, 900)
     sink = pipeline(name)
     sink.configure(path="deviantart", cursor=True)
-    sink.encode(index="side_file", block="8KiB")
+    sink.encode(index="side_file", block="4KiB")
     sink.run_to_end()
     compare(read_committed(kafka, name), sink.files).check()
     everything = sink.files.paths(everything=True)

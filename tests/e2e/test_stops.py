@@ -1,6 +1,7 @@
 """What must stop a partition loudly, never silently: and the command that the message names gets it going again."""
 
 import gzip
+import json
 import time
 
 import pytest
@@ -81,8 +82,10 @@ def test_retention_that_overtook_us_stops_and_the_accepted_gap_is_recorded(kafka
         sink.run_to_end()
     expected = {(entry.partition, entry.offset): entry for entry in before + now}
     compare(expected.values(), sink.files).check()
-    shown = sink.command("ledger", "show", sink.file)
-    assert str(overtaken) in shown.stdout
+    sink.command("ledger", "show", sink.file).says("accepted gap")
+    (shown,) = json.loads(sink.command("ledger", "show", sink.file, "--json", "--partition", 0).stdout)
+    (gap,) = [stretch for span in shown["spans"] if span["kind"] == "gap" for stretch in span["partitions"]]
+    assert gap["next"] == overtaken
 
 
 @pytest.mark.parametrize("way_out", ["moved away", "accepted"])

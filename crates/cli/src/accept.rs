@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Accept what stopped a partition, so that it goes on
 ///
 /// Looks for itself what stopped the partition (records that retention deleted, a topic that was created again, a log cut back,
-/// a lost ledger, a foreign object), records the decision in the ledger, and says what it did. A running pipeline notices.
+/// a lost ledger, a foreign object), records the decision in the ledger, and says what it did. A running pipeline goes on by itself.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:

@@ -50,7 +50,10 @@ pub(crate) struct CatArguments {
 pub(crate) fn cat(arguments: CatArguments) -> anyhow::Result<Exit> {
     let span = Span { first: arguments.from, next: arguments.to.unwrap_or_else(|| arguments.from.saturating_add(1)) };
     if span.first < 0 || span.next <= span.first {
-        return Err(usage(format!("there is no offset from `--from {}` to `--to {}`", span.first, span.next), "`--to` is the offset after the last one"));
+        return Err(usage(
+            format!("there is no offset from `--from {}` to `--to {}`", span.first, span.next),
+            "`--to` is the offset after the last one",
+        ));
     }
     let pipeline = configuration::from_file(&arguments.file)?;
     runtime::block_on(async move {
@@ -64,7 +67,8 @@ pub(crate) fn cat(arguments: CatArguments) -> anyhow::Result<Exit> {
             results.bytes(line)?;
             results.bytes(b"\n")
         };
-        let mut each = |offset: Option<i64>, line: &[u8]| print(offset, line).map_err(|source| Error::new(Kind::Fatal, "print the records").source(source));
+        let mut each =
+            |offset: Option<i64>, line: &[u8]| print(offset, line).map_err(|source| Error::new(Kind::Fatal, "print the records").source(source));
         let read = cat::read(&pipeline, sink, &ledger, &of, span, &mut each).await?;
         results.flush()?;
         explain(&read);

@@ -9,6 +9,7 @@ use crate::{
     redact, runtime,
 };
 use clap::Args;
+use jiff::Timestamp;
 use kas3_sink::{
     Error, Kind,
     config::{Pipeline, RollPlan, Start, TopicPattern},
@@ -18,7 +19,6 @@ use kas3_sink::{
     source::kafka::KafkaLog,
     span::TopicPartition,
 };
-use jiff::Timestamp;
 use kas3_store::{BucketRules, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -114,7 +114,11 @@ async fn kafka(pipeline: &Arc<Pipeline>, findings: &mut Findings) -> anyhow::Res
                 match bounds(&log, &topic).await {
                     Ok(bounds) => {
                         let offsets = bounds.iter().map(|(earliest, end)| end.saturating_sub(*earliest).max(0)).sum::<i64>();
-                        findings.good(&format!("topic `{topic}`: {}, {} offsets", human::count(bounds.len() as u64, "partition"), human::number(offsets)))?;
+                        findings.good(&format!(
+                            "topic `{topic}`: {}, {} offsets",
+                            human::count(bounds.len() as u64, "partition"),
+                            human::number(offsets)
+                        ))?;
                         kafka.topics.insert(topic, bounds);
                     }
                     Err(error) => findings.bad(&error)?,
@@ -185,7 +189,8 @@ async fn stores(pipeline: &Pipeline, findings: &mut Findings) -> anyhow::Result<
     let mut usable = true;
     for (what, store) in [("sink", &sink), ("ledger", &ledger)].into_iter().take(if same { 1 } else { 2 }) {
         match store.check_conditions(&format!("_kas3/{}/check", pipeline.name)).await {
-            Ok(()) => findings.good(&format!("{what} `{}`: can be written and keeps its conditions (16 creates, 16 swaps and 2 completions raced)", store.url()))?,
+            Ok(()) => findings
+                .good(&format!("{what} `{}`: can be written and keeps its conditions (16 creates, 16 swaps and 2 completions raced)", store.url()))?,
             Err(error) => {
                 findings.bad(&Error::from(error))?;
                 usable = false;
@@ -206,7 +211,9 @@ fn lifecycle(pipeline: &Pipeline, what: &str, store: &Store, rules: &BucketRules
     let ledger = format!("_kas3/{}/", pipeline.name);
     for rule in rules.expiring(&ledger) {
         let text = format!("{what}: the bucket's rule `{}` deletes objects below `{ledger}`, where the ledger is", rule.id);
-        findings.bad(&Error::new(Kind::Config, text).hint("give that rule a prefix that leaves `_kas3/` out: a ledger that expires stops its partitions"))?;
+        findings.bad(
+            &Error::new(Kind::Config, text).hint("give that rule a prefix that leaves `_kas3/` out: a ledger that expires stops its partitions"),
+        )?;
     }
     for rule in rules.expiring("").filter(|rule| rule.expires_after_days.is_some_and(|days| days < 2)) {
         findings.known(&format!("{what}: the bucket's rule `{}` deletes files within two days", rule.id))?;
@@ -230,7 +237,9 @@ fn abort_rule(store: &Store) -> String {
     let rule = serde_json::json!({ "Rules": [{
         "ID": "kas3-incomplete-uploads", "Status": "Enabled", "Filter": { "Prefix": prefix }, "AbortIncompleteMultipartUpload": { "DaysAfterInitiation": 7 },
     }] });
-    format!("aws s3api put-bucket-lifecycle-configuration --bucket {bucket} --lifecycle-configuration '{rule}'\n(it replaces all rules of the bucket: keep the others in it)")
+    format!(
+        "aws s3api put-bucket-lifecycle-configuration --bucket {bucket} --lifecycle-configuration '{rule}'\n(it replaces all rules of the bucket: keep the others in it)"
+    )
 }
 
 /// What the ledger knows, and where each topic goes on.
@@ -264,7 +273,10 @@ async fn ledger(pipeline: &Arc<Pipeline>, kafka: Option<&Kafka>, stores: (Store,
         let new = bounds.len().saturating_sub(known.len());
         if !known.is_empty() {
             let behind = human::number(behind);
-            findings.good(&format!("topic `{topic}` goes on where the ledger is: {}, {behind} offsets behind", human::count(known.len() as u64, "partition")))?;
+            findings.good(&format!(
+                "topic `{topic}` goes on where the ledger is: {}, {behind} offsets behind",
+                human::count(known.len() as u64, "partition")
+            ))?;
         }
         if new > 0 {
             let start = if known.is_empty() { start(&pipeline.start) } else { "their beginning, as partitions that appeared later".to_owned() };
@@ -338,7 +350,8 @@ fn layout(pipeline: &Pipeline, kafka: Option<&Kafka>, findings: &mut Findings) -
 const LAYOUTS_MAX: usize = 10;
 
 fn rolls(roll: &RollPlan) -> String {
-    let mut rules = vec![human::bytes(roll.bytes), human::count(roll.records, "record"), format!("{} after their first record", human::duration(roll.age))];
+    let mut rules =
+        vec![human::bytes(roll.bytes), human::count(roll.records, "record"), format!("{} after their first record", human::duration(roll.age))];
     rules.extend(roll.idle.map(|idle| format!("{} without a record", human::duration(idle))));
     rules.extend(roll.clock.map(|clock| format!("every full {}", human::duration(clock))));
     format!("{}, whichever comes first", rules.join(", "))

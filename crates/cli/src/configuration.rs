@@ -17,7 +17,11 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(crate) fn from_file(file: &Path) -> anyhow::Result<Arc<Pipeline>> {
     let shown = file.display();
     let unreadable = |source: std::io::Error| {
-        let hint = if source.kind() == std::io::ErrorKind::NotFound { "`kas3 demo` works without one; the README has one to begin with" } else { "give a YAML file that you may read" };
+        let hint = if source.kind() == std::io::ErrorKind::NotFound {
+            "`kas3 demo` works without one; the README has one to begin with"
+        } else {
+            "give a YAML file that you may read"
+        };
         Error::new(Kind::Config, format!("cannot read the configuration `{shown}`")).source(source).hint(hint)
     };
     let bytes = std::fs::metadata(file).map_err(unreadable)?.len();

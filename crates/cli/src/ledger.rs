@@ -42,7 +42,8 @@ pub(crate) fn show(arguments: ShowArguments) -> anyhow::Result<Exit> {
     runtime::block_on(async move {
         let (_, ledger) = opened::without_kafka(&pipeline).await?;
         let wanted = |of: &TopicPartition| {
-            arguments.topic.as_deref().is_none_or(|topic| topic == &*of.topic) && arguments.partition.is_none_or(|partition| partition == of.partition)
+            arguments.topic.as_deref().is_none_or(|topic| topic == &*of.topic)
+                && arguments.partition.is_none_or(|partition| partition == of.partition)
         };
         let heads: Vec<Head> = ledger.heads().await?.into_iter().filter(|head| wanted(&head.of())).collect();
         let mut results = Results::new();

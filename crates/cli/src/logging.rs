@@ -12,7 +12,7 @@ pub(crate) struct LoggingArguments {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto, help_heading = "Logging")]
     log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or by module as `info,kas3_sink=debug` [default: info; warn where progress or results are shown]
-    #[arg(long, global = true, env = "KAS3_LOG", value_name = "LEVEL", help_heading = "Logging")]
+    #[arg(long, global = true, env = "KAS3_LOG", hide_env_values = true, value_name = "LEVEL", help_heading = "Logging")]
     log_level: Option<String>,
 }
 
@@ -34,7 +34,10 @@ impl LoggingArguments {
         let quiet = !long_running || progress::is_shown();
         let level = self.log_level.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
         let filter = EnvFilter::try_new(level).map_err(|error| {
-            crate::exit::usage(format!("`{level}` is not a log level: {error}"), "write error, warn, info, debug or trace, or by module as `info,kas3_sink=debug`")
+            crate::exit::usage(
+                format!("`{level}` is not a log level: {error}"),
+                "write error, warn, info, debug or trace, or by module as `info,kas3_sink=debug`",
+            )
         })?;
         let json = match self.log_format {
             LogFormat::Json => true,

@@ -51,7 +51,8 @@ Examples:
   kas3 verify orders.yaml            compare Kafka with the files, record by record
   kas3 cat orders.yaml --topic orders --partition 0 --from 41 --to 43
 
-Exit codes: 0 done, 1 the check found something, 2 wrong usage or configuration, 3 failed at run time";
+Exit codes:
+  0 done, 1 the check found something, 2 wrong usage or configuration, 3 failed at run time";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -11,12 +11,7 @@ use kas3_sink::{
     verify::{Identity, RecordLog},
 };
 use kas3_store::{Store, Unobserved};
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, ResourceSpecifier},
-    client::DefaultClientContext,
-};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// A pipeline, opened for looking.
 pub(crate) struct Opened {
@@ -60,11 +55,7 @@ pub(crate) async fn without_kafka(pipeline: &Arc<Pipeline>) -> Result<(Store, Ar
 /// Kafka for `verify`.
 pub(crate) struct KafkaRecords {
     pub(crate) log: Arc<KafkaLog>,
-    pub(crate) pipeline: Arc<Pipeline>,
 }
-
-/// How long a broker may take to say how a topic is configured.
-const ASK: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl RecordLog for KafkaRecords {
@@ -82,19 +73,7 @@ impl RecordLog for KafkaRecords {
     }
 
     async fn compacted(&self, topic: &str) -> Result<bool> {
-        let mut config = ClientConfig::new();
-        for (key, value) in self.pipeline.kafka.iter() {
-            config.set(key, value);
-        }
-        // Without the permission to ask (or with a sign-in that only the source knows) the strict answer holds: not compacted.
-        let Ok(client) = config.create::<AdminClient<DefaultClientContext>>() else { return Ok(false) };
-        let asked = client.describe_configs(&[ResourceSpecifier::Topic(topic)], &AdminOptions::new().request_timeout(Some(ASK))).await;
-        let resources = asked.unwrap_or_else(|error| {
-            tracing::debug!(topic, %error, "the broker does not say how the topic is configured");
-            Vec::new()
-        });
-        let policy = resources.into_iter().flatten().find_map(|resource| resource.get("cleanup.policy").and_then(|entry| entry.value.clone()));
-        Ok(policy.is_some_and(|policy| policy.contains("compact")))
+        Ok(self.log.compacted(topic).await)
     }
 
     fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {

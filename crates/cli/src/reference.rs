@@ -62,7 +62,8 @@ fn section(command: &mut clap::Command, path: &str, page: &mut String) {
     if command.is_hide_set() || command.get_name() == "help" {
         return;
     }
-    let help = command.clone().help_template("{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}").render_long_help().to_string();
+    let help =
+        command.clone().help_template("{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}").render_long_help().to_string();
     let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
     page.push_str(&format!("## `{path}`\n\n```text\n{}\n```\n\n", lines.join("\n").trim()));
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();

@@ -66,7 +66,7 @@ pub(crate) fn verify(arguments: VerifyArguments) -> anyhow::Result<Exit> {
 /// Makes the comparison.
 async fn report(pipeline: Arc<Pipeline>, options: &Options) -> anyhow::Result<Report> {
     let opened = opened::open(&pipeline).await?;
-    let records = KafkaRecords { log: Arc::clone(&opened.log), pipeline: Arc::clone(&pipeline) };
+    let records = KafkaRecords { log: Arc::clone(&opened.log) };
     Ok(comparison::verify(pipeline, opened.sink, opened.ledger, Arc::new(records), options).await?)
 }
 
@@ -90,7 +90,11 @@ fn print(report: &Report, took: Duration, results: &mut Results) -> anyhow::Resu
         results.line(&redact::text(&words(finding)))?;
     }
     if report.findings_total > SHOWN_MAX as u64 {
-        results.line(&format!("and {} more; --json has the first {}", human::number(report.findings_total - SHOWN_MAX as u64), comparison::FINDINGS_MAX))?;
+        results.line(&format!(
+            "and {} more; --json has the first {}",
+            human::number(report.findings_total - SHOWN_MAX as u64),
+            comparison::FINDINGS_MAX
+        ))?;
     }
     let asides = [
         (totals.left_out, "left out by policies, as the ledger says"),
@@ -101,7 +105,10 @@ fn print(report: &Report, took: Duration, results: &mut Results) -> anyhow::Resu
         results.line(&format!("! {} {what}", human::count(count, "record")))?;
     }
     if totals.pending > 0 {
-        results.line(&format!("! {} committed and not settled yet: a running pipeline is about to, `kas3 run` will", human::count(totals.pending, "span")))?;
+        results.line(&format!(
+            "! {} committed and not settled yet: a running pipeline is about to, `kas3 run` will",
+            human::count(totals.pending, "span")
+        ))?;
     }
     for note in &report.notes {
         results.line(&redact::text(&format!("! {note}")))?;
@@ -114,7 +121,11 @@ fn print(report: &Report, took: Duration, results: &mut Results) -> anyhow::Resu
         human::bytes(totals.bytes),
         human::duration(took)
     );
-    let verdict = if report.ok { "✓ every record is in exactly one file".to_owned() } else { format!("✗ {}", human::count(report.findings_total, "finding")) };
+    let verdict = if report.ok {
+        "✓ every record is in exactly one file".to_owned()
+    } else {
+        format!("✗ {}", human::count(report.findings_total, "finding"))
+    };
     results.line(&format!("{verdict}: {compared}, {} gaps, {} doubles, {} differences", totals.gaps, totals.doubles, totals.differences))?;
     if report.partitions.is_empty() {
         tell("The ledger has no partition yet, so that there was nothing to compare.");

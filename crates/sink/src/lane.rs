@@ -15,7 +15,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use jiff::{Timestamp, tz::TimeZone};
-use kas3_store::{PART_BYTES, PARTS_MAX, PutOptions, Store};
+use kas3_store::{PART_BYTES, PARTS_MAX, PutOptions};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -158,7 +158,19 @@ impl Lane {
 
     /// Moves the position without a record: nothing before `end` is left to read.
     pub fn reached(&mut self, end: i64) {
-        self.position.next = self.position.next.max(end);
+        if end > self.position.next {
+            // the epoch of what lies before `end` is not known; a wrong one would look like a log that was cut back
+            self.position = Position { next: end, leader_epoch: -1 };
+        }
+    }
+
+    /// Forgets everything that was read since the last roll.
+    pub fn abandon(&mut self) {
+        if let Some(span) = self.span.take() {
+            self.position = Position { next: span.first, leader_epoch: -1 };
+        }
+        self.held = 0;
+        self.cache = PathCache::default();
     }
 
     /// Takes in records until a roll is due. Offsets below the position are passed over.
@@ -167,6 +179,18 @@ impl Lane {
     /// `BadRecord` when a record does not fit and the policy is to stop: everything before it is in the lane, and
     /// [`Lane::position`] names it.
     pub fn append(&mut self, records: &[Record<'_>], leader_epoch: i32, now: Now) -> Result<Progress> {
+        let before = self.position.next;
+        let progress = self.append_until_roll(records, now);
+        if matches!(&progress, Ok(Progress { taken, .. }) if *taken == records.len()) {
+            self.position.leader_epoch = leader_epoch;
+        } else if self.position.next > before {
+            // the batch's epoch is that of its last record, which is not among those taken in
+            self.position.leader_epoch = -1;
+        }
+        progress
+    }
+
+    fn append_until_roll(&mut self, records: &[Record<'_>], now: Now) -> Result<Progress> {
         let mut run = Run { start: records.partition_point(|record| record.offset < self.position.next), file: None, payload: 0 };
         if let Some(roll) = self.due(now) {
             return Ok(Progress { taken: run.start, roll: Some(roll) });
@@ -203,7 +227,6 @@ impl Lane {
             room -= 1;
         }
         self.flush(records, &mut run, records.len())?;
-        self.position.leader_epoch = leader_epoch;
         self.last_record = now.instant;
         Ok(Progress { taken: records.len(), roll: self.due(now) })
     }
@@ -359,6 +382,10 @@ impl Lane {
         let Some(mut span) = self.span.take() else { return Ok(None) };
         self.held = 0;
         self.cache = PathCache::default();
+        if self.position.next <= span.first {
+            // the first record of the span was a bad one
+            return Ok(None);
+        }
         let files = close_files(&self.of, &mut span, &self.plan, &mut self.begin)?;
         Ok(Some(ClosedSpan {
             id: span.id,
@@ -503,7 +530,7 @@ pub(crate) struct Again {
 
 impl Again {
     /// For the span of `remake`.
-    pub(crate) fn new(pipeline: &Pipeline, remake: &Remake, sink: &Store, runtime: &tokio::runtime::Handle) -> Self {
+    pub(crate) fn new(pipeline: &Pipeline, remake: &Remake, runtime: &tokio::runtime::Handle) -> Self {
         let of = &remake.of;
         let plan = pipeline.plan(&of.topic);
         let never = Duration::MAX;
@@ -511,12 +538,12 @@ impl Again {
         let endless = Arc::new(TopicPlan { path: plan.path.clone(), format: Arc::clone(&plan.format), roll, bad_records: plan.bad_records });
         let wanted: HashMap<String, u32> = remake.paths.iter().cloned().zip(remake.wanted.iter().copied()).collect();
         let begin: BeginUpload = {
-            let (numbers, sink, runtime, remake) = (wanted.clone(), sink.clone(), runtime.clone(), remake.clone());
+            let (numbers, runtime, remake) = (wanted.clone(), runtime.clone(), remake.clone());
             let staging = pipeline.staged_prefix(of);
             Box::new(move |path, mut options| {
                 let number = *numbers.get(path)?;
                 options.metadata = ledger::metadata(&remake.of, &remake.id, number, remake.span.first, Some(remake.span.next));
-                Some(Upload::begin(&runtime, sink.clone(), path.to_owned(), staging.clone(), options, Arc::new(|_| {})))
+                Some(Upload::begin(&runtime, remake.store.clone(), path.to_owned(), staging.clone(), options, Arc::new(|_| {})))
             })
         };
         let position = Position { next: remake.span.first, leader_epoch: remake.leader_epoch };

@@ -1,6 +1,7 @@
 //! Whole pipelines on librdkafka's in-process broker and a local folder: how they start, roll and end. What crosses a real wire
 //! is tested in `tests/e2e`.
 
+#![allow(clippy::unwrap_used)]
 use kas3_sink::{
     config::{self, Pipeline},
     pipeline::{self, Ended, Options},

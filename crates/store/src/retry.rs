@@ -52,6 +52,10 @@ impl Retries {
         loop {
             attempts += 1;
             let begun = Instant::now();
+            // a process that was stopped while it slept must not send what its deadline forbids
+            if deadline.is_some_and(|deadline| begun >= deadline) {
+                return Err(too_late().error.after(attempts));
+            }
             let result = match deadline {
                 Some(deadline) => timeout_at(deadline, attempt()).await.unwrap_or_else(|_| Err(too_late())),
                 None => attempt().await,

@@ -57,6 +57,8 @@ impl Broker {
 
     /// Waits until the broker has everything.
     pub(super) fn flush(&self) -> anyhow::Result<()> {
-        self.producer.flush(FLUSH).map_err(|error| failed(format!("the embedded broker did not take all orders: {error}"), "run it again on a machine that is less busy"))
+        self.producer
+            .flush(FLUSH)
+            .map_err(|error| failed(format!("the embedded broker did not take all orders: {error}"), "run it again on a machine that is less busy"))
     }
 }

@@ -50,6 +50,8 @@ const RECORDS: std::ops::RangeInclusive<u64> = 3_000..=45_000;
 const HALF: Duration = Duration::from_secs(4);
 /// How long the child may make no progress.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// How often is looked.
+const TICK: Duration = Duration::from_millis(50);
 /// How often numbers are shown.
 const SHOW: Duration = Duration::from_secs(1);
 /// The record that is read back.
@@ -111,12 +113,16 @@ impl Demo {
         self.say(&format!("  config   {shown}\n"))?;
         self.say(&format!("1. Produce {} orders into {PARTITIONS} partitions while `kas3 run {shown}` moves them", human::number(records)))?;
         let mut child = Child::run(&self.folder, false)?;
+        self.wait_for_group(&mut child).await?;
         self.produce_while(&mut child, records / 2).await?;
         let pid = child.id();
         child.kill()?;
         let before = self.progress().await?;
         self.say(&format!("\n2. Kill it half-way: process {pid} got SIGKILL and could not tidy up"))?;
-        self.say(&format!("   the ledger says that {} are committed; the others it had read are in no file", human::count(before.committed, "record")))?;
+        self.say(&format!(
+            "   the ledger says that {} are committed; the others it had read are in no file",
+            human::count(before.committed, "record")
+        ))?;
         self.broker.produce(records / 2..records)?;
         self.broker.flush()?;
         self.say(&format!("   meanwhile the other {} orders arrive", human::number(records - records / 2)))?;
@@ -128,9 +134,21 @@ impl Demo {
         Ok(exit)
     }
 
+    /// Waits until the child has opened all partitions: a consumer group takes a few seconds to form.
+    async fn wait_for_group(&mut self, child: &mut Child) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while self.ledger.heads().await?.len() < PARTITIONS.unsigned_abs() as usize {
+            child.expect_running()?;
+            if begun.elapsed() > PATIENCE {
+                return Err(child.explain("the pipeline did not open its partitions"));
+            }
+            tokio::time::sleep(TICK).await;
+        }
+        self.say(&format!("   its consumer group formed and its partitions are open after {}", human::duration(begun.elapsed())))
+    }
+
     /// Produces the first half at its pace, and waits until the child has committed some of it.
     async fn produce_while(&mut self, child: &mut Child, until: u64) -> anyhow::Result<()> {
-        const TICK: Duration = Duration::from_millis(50);
         let (begun, mut produced, mut shown) = (Instant::now(), 0, Instant::now());
         loop {
             let due = (until as f64 * begun.elapsed().as_secs_f64() / HALF.as_secs_f64()) as u64;
@@ -154,17 +172,17 @@ impl Demo {
     }
 
     async fn wait_for_end(&mut self, child: &mut Child) -> anyhow::Result<()> {
-        const TICK: Duration = Duration::from_millis(100);
         let (mut moved, mut shown) = (Instant::now(), Instant::now());
-        let mut last = self.progress().await?;
+        let (mut last, mut said) = (self.progress().await?, None);
         loop {
             let ended = child.ended()?;
             let progress = self.progress().await?;
             if progress != last {
                 (last, moved) = (progress, Instant::now());
             }
-            if ended || shown.elapsed() >= SHOW {
-                shown = Instant::now();
+            let changed = said != Some(progress);
+            if (ended || shown.elapsed() >= SHOW) && changed {
+                (shown, said) = (Instant::now(), Some(progress));
                 self.say(&numbers(self.records, progress))?;
             }
             if ended {
@@ -230,11 +248,15 @@ impl Demo {
         format!(
             "\nDone in {took}: {} records, one SIGKILL, nothing lost and nothing doubled.\n\n\
              What to try next:\n  \
-               zcat {lake}/orders/*/*/*.gz | head -3        the files are plain gzip\n  \
-               kas3 ledger show {shown}         how far each partition is\n  \
-               kas3 demo --keep                         keep the broker up, to run the commands yourself\n  \
-               kas3 check FILE, then kas3 run FILE      your own Kafka and S3: the README has a configuration to begin with",
-            human::number(self.records)
+               {:<44}  the files are plain gzip\n  \
+               {:<44}  how far each partition is\n  \
+               {:<44}  the broker stays up, so that you can run the commands yourself\n  \
+               {:<44}  your own Kafka and S3: README.md has a configuration to begin with",
+            human::number(self.records),
+            format!("zcat {lake}/orders/*/*/*.gz | head -3"),
+            format!("kas3 ledger show {shown}"),
+            "kas3 demo --keep",
+            "kas3 check FILE, then kas3 run FILE",
         )
     }
 

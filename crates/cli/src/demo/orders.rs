@@ -1,5 +1,7 @@
 //! Sample orders: the same ones every time.
 
+use serde::Serialize;
+
 /// The topic.
 pub(super) const TOPIC: &str = "orders";
 /// The first order's time: 2026-01-01T09:00:00Z, in milliseconds.
@@ -7,7 +9,8 @@ const FIRST_MS: i64 = 1_767_258_000_000;
 /// Between the first and the last order.
 const HOURS: i64 = 3;
 
-const ITEMS: [(&str, u32); 6] = [("coffee beans", 1290), ("tea, green", 740), ("mug \"kas\"", 900), ("filter papers", 350), ("crème brûlée", 620), ("grinder", 8900)];
+const ITEMS: [(&str, u32); 6] =
+    [("coffee beans", 1290), ("tea, green", 740), ("mug \"kas\"", 900), ("filter papers", 350), ("crème brûlée", 620), ("grinder", 8900)];
 
 /// An order.
 pub(super) struct Order {
@@ -27,10 +30,19 @@ pub(super) fn order(number: u64, total: u64) -> Order {
     let (customer, quantity) = (random >> 8 & 0xfff, 1 + (random >> 24) % 4);
     let key = format!("customer-{customer:04}");
     let placed = jiff::Timestamp::from_millisecond(timestamp_ms).map_or_else(|_| String::new(), |time| time.to_string());
-    let value = serde_json::json!({
-        "order": number, "customer": key, "item": item, "quantity": quantity, "cents": u64::from(cents) * quantity, "placed": placed,
-    });
-    Order { key, value: value.to_string(), timestamp_ms }
+    let fields = Fields { order: number, customer: &key, item, quantity, cents: u64::from(cents) * quantity, placed };
+    let value = serde_json::to_string(&fields).unwrap_or_default();
+    Order { key, value, timestamp_ms }
+}
+
+#[derive(Serialize)]
+struct Fields<'a> {
+    order: u64,
+    customer: &'a str,
+    item: &'a str,
+    quantity: u64,
+    cents: u64,
+    placed: String,
 }
 
 /// A number whose bits have nothing to do with each other (SplitMix64).

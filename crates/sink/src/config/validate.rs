@@ -135,7 +135,8 @@ fn pattern(key: &str, text: &str) -> Result<TopicPattern> {
             Err(_) => {
                 // Compiled again as written, so that the message shows what the user wrote.
                 let reason = regex::Regex::new(text).err().map_or_else(|| "unbalanced".to_owned(), |error| last_line(&error.to_string()));
-                Err(config(format!("`{key}` holds `{text}`, which is no regular expression: {reason}")))
+                Err(config(format!("`{key}` holds `{text}`, which is no regular expression: {reason}"))
+                    .hint("the syntax is that of Rust's `regex`; a `.` that is meant as such is written `\\\\.`, and a bracket `\\\\(`"))
             }
         };
     }

@@ -292,7 +292,9 @@ impl BlockWriter {
     }
 
     pub(super) fn shrink(&mut self) -> Result<()> {
-        if self.plan.compression != Compression::None && self.block.len() >= SHRINK_BYTES_MIN {
+        // a side file names the blocks, and a file that is made again must have those that it had
+        let free = self.plan.compression != Compression::None && !matches!(self.trail, Trail::SideFile(_));
+        if free && self.block.len() >= SHRINK_BYTES_MIN {
             self.close(self.block.len())?;
         }
         self.block.shrink_to_fit();

@@ -95,6 +95,7 @@ impl Cell {
             let order = Remake {
                 of: self.of.clone(),
                 id: entry.id.clone(),
+                store: store.clone(),
                 span: entry.span(),
                 leader_epoch: entry.end().leader_epoch,
                 incarnation,

@@ -10,6 +10,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
+use kas3_store::Store;
 use serde::{Deserialize, Serialize};
 
 /// Kafka, as far as the ledger needs it.
@@ -48,12 +49,14 @@ pub trait Log: Send + Sync {
 }
 
 /// An order to make files of a committed span again.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Remake {
     /// Whose span it is.
     pub of: TopicPartition,
     /// The span's name.
     pub id: String,
+    /// The store that the span was committed for; uploads go there.
+    pub store: Store,
     /// Exactly these offsets.
     pub span: Span,
     /// Leader epoch of the span's last record; -1 when not known.

@@ -64,6 +64,9 @@ use std::{
     time::Duration,
 };
 
+/// Start records by topic and incarnation.
+type StartRecords = HashMap<(Arc<str>, u32), Arc<StartRecord>>;
+
 /// The ledger of one pipeline, as one process sees it.
 pub struct Ledger {
     pipeline: Arc<Pipeline>,
@@ -73,7 +76,7 @@ pub struct Ledger {
     observer: Arc<dyn LedgerObserver>,
     timing: Timing,
     /// Start records, which never change.
-    records: Mutex<HashMap<(Arc<str>, u32), Arc<StartRecord>>>,
+    records: Mutex<StartRecords>,
     /// Sinks of spans that were pending when the sink's URL was changed.
     others: Mutex<HashMap<String, Store>>,
     /// Partitions that are open in this process.

@@ -97,6 +97,8 @@ impl Ledger {
     /// `Stopped`: a person must decide; the hint names the command.
     pub async fn open_partition(self: &Arc<Self>, of: &TopicPartition) -> Result<Partition> {
         let mut backoff = self.backoff();
+        // from now on a sweep of this process leaves the partition alone
+        let _hold = self.hold(of);
         loop {
             match self.try_open(of).await {
                 Err(error) if error.kind() == Kind::Fenced => {
@@ -205,23 +207,31 @@ impl Ledger {
 
     async fn check_report(&self, of: &TopicPartition, head: &Head) -> Result<()> {
         let Some(report) = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await? else { return Ok(()) };
-        match Origin::parse(&report.metadata) {
-            Some(origin) if origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url() => {
-                // A report of a moment ago may be newer than the head that we read a moment before it.
-                if origin.incarnation == head.incarnation && report.next > head.next {
-                    let now = self.read_head(of).await?.map_or(head.next, |(head, _)| head.next);
-                    if report.next > now {
-                        return Err(stops::set_back(of, now, report.next));
-                    }
-                }
-            }
-            _ if report.next != head.next => {
+        let origin = Origin::parse(&report.metadata);
+        let ours = origin.filter(|origin| origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url());
+        let Some(origin) = ours else {
+            if report.next != head.next {
                 let text = format!("the consumer group says {}, by somebody else's hand; the ledger says {}, and it wins", report.next, head.next);
                 self.observer.warning(of, &text);
             }
-            _ => {}
+            return Ok(());
+        };
+        if origin.incarnation == head.incarnation && report.next > head.next {
+            // A report of a moment ago may be newer than the head that we read a moment before it.
+            let now = self.read_head(of).await?.map_or(head.next, |(head, _)| head.next);
+            if report.next > now {
+                return Err(stops::set_back(of, now, report.next));
+            }
         }
         Ok(())
+    }
+
+    /// The head of one partition, if it has one.
+    ///
+    /// # Errors
+    /// `Stopped` for a head that cannot be read.
+    pub async fn head(&self, of: &TopicPartition) -> Result<Option<Head>> {
+        Ok(self.read_head(of).await?.map(|(head, _)| head))
     }
 
     /// All heads of the pipeline, in the order of their paths.
@@ -292,7 +302,7 @@ impl Ledger {
         let orphaned = SystemTime::now().duration_since(modified).is_ok_and(|age| age >= patience);
         if !cell.head.pending.is_empty() && orphaned && !self.holds(of) {
             cell.publish(std::collections::HashMap::new()).await?;
-            if self.pipeline.settle.is_some() {
+            if self.pipeline.settle.is_some() && !self.holds(of) {
                 cell.settle().await?;
             }
         }

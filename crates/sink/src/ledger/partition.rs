@@ -16,12 +16,16 @@ use crate::{
 use jiff::Timestamp;
 use kas3_store::{Store, UploadId, kill_point};
 use serde_json::Map;
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// An opened partition. Dropping it, or any of its futures, is safe at any moment: it is what a crash does. After a future was
 /// dropped half-way the partition must be opened again.
 pub struct Partition {
     cell: Cell,
+    _hold: Hold,
     /// A step was begun and not ended.
     broken: bool,
 }
@@ -35,10 +39,8 @@ struct Leftovers {
 
 impl Partition {
     pub(super) fn new(cell: Cell) -> Partition {
-        if let Ok(mut held) = cell.ledger.held.lock() {
-            *held.entry(cell.of.clone()).or_insert(0) += 1;
-        }
-        Partition { cell, broken: false }
+        let hold = cell.ledger.hold(&cell.of);
+        Partition { cell, _hold: hold, broken: false }
     }
 
     /// Whose it is.
@@ -214,14 +216,20 @@ impl Partition {
     }
 }
 
-impl Drop for Partition {
+/// A partition is open, or being opened, in this process for as long as this lives.
+pub(super) struct Hold {
+    ledger: Arc<Ledger>,
+    of: TopicPartition,
+}
+
+impl Drop for Hold {
     fn drop(&mut self) {
-        if let Ok(mut held) = self.cell.ledger.held.lock()
-            && let Some(count) = held.get_mut(&self.cell.of)
+        if let Ok(mut held) = self.ledger.held.lock()
+            && let Some(count) = held.get_mut(&self.of)
         {
             *count -= 1;
             if *count == 0 {
-                held.remove(&self.cell.of);
+                held.remove(&self.of);
             }
         }
     }
@@ -309,6 +317,13 @@ impl Ledger {
         for (path, id) in uploads {
             let _ = store.abort_upload(&path, &id).await;
         }
+    }
+
+    pub(super) fn hold(self: &Arc<Self>, of: &TopicPartition) -> Hold {
+        if let Ok(mut held) = self.held.lock() {
+            *held.entry(of.clone()).or_insert(0) += 1;
+        }
+        Hold { ledger: Arc::clone(self), of: of.clone() }
     }
 
     pub(super) fn holds(&self, of: &TopicPartition) -> bool {

@@ -42,7 +42,7 @@ pub struct Upload {
     parts: Vec<JoinHandle<Option<PartId>>>,
     state: Arc<State>,
     in_flight: InFlight,
-    hasher: Xxh3,
+    hasher: Box<Xxh3>,
     bytes: u64,
     done: bool,
 }
@@ -86,7 +86,18 @@ impl Upload {
         let (announce, begun) = watch::channel(None);
         let task = begin_task(store.clone(), path.clone(), staging, options, state.clone(), announce);
         runtime.spawn(task);
-        Upload { runtime: runtime.clone(), store, path, begun, parts: Vec::new(), state, in_flight, hasher: Xxh3::new(), bytes: 0, done: false }
+        Upload {
+            runtime: runtime.clone(),
+            store,
+            path,
+            begun,
+            parts: Vec::new(),
+            state,
+            in_flight,
+            hasher: Box::new(Xxh3::new()),
+            bytes: 0,
+            done: false,
+        }
     }
 
     /// Hands a part over: exactly [`kas3_store::PART_BYTES`], the last aside.
@@ -132,10 +143,16 @@ impl Upload {
     }
 
     fn lost(&self) -> Error {
-        let error = Error::new(Kind::Fenced, format!("the upload of `{}` was lost while it grew, so its span is read again", self.path));
         match self.state.error.lock().ok().and_then(|mut first| first.take()) {
-            Some(cause) => error.source(cause),
-            None => error,
+            // a store that refuses for good would refuse the span that is read again as well
+            Some(cause) if cause.kind() != Kind::Missing => Error::new(Kind::Stopped, format!("`{}` cannot be uploaded", self.path)).source(cause),
+            cause => {
+                let error = Error::new(Kind::Fenced, format!("the upload of `{}` was lost while it grew, so its span is read again", self.path));
+                match cause {
+                    Some(cause) => error.source(cause),
+                    None => error,
+                }
+            }
         }
     }
 }

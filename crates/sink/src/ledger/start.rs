@@ -68,13 +68,32 @@ pub struct PartitionStart {
     pub start: i64,
 }
 
+impl PipelineRecord {
+    /// Reads `pipeline.json` of `pipeline` and checks it.
+    ///
+    /// # Errors
+    /// A text that says what is wrong; the caller names the object.
+    pub fn decode(bytes: &[u8], pipeline: &str) -> Result<PipelineRecord, String> {
+        super::head::check_version(bytes)?;
+        let record: PipelineRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if record.pipeline != pipeline {
+            return Err(format!("it belongs to pipeline `{}`", record.pipeline));
+        }
+        Ok(record)
+    }
+}
+
 impl StartRecord {
     /// The first offset of `partition`; 0 for one that appeared later.
     pub fn start(&self, partition: i32) -> i64 {
         self.partitions.iter().find(|of| of.partition == partition).map_or(0, |of| of.start)
     }
 
-    fn decode(bytes: &[u8], topic: &str, incarnation: u32) -> Result<StartRecord, String> {
+    /// Reads the start record of `topic` in `incarnation` and checks it.
+    ///
+    /// # Errors
+    /// A text that says what is wrong; the caller names the object.
+    pub fn decode(bytes: &[u8], topic: &str, incarnation: u32) -> Result<StartRecord, String> {
         super::head::check_version(bytes)?;
         let record: StartRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if record.topic != topic || record.incarnation != incarnation {
@@ -95,7 +114,7 @@ impl Ledger {
     pub(super) fn start_record_path(&self, topic: &str, incarnation: u32) -> String {
         match incarnation {
             0 => format!("_kas3/{}/topics/{topic}.json", self.pipeline.name),
-            n => format!("_kas3/{}/topics/{topic}!{n}.json", self.pipeline.name),
+            n => format!("_kas3/{}/topics/{topic}.{n}.json", self.pipeline.name),
         }
     }
 
@@ -126,16 +145,10 @@ impl Ledger {
     }
 
     fn decode_pipeline_record(&self, bytes: &[u8]) -> Result<PipelineRecord> {
-        let unreadable = |why: String| {
+        PipelineRecord::decode(bytes, &self.pipeline.name).map_err(|why| {
             Error::new(Kind::Fatal, format!("`{}` cannot be used: {why}", self.ledger.url_of(&self.pipeline_record_path())))
                 .hint("restore it or use the kas3 that wrote it; deleted, it is written again, and topics that an expression finds begin by `start`")
-        };
-        super::head::check_version(bytes).map_err(unreadable)?;
-        let record: PipelineRecord = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
-        if record.pipeline != self.pipeline.name {
-            return Err(unreadable(format!("it belongs to pipeline `{}`", record.pipeline)));
-        }
-        Ok(record)
+        })
     }
 
     /// Where a topic without a start record begins: by `start`, unless an expression found it after the first start.
@@ -161,24 +174,38 @@ impl Ledger {
         Ok(Some(record))
     }
 
+    /// Whether the record with this number is one of the topic. `orders.1.json` may as well be the first start of a topic
+    /// `orders.1`; one that cannot be read counts as ours, so that it is complained about.
+    async fn starts(&self, of: &TopicPartition, number: u32) -> Result<bool> {
+        let path = self.start_record_path(&of.topic, number);
+        let object = self.patiently(of, "read a start record", || self.ledger.get(&path, RECORD_BYTES_MAX)).await?;
+        let topic = object
+            .and_then(|object| serde_json::from_slice::<Value>(&object.bytes).ok())
+            .and_then(|record| Some(record.get("topic")?.as_str()? == &*of.topic));
+        Ok(topic.unwrap_or(true))
+    }
+
     /// The highest incarnation of a topic that has a start record.
     pub(super) async fn newest_incarnation(&self, of: &TopicPartition) -> Result<Option<u32>> {
-        let prefix = format!("_kas3/{}/topics/{}!", self.pipeline.name, of.topic);
-        let mut newest: Option<u32> = None;
+        let prefix = format!("_kas3/{}/topics/{}.", self.pipeline.name, of.topic);
+        let mut numbers: Vec<u32> = Vec::new();
         let mut after: Option<String> = None;
         loop {
             let page = self.patiently(of, "list start records", || self.ledger.list(&prefix, after.as_deref(), 1000)).await?;
             for info in &page {
                 let number = info.path.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".json")).and_then(|number| number.parse().ok());
-                newest = newest.max(number);
+                numbers.extend::<Option<u32>>(number);
             }
             match page.last() {
                 Some(last) if page.len() >= 1000 => after = Some(last.path.clone()),
                 _ => break,
             }
         }
-        if newest.is_some() {
-            return Ok(newest);
+        numbers.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
+        for number in numbers {
+            if self.starts(of, number).await? {
+                return Ok(Some(number));
+            }
         }
         Ok(self.start_record(of, 0).await?.map(|_| 0))
     }

@@ -2,7 +2,7 @@
 
 use super::{LaneId, Notice, worker::Work};
 use crate::{
-    budget::Budget,
+    budget::Held,
     error::{Error, Kind},
     ledger::{ClosedSpan, Partition},
     span::{Position, Roll},
@@ -18,13 +18,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// How long a settlement that failed waits before it is tried again.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long a span waits for a place among those that are being committed.
-const PLACE_WAIT: Duration = Duration::from_secs(5);
-
 /// What a committer is told.
 pub(super) enum Command {
-    /// Stage, commit and publish a span; `held` bytes of it are counted in the budget.
-    Commit { span: Box<ClosedSpan>, held: i64 },
+    /// Stage, commit and publish a span; `held` gives its bytes back to the budget, however the command ends.
+    Commit { span: Box<ClosedSpan>, held: Held },
     /// Move the head without files.
     Advance(Position),
     /// Settle and end; the lane failed if a failure is given.
@@ -39,18 +36,8 @@ pub(super) struct Committer {
     pub(super) worker: Sender<Work>,
     pub(super) notices: Sender<Notice>,
     pub(super) status: Arc<PartitionStatus>,
-    pub(super) budget: Arc<Budget>,
     /// `None`: settle with the next commit.
     pub(super) settle: Option<Duration>,
-}
-
-/// Gives bytes back to the budget however the work on them ends.
-struct Held(Arc<Budget>, i64);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.hold(-self.1);
-    }
 }
 
 impl Committer {
@@ -76,8 +63,10 @@ impl Committer {
             settle_in = self.settle;
             let done = match command {
                 Some(Command::Commit { span, held }) => {
-                    let _held = Held(Arc::clone(&self.budget), held);
-                    self.commit(*span).await
+                    let place = held.commit_place().await;
+                    let done = self.commit(*span).await;
+                    drop((place, held));
+                    done
                 }
                 Some(Command::Advance(position)) => self.partition.advance(position).await,
                 Some(Command::Finish { failure }) => return self.finish(failure).await,
@@ -91,8 +80,6 @@ impl Committer {
     }
 
     async fn commit(&mut self, span: ClosedSpan) -> Result<(), Error> {
-        // a place that does not come free must not keep this partition back: the store may answer for it and not for others
-        let _place = tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.budget).commit_place()).await.ok();
         let (counts, roll, files) = (span.counts, span.roll, span.files.len() as u64);
         let bytes: u64 = span.files.iter().map(|file| file.bytes).sum();
         self.partition.commit(span).await?;

@@ -78,6 +78,15 @@ enum Notice {
 /// # Errors
 /// `Config`, `Missing` or `Fatal` before anything was read; `Fatal` when the source cannot go on.
 pub async fn run(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>, stop: CancellationToken) -> Result<Ended> {
+    let (parts, topics) = match stop.run_until_cancelled(parts(pipeline, status)).await {
+        Some(parts) => parts?,
+        None => return Ok(Ended::Shutdown),
+    };
+    run_parts(parts, Some(topics), options, stop).await
+}
+
+/// What a pipeline on Kafka is made of, and how to look for its topics anew.
+async fn parts(pipeline: Arc<Pipeline>, status: Arc<Status>) -> Result<(Parts, (Duration, AskTopics))> {
     let budget = Budget::new(pipeline.memory_bytes, Arc::clone(&status));
     let (sink, ledger_store) = open_stores(&pipeline, &status).await?;
     let log = KafkaLog::connect(&pipeline).await?;
@@ -88,11 +97,11 @@ pub async fn run(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>,
     let source = log.source(budget.kafka_bytes(), &topics)?;
     let refresh = log.refresh_interval();
     let parts = Parts { pipeline, sink, ledger_store, log: Arc::clone(&log) as Arc<dyn Log>, source, topics, budget, status };
-    let topics = move || {
+    let topics: AskTopics = Box::new(move || {
         let log = Arc::clone(&log);
-        Box::pin(async move { log.topics().await }) as futures::future::BoxFuture<'static, Result<Vec<String>>>
-    };
-    run_parts(parts, Some((refresh, Box::new(topics))), options, stop).await
+        Box::pin(async move { log.topics().await })
+    });
+    Ok((parts, (refresh, topics)))
 }
 
 /// Everything that a pipeline is made of; tests bring a source and a log of their own.
@@ -125,8 +134,13 @@ type AskTopics = Box<dyn Fn() -> futures::future::BoxFuture<'static, Result<Vec<
 pub async fn run_parts(parts: Parts, topics: Option<(Duration, AskTopics)>, options: Options, stop: CancellationToken) -> Result<Ended> {
     let Parts { pipeline, sink, ledger_store, log, source, topics: first_topics, budget, status } = parts;
     let observer: Arc<dyn LedgerObserver> = Arc::new(StatusObserver(Arc::clone(&status)));
-    let ledger = Ledger::open(Arc::clone(&pipeline), sink.clone(), ledger_store, Arc::clone(&log), observer).await?;
-    let targets = if options.until_end { Some(end_offsets(&log, &first_topics).await?) } else { None };
+    let opening = async {
+        let ledger = Ledger::open(Arc::clone(&pipeline), sink.clone(), ledger_store, Arc::clone(&log), observer).await?;
+        let targets = if options.until_end { Some(end_offsets(&log, &first_topics).await?) } else { None };
+        Ok::<_, Error>((ledger, targets))
+    };
+    let Some(opened) = stop.run_until_cancelled(opening).await else { return Ok(Ended::Shutdown) };
+    let (ledger, targets) = opened?;
     status.set_phase(Phase::Running);
     let (notices, inbox) = crossbeam_channel::unbounded();
     let _topics = topics.map(|(every, ask)| AbortOnDrop(tokio::spawn(watch_topics(every, ask, notices.clone()))));

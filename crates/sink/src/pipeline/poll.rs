@@ -83,6 +83,8 @@ pub(super) struct Loop {
     memory_looked: Instant,
     reported: Instant,
     heads_asked: Instant,
+    /// A worker thread ended before it was told to: its lanes would wait for ever.
+    worker_gone: bool,
 }
 
 impl Loop {
@@ -115,6 +117,7 @@ impl Loop {
             memory_looked: now,
             reported: now,
             heads_asked: now,
+            worker_gone: false,
         }
     }
 
@@ -155,6 +158,10 @@ impl Loop {
             self.release_when_flushed();
             let fetched = self.stopping.is_none() && self.fetch();
             idle = !fetched && !noticed;
+            if self.worker_gone {
+                return Err(Error::new(Kind::Fatal, "a worker thread ended unexpectedly")
+                    .hint("what it said last is in the log; a restart goes on where the ledger says"));
+            }
             if self.memory_looked.elapsed() >= MEMORY_EVERY {
                 self.memory_looked = Instant::now();
                 self.context.budget.look();
@@ -192,6 +199,10 @@ impl Loop {
     fn leave(&mut self) {
         self.context.status.set_phase(Phase::Stopping);
         self.send_reports();
+        // leaving the group waits for the answer to a revocation
+        if let Some(releasing) = self.assignment.releasing.take() {
+            self.release(releasing.partitions);
+        }
         let owned: Vec<TopicPartition> = self.assignment.owned.keys().cloned().collect();
         for of in &owned {
             self.assignment.forget(of);
@@ -239,6 +250,7 @@ impl Loop {
                     partitions.len()
                 ));
                 self.assignment.assigning = None;
+                self.assignment.releasing = None;
                 self.release(partitions);
             }
             Event::Failed(error) => return Err(error),
@@ -257,7 +269,11 @@ impl Loop {
             Notice::Finished { lane } => self.lane_ended(lane, None),
             Notice::Failed { lane, error } => self.lane_ended(lane, Some(error)),
             Notice::Report { of, report } => {
-                self.reports.insert(of, report);
+                // of a partition that was given away since, its new owner reports
+                if let Some(owned) = self.assignment.owned.get_mut(&of) {
+                    owned.stops = 0;
+                    self.reports.insert(of, report);
+                }
             }
             Notice::Topics(topics) => {
                 if topics != self.topics && self.stopping.is_none() {
@@ -328,12 +344,15 @@ impl Loop {
     fn opened(&mut self, of: &TopicPartition, epoch: u64, partition: Box<Partition>) {
         let Some(owned) = self.assignment.owned.get_mut(of).filter(|owned| owned.epoch == epoch) else { return };
         let position = partition.position();
-        owned.stops = 0;
         owned.status.committed.store(position.next, Ordering::Relaxed);
         owned.status.published.store(position.next, Ordering::Relaxed);
         owned.status.position.store(position.next, Ordering::Relaxed);
         if !owned.assigned {
             owned.stage = Stage::Opened(partition);
+            return;
+        }
+        if self.stopping.is_some() {
+            owned.stage = Stage::Finished;
             return;
         }
         match self.source.seek(of, position) {
@@ -359,15 +378,21 @@ impl Loop {
         };
         let positions: Vec<(TopicPartition, Position)> = assigning.partitions.iter().map(|of| (of.clone(), at(of))).collect();
         if let Err(error) = self.source.assign(&positions) {
+            // an event that takes the partitions away follows, or the next attempt succeeds
             self.context.status.warn(format!("the group does not let us begin: {}", error.chain()));
+            self.assignment.assigning = Some(Assigning { since: Instant::now(), ..assigning });
             return;
         }
         for (of, position) in positions {
             if let Some(owned) = self.assignment.owned.get_mut(&of) {
                 owned.assigned = true;
-                if let Stage::Opened(partition) = std::mem::replace(&mut owned.stage, Stage::Finished) {
-                    debug_assert_eq!(partition.position(), position);
-                    self.begin_lane(&of, partition);
+                match std::mem::replace(&mut owned.stage, Stage::Finished) {
+                    Stage::Opened(partition) if self.stopping.is_none() => {
+                        debug_assert_eq!(partition.position(), position);
+                        self.begin_lane(&of, partition);
+                    }
+                    Stage::Opened(_) => {}
+                    other => owned.stage = other,
                 }
             }
         }
@@ -375,7 +400,7 @@ impl Loop {
 
     fn begin_lane(&mut self, of: &TopicPartition, partition: Box<Partition>) {
         let Some(owned) = self.assignment.owned.get_mut(of) else { return };
-        let Context { pipeline, budget, notices, runtime, .. } = &self.context;
+        let Context { pipeline, notices, runtime, .. } = &self.context;
         let plan = Arc::clone(pipeline.plan(&of.topic));
         let begin = begin_upload(&self.context, of);
         let position = partition.position();
@@ -395,7 +420,6 @@ impl Loop {
             worker: worker.clone(),
             notices: notices.clone(),
             status: Arc::clone(&status),
-            budget: Arc::clone(budget),
             settle: pipeline.settle,
         };
         let committer = runtime.spawn(committer.run());
@@ -542,9 +566,6 @@ impl Loop {
             // it is read on from its head when it is opened again
             _ => return self.source.pause(of),
         };
-        if let Some(error) = got.error {
-            return self.fetch_failed(of, &error);
-        }
         let bytes = got.batch.as_ref().map_or(0, |batch| {
             let bytes = batch.held_bytes();
             self.record_bytes = (self.record_bytes * 3 + bytes / batch.len().max(1)) / 4;
@@ -552,7 +573,13 @@ impl Loop {
         });
         lane.shared.queued.fetch_add(bytes, Ordering::Relaxed);
         self.context.budget.queue(bytes);
-        let _ = lane.worker.send(Work::Batch { lane: lane.id, batch: got.batch, bytes, end: got.end });
+        if lane.worker.send(Work::Batch { lane: lane.id, batch: got.batch, bytes, end: got.end }).is_err() {
+            self.worker_gone = true;
+        }
+        // only now: what came before the error must not be lost with it
+        if let Some(error) = got.error {
+            self.fetch_failed(of, &error);
+        }
     }
 
     fn fetch_failed(&mut self, of: &TopicPartition, error: &Error) {
@@ -560,14 +587,17 @@ impl Loop {
             tracing::warn!(partition = %of, error = %error.chain(), "cannot read now");
             return;
         }
-        if let Some(owned) = self.assignment.owned.get_mut(of)
-            && let Stage::Running(lane) = std::mem::replace(&mut owned.stage, Stage::Finished)
-        {
+        let Some(owned) = self.assignment.owned.get_mut(of) else { return };
+        if let Stage::Running(lane) = std::mem::replace(&mut owned.stage, Stage::Finished) {
             lane.drop_now();
+        }
+        if error.kind() == Kind::Stopped {
+            self.stopped(of, error);
+            return;
         }
         // the ledger knows what it means, and which command decides: opening the partition again says so
         tracing::warn!(partition = %of, error = %error.chain(), "cannot read on");
-        self.reopen(of);
+        owned.stage = Stage::Stopped(Instant::now() + OPEN_AGAIN);
     }
 
     /// What is looked at a few times a second.
@@ -587,7 +617,9 @@ impl Loop {
                         finish(lane, Roll::End);
                     }
                 }
-                Stage::Stopped(until) if *until <= now && self.stopping.is_none() && self.targets.is_none() => reopen.push(of.clone()),
+                Stage::Stopped(until) if *until <= now && self.stopping.is_none() && (self.targets.is_none() || owned.stops == 0) => {
+                    reopen.push(of.clone())
+                }
                 _ => {}
             }
         }

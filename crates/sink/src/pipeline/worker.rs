@@ -3,7 +3,7 @@
 
 use super::{LaneId, committer::Command};
 use crate::{
-    budget::Budget,
+    budget::{Budget, Held},
     error::{Error, Kind},
     lane::{self, Lane, Now},
     ledger::{BUNDLE_BYTES_MAX, Body, ClosedSpan},
@@ -83,6 +83,7 @@ struct LaneState {
     /// No more is taken in; when everything is with the committer it is told to finish, with this failure if there was one.
     finishing: Option<Option<Error>>,
     counted: i64,
+    budget: Arc<Budget>,
     last_commit: Instant,
     advanced: i64,
 }
@@ -128,6 +129,7 @@ impl Worker {
                 backlog: VecDeque::new(),
                 finishing: None,
                 counted: 0,
+                budget: Arc::clone(&self.budget),
                 last_commit: Instant::now(),
                 advanced,
             };
@@ -224,9 +226,14 @@ impl LaneState {
                         None => done = true,
                     }
                 }
-                Err(error) => {
-                    let error = if error.kind() == Kind::BadRecord { lane::bad_record(self.open.lane.of(), error) } else { error };
+                Err(error) if error.kind() == Kind::BadRecord => {
+                    // everything before the record is sound, and goes on its way
+                    let error = lane::bad_record(self.open.lane.of(), error);
                     self.finish(Roll::Shutdown, Some(error), budget);
+                    done = true;
+                }
+                Err(error) => {
+                    self.give_up(error, budget);
                     done = true;
                 }
             }
@@ -245,8 +252,16 @@ impl LaneState {
                 self.go_on();
             }
             Ok(None) => {}
-            Err(error) => self.finishing = Some(Some(error)),
+            Err(error) => self.give_up(error, budget),
         }
+    }
+
+    /// Commits nothing of what is open: an encoder failed, and what it holds is not known.
+    fn give_up(&mut self, error: Error, budget: &Arc<Budget>) {
+        self.drop_backlog(budget);
+        self.open.lane.abandon();
+        self.count(budget);
+        self.finishing = Some(Some(error));
     }
 
     /// Sends on what the committer can take now.
@@ -255,10 +270,11 @@ impl LaneState {
             return;
         }
         if let Some(span) = self.waiting.take() {
-            let held = span_bytes(&span);
+            let held = Held::taken_over(&self.budget, span_bytes(&span));
             (self.busy, self.busy_oldest_ms) = (true, span.timestamps.map(|bounds| bounds.min));
             let _ = self.open.commit.send(Command::Commit { span: Box::new(span), held });
-        } else if self.finishing.is_some() {
+        } else if matches!(self.finishing, Some(None)) {
+            // never after a failure: what the lane had read by then may be in no file
             let position = self.open.lane.position();
             if position.next > self.advanced && !self.open.lane.is_open() {
                 self.advance(position);
@@ -307,7 +323,7 @@ impl LaneState {
     fn relieve(&mut self, budget: &Arc<Budget>) {
         let before = self.open.lane.held();
         if let Err(error) = self.open.lane.shrink() {
-            self.finish(Roll::Shutdown, Some(error), budget);
+            self.give_up(error, budget);
         } else if self.open.lane.held() > before - before / SHRINK_SHARE && self.waiting.is_none() {
             self.close(Roll::Memory, budget);
         }

@@ -3,11 +3,13 @@
 
 use super::{Batch, Event, Fetched, Source};
 use crate::{
-    error::Result,
-    ledger::Report,
+    config::{Pipeline, Start},
+    error::{Error, Kind, Result},
+    ledger::{ClosedFile, Log, Remake, Report},
     record::OwnedRecord,
     span::{Position, TopicPartition},
 };
+use async_trait::async_trait;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -68,6 +70,67 @@ impl MemoryLog {
     /// What was reported last.
     pub fn reported(&self, of: &TopicPartition) -> Option<Report> {
         self.lock().get(of).and_then(|partition| partition.reported.clone())
+    }
+}
+
+/// A [`MemoryLog`] as the ledger of one pipeline asks it.
+pub struct MemoryAnswers {
+    log: MemoryLog,
+    pipeline: Arc<Pipeline>,
+}
+
+impl MemoryAnswers {
+    /// Answers from `log` for a pipeline.
+    pub fn new(log: MemoryLog, pipeline: Arc<Pipeline>) -> Arc<Self> {
+        Arc::new(MemoryAnswers { log, pipeline })
+    }
+}
+
+#[async_trait]
+impl Log for MemoryAnswers {
+    async fn cluster_id(&self) -> Result<String> {
+        Ok("memory".to_owned())
+    }
+
+    async fn topics(&self) -> Result<Vec<String>> {
+        let mut topics: Vec<String> = self.log.lock().keys().map(|of| of.topic.to_string()).collect();
+        topics.dedup();
+        Ok(topics)
+    }
+
+    async fn topic_id(&self, topic: &str) -> Result<Option<String>> {
+        match Log::partitions(self, topic).await? {
+            0 => Err(Error::new(Kind::Missing, format!("there is no topic `{topic}`"))),
+            _ => Ok(Some(topic.to_owned())),
+        }
+    }
+
+    async fn partitions(&self, topic: &str) -> Result<i32> {
+        Ok(self.log.partitions(topic))
+    }
+
+    async fn resolve_start(&self, topic: &str, start: &Start) -> Result<Vec<i64>> {
+        let at = |partition| match start {
+            Start::Latest => self.log.end(&TopicPartition::new(topic, partition)),
+            _ => 0,
+        };
+        Ok((0..self.log.partitions(topic)).map(at).collect())
+    }
+
+    async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)> {
+        Ok((0, self.log.end(of)))
+    }
+
+    async fn reported(&self, of: &TopicPartition) -> Result<Option<Report>> {
+        Ok(self.log.reported(of))
+    }
+
+    async fn remake(&self, of: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
+        let mut again = crate::lane::Again::new(&self.pipeline, of, &tokio::runtime::Handle::current());
+        for record in self.log.read(&of.of, of.span.first, of.span.next) {
+            again.append(&record.borrow())?;
+        }
+        again.finish()
     }
 }
 

@@ -11,6 +11,9 @@ use crate::{
 use kas3_store::Store;
 use std::collections::BTreeMap;
 
+/// Called with each line and its offset, where that is known.
+pub type EachLine<'a> = dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send + 'a;
+
 /// What became of the offsets that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
@@ -26,22 +29,15 @@ pub struct Read {
 ///
 /// # Errors
 /// `Missing` when the ledger does not know the partition; when ledger or store cannot be read; whatever `each` answers.
-pub async fn read(
-    pipeline: &Pipeline,
-    sink: Store,
-    ledger: &Ledger,
-    of: &TopicPartition,
-    span: Span,
-    each: &mut (dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send),
-) -> Result<Read> {
+pub async fn read(pipeline: &Pipeline, sink: Store, ledger: &Ledger, of: &TopicPartition, span: Span, each: &mut EachLine<'_>) -> Result<Read> {
     let head = find_head(ledger, of).await?;
     let stores = Stores::new(sink, pipeline.storage.clone());
     let mut entries = ledger.history(&head).await?;
     entries.extend(head.pending.iter().cloned());
     let mut read = Read::default();
-    let known = entries.iter().filter(|entry| entry.incarnation == head.incarnation);
+    let (current, _) = super::current(&head, of, &entries);
     let mut at = span.first;
-    for entry in known.filter(|entry| entry.span().first < span.next && entry.span().next > span.first) {
+    for entry in entries[current..].iter().filter(|entry| entry.span().first < span.next && entry.span().next > span.first) {
         let part = Span { first: span.first.max(entry.span().first), next: span.next.min(entry.span().next) };
         if at < part.first {
             read.nothing.push((Span { first: at, next: part.first }, "no span of the ledger holds them".to_owned()));
@@ -61,8 +57,7 @@ pub async fn read(
 }
 
 async fn find_head(ledger: &Ledger, of: &TopicPartition) -> Result<Head> {
-    let found = ledger.heads().await?.into_iter().find(|head| head.of() == *of);
-    found.ok_or_else(|| {
+    ledger.head(of).await?.ok_or_else(|| {
         Error::new(Kind::Missing, format!("the ledger does not know partition `{of}`"))
             .hint("`kas3 ledger show FILE` lists the partitions that it knows")
     })
@@ -75,7 +70,7 @@ async fn entry_part(
     entry: &Entry,
     part: Span,
     read: &mut Read,
-    each: &mut (dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send),
+    each: &mut EachLine<'_>,
 ) -> Result<()> {
     if entry.kind == EntryKind::Gap {
         let reason = entry.reason.as_deref().unwrap_or("no reason was kept");

@@ -27,6 +27,8 @@ pub(super) struct Cursor<'a> {
     stored: &'a StoredFile,
     compression: Compression,
     of: &'a TopicPartition,
+    /// The first offset that Kafka has.
+    earliest: i64,
     reader: Option<(FileReader<'a>, Option<Lines>)>,
     ahead: Option<Line>,
     /// The offset after the last line, while the file tells the offset of every line.
@@ -40,12 +42,13 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(file: &'a File, stored: &'a StoredFile, compression: Compression, of: &'a TopicPartition) -> Self {
+    pub(super) fn new(file: &'a File, stored: &'a StoredFile, compression: Compression, of: &'a TopicPartition, earliest: i64) -> Self {
         Cursor {
             file,
             stored,
             compression,
             of,
+            earliest,
             reader: None,
             ahead: None,
             resume: Some(i64::MIN),
@@ -61,11 +64,14 @@ impl<'a> Cursor<'a> {
         self.file.offsets.first().copied().flatten()
     }
 
-    /// Whether the ledger alone tells the offset of each line.
-    fn dense_from(&self) -> Option<i64> {
-        let bounds = self.bounds()?;
-        let offsets = (bounds.max - bounds.min).unsigned_abs() + 1;
-        (offsets == self.file.records).then_some(bounds.min)
+    /// Whether every offset between the file's smallest and largest is in it, so that the ledger alone tells its records.
+    pub(super) fn is_dense(&self) -> bool {
+        self.bounds().is_some_and(|bounds| (bounds.max - bounds.min).unsigned_abs() + 1 == self.file.records)
+    }
+
+    /// The first offset, where lines must be counted from it: Kafka lost the records that the first lines could be matched with.
+    fn counted_from(&self) -> Option<i64> {
+        self.bounds().filter(|bounds| self.is_dense() && bounds.min < self.earliest).map(|bounds| bounds.min)
     }
 
     /// The next line, which stays the next until it is taken.
@@ -96,9 +102,9 @@ impl<'a> Cursor<'a> {
         loop {
             let Some((reader, lines)) = &mut self.reader else { return Ok(None) };
             if let Some(mut line) = lines.as_mut().and_then(Iterator::next) {
-                if line.offset.is_none() {
+                if reader.index().is_none() || line.offset.is_none() {
                     self.resume = None;
-                    line.offset = offset_of_envelope(&line.bytes, self.of);
+                    line.offset = line.offset.or_else(|| offset_of_envelope(&line.bytes, self.of));
                 }
                 return Ok(Some(line));
             }
@@ -112,7 +118,7 @@ impl<'a> Cursor<'a> {
 
     /// Opens the file where the last reader was closed.
     async fn open(&self) -> Result<(FileReader<'a>, Option<Lines>)> {
-        let options = |first| ReadOptions { offsets: first..i64::MAX, dense_from: self.dense_from(), ..ReadOptions::default() };
+        let options = |first| ReadOptions { offsets: first..i64::MAX, dense_from: self.counted_from(), ..ReadOptions::default() };
         if let Some(first) = self.resume {
             return Ok((FileReader::open(self.stored, self.compression, options(first)).await?, None));
         }

@@ -125,6 +125,7 @@ mod tests {
             newlines in prop_oneof![Just(Newlines::Compact), Just(Newlines::Space), Just(Newlines::Escape)],
             envelope in any::<bool>(),
         ) {
+            let newlines = if envelope { Newlines::default() } else { newlines };
             let settings = FormatSettings { compression: crate::config::Compression::None, envelope, newlines, ..FormatSettings::default() };
             let mut encoder = format::build(&settings, BadRecords::Skip).unwrap().encoder().unwrap();
             let record = record(Some(&value));

@@ -105,7 +105,6 @@ pub async fn verify(pipeline: Arc<Pipeline>, sink: Store, ledger: Arc<Ledger>, l
 struct Extent {
     earliest: i64,
     end: i64,
-    compacted: bool,
 }
 
 impl Comparison {
@@ -125,9 +124,9 @@ impl Comparison {
             end: extent.as_ref().map(|extent| extent.end),
             totals: Totals::default(),
         };
-        let mut findings = if wanted { chain(head, &of, &entries) } else { Vec::new() };
+        let (current, mut findings) = current(head, &of, &entries);
         report.totals.differences += findings.len() as u64;
-        let first = entries.iter().find(|entry| entry.incarnation == head.incarnation).map_or(head.next, |entry| entry.span().first);
+        let first = entries.get(current).map_or(head.next, |entry| entry.span().first);
         let mut records = match &extent {
             Some(extent) => Records::read(Arc::clone(&self.log), of.clone(), first.max(extent.earliest), head.next.min(extent.end)),
             None => Records::none(),
@@ -139,10 +138,8 @@ impl Comparison {
                 continue;
             }
             let mut span = SpanComparison::new(self, &of, entry);
-            if let Some(extent) = extent.as_ref().filter(|extent| entry.incarnation == head.incarnation && entry.span().next > extent.earliest) {
-                span.earliest = Some(extent.earliest);
-                span.compacted = extent.compacted;
-            }
+            let comparable = |extent: &&Extent| number >= current && entry.span().next > extent.earliest;
+            span.earliest = extent.as_ref().filter(comparable).map(|extent| extent.earliest);
             span.pending = number >= settled;
             span.totals.pending = u64::from(span.pending);
             match entry.kind {
@@ -170,32 +167,30 @@ impl Comparison {
             return Ok(None);
         }
         let (earliest, end) = self.log.bounds(of).await?;
-        let compacted = self.log.compacted(&of.topic).await?;
-        Ok(Some(Extent { earliest, end, compacted }))
+        Ok(Some(Extent { earliest, end }))
     }
 }
 
-/// Whether the spans of the current incarnation follow each other from its start to `next`.
-fn chain(head: &Head, of: &TopicPartition, entries: &[Entry]) -> Vec<Finding> {
+/// The number of the first span of the log that Kafka has now, and where the spans from it to `next` do not follow each other.
+/// Offsets begin anew at `start`; an incarnation alone says only how files are named.
+fn current(head: &Head, of: &TopicPartition, entries: &[Entry]) -> (usize, Vec<Finding>) {
     let mut findings = Vec::new();
-    let mut next = head.start;
-    if !head.lost_segments.is_empty() {
-        // What came before a lost segment is not known any more; a person accepted that.
-        next = entries.iter().find(|entry| entry.incarnation == head.incarnation).map_or(head.next, |entry| entry.span().first);
-    }
-    for entry in entries.iter().filter(|entry| entry.incarnation == head.incarnation) {
-        let span = entry.span();
-        if span.first != next {
-            let detail = format!("the span begins at {} where the one before ends at {next}", span.first);
+    let (mut first, mut next) = (entries.len(), head.next);
+    while first > 0 && next > head.start {
+        first -= 1;
+        let span = entries[first].span();
+        if span.next != next {
+            let detail = format!("the span ends at {} where the next one begins at {next}", span.next);
             findings.push(Finding::new(FindingKind::Ledger, of, detail).span(span));
         }
-        next = span.next;
+        next = span.first;
     }
-    if next != head.next {
-        let detail = format!("the spans end at {next}, the head says {}", head.next);
-        findings.push(Finding::new(FindingKind::Ledger, of, detail).span(Span { first: next.min(head.next), next: next.max(head.next) }));
+    // What came before a lost segment is not known any more; a person accepted that.
+    if next != head.start && head.lost_segments.is_empty() {
+        let detail = format!("the first span that is kept begins at {next}, the partition at {}", head.start);
+        findings.push(Finding::new(FindingKind::Ledger, of, detail).span(Span { first: head.start.min(next), next: next.max(head.start) }));
     }
-    findings
+    (first, findings)
 }
 
 #[cfg(test)]

@@ -36,8 +36,6 @@ pub(super) struct SpanComparison<'a> {
     pub(super) entry: &'a Entry,
     /// The first offset that Kafka has; `None` when it has nothing of this incarnation.
     pub(super) earliest: Option<i64>,
-    /// Whether records may be missing between others.
-    pub(super) compacted: bool,
     /// Whether the span waits to be published.
     pub(super) pending: bool,
     pub(super) totals: Totals,
@@ -49,6 +47,10 @@ pub(super) struct SpanComparison<'a> {
     excused: u64,
     /// The file that each group of the path template belongs to.
     groups: HashMap<String, usize>,
+    /// Lines for offsets of the span that Kafka did not give: the offset, the line's number, and the file's URL.
+    strays: Vec<(i64, u64, String)>,
+    /// Lines without offset that hold no record which Kafka gave: how many, and the file's URL.
+    lines_left: Vec<(u64, String)>,
 }
 
 impl<'a> SpanComparison<'a> {
@@ -58,7 +60,8 @@ impl<'a> SpanComparison<'a> {
             of,
             entry,
             earliest: None,
-            compacted: false,
+            strays: Vec::new(),
+            lines_left: Vec::new(),
             pending: false,
             totals: Totals { spans: 1, ..Totals::default() },
             findings: Vec::new(),
@@ -95,7 +98,10 @@ impl<'a> SpanComparison<'a> {
                 there.push((file, found.0, found.1));
             }
         }
-        let mut cursors: Vec<Cursor<'_>> = there.iter().map(|(file, stored, compression)| Cursor::new(file, stored, *compression, self.of)).collect();
+        let earliest = self.earliest.unwrap_or(i64::MAX);
+        let of = self.of;
+        let mut cursors: Vec<Cursor<'_>> =
+            there.iter().map(|(file, stored, compression)| Cursor::new(file, stored, *compression, of, earliest)).collect();
         let begins = begins(&there);
         let span = self.span();
         while self.earliest.is_some() {
@@ -111,6 +117,7 @@ impl<'a> SpanComparison<'a> {
             self.rest(cursor).await?;
             self.whole(cursor, stored).await?;
         }
+        self.settle_strays().await?;
         self.settle_absent();
         Ok(())
     }
@@ -207,19 +214,41 @@ impl<'a> SpanComparison<'a> {
         finding.offsets = Some(Span { first: record.offset, next: record.offset + 1 });
     }
 
-    /// A line whose offset Kafka does not have.
+    /// A line whose offset Kafka did not give.
     fn stray(&mut self, offset: i64, cursor: &Cursor<'_>) {
         let span = self.span();
-        if span.first <= offset && offset < span.next && (self.compacted || self.earliest.is_none_or(|earliest| offset < earliest)) {
+        if offset < span.first || offset >= span.next {
+            let detail = format!("line {} is for offset {offset}, which is not of this span", cursor.lines);
+            let finding = self.find(FindingKind::Difference, detail);
+            finding.file = Some(cursor.file.url.clone());
+            finding.offsets = Some(Span { first: offset, next: offset + 1 });
+        } else if self.earliest.is_none_or(|earliest| offset < earliest) {
             self.totals.not_comparable += 1;
-            return;
+        } else {
+            self.strays.push((offset, cursor.lines, cursor.file.url.clone()));
         }
-        let what = if span.first <= offset && offset < span.next { "which Kafka does not have" } else { "which is not of this span" };
-        let detail = format!("line {} is for offset {offset}, {what}", cursor.lines);
-        let url = cursor.file.url.clone();
-        let finding = self.find(FindingKind::Difference, detail);
-        finding.file = Some(url);
-        finding.offsets = Some(Span { first: offset, next: offset + 1 });
+    }
+
+    /// Decides about lines that hold no record which Kafka gave: compaction may have taken it away, nothing else may.
+    async fn settle_strays(&mut self) -> Result<()> {
+        if self.strays.is_empty() && self.lines_left.is_empty() {
+            return Ok(());
+        }
+        let (strays, left) = (std::mem::take(&mut self.strays), std::mem::take(&mut self.lines_left));
+        if self.comparison.log.compacted(&self.of.topic).await? {
+            self.totals.not_comparable += strays.len() as u64 + left.iter().map(|(lines, _)| lines).sum::<u64>();
+            return Ok(());
+        }
+        for (offset, line, url) in strays {
+            let finding = self.find(FindingKind::Difference, format!("line {line} is for offset {offset}, which Kafka does not have"));
+            finding.file = Some(url);
+            finding.offsets = Some(Span { first: offset, next: offset + 1 });
+        }
+        for (lines, url) in left {
+            let detail = format!("{} too many in the file: no record of this span is left for it", plural(lines, "line"));
+            self.find(FindingKind::Difference, detail).file = Some(url);
+        }
+        Ok(())
     }
 
     /// Matches lines without offsets with records in their order.
@@ -254,11 +283,13 @@ impl<'a> SpanComparison<'a> {
     /// The file that each record of the window is for; `None` when that cannot be told.
     fn places(&mut self, window: &Window<'_>, cursors: &[Cursor<'_>], unknown: &[usize], begins: &Begins) -> Option<Vec<Option<usize>>> {
         let inside = |index: usize, offset: i64| cursors[index].bounds().is_some_and(|bounds| bounds.min <= offset && offset <= bounds.max);
+        let sparse: Vec<usize> = unknown.iter().copied().filter(|index| !cursors[*index].is_dense()).collect();
+        if sparse.is_empty() || cursors.len() == 1 {
+            let place = |record: &OwnedRecord| unknown.iter().copied().find(|index| inside(*index, record.offset));
+            return Some(window.records.iter().map(place).collect());
+        }
         if self.earliest.is_none_or(|earliest| earliest > self.span().first) {
             return None;
-        }
-        if cursors.len() == 1 {
-            return Some(window.records.iter().map(|record| inside(0, record.offset).then_some(0)).collect());
         }
         let plan = self.comparison.pipeline.plan(&self.of.topic);
         let extension = format!(".{}", plan.format.extension());
@@ -277,13 +308,13 @@ impl<'a> SpanComparison<'a> {
             });
             places.push(place.filter(|index| inside(*index, record.offset)));
         }
-        let tied =
-            |index: &usize| self.groups.values().any(|tied| tied == index) || cursors[*index].bounds().is_none_or(|bounds| bounds.min >= window.next);
-        unknown.iter().all(tied).then_some(places)
+        let later = |index: usize| cursors[index].bounds().is_none_or(|bounds| bounds.min >= window.next);
+        let tied = |index: &usize| later(*index) || self.groups.values().any(|tied| tied == index);
+        sparse.iter().all(tied).then_some(places)
     }
 
-    /// Takes lines off a file for the records expected in it. Greedy in order: a line that holds none of the records to come
-    /// stands where the next one should.
+    /// Takes lines off a file for the records expected in it, in order. A line that holds none of the records to come is one too
+    /// many when the line after it holds the next record, and that record altered when not.
     async fn matched(&mut self, window: &Window<'_>, cursor: &mut Cursor<'_>, expected: &[usize], seen: &mut [Seen]) -> Result<()> {
         let mut at = 0;
         while at < expected.len() {
@@ -294,6 +325,10 @@ impl<'a> SpanComparison<'a> {
                 continue;
             }
             let Some(line) = cursor.take() else { break };
+            if ahead.is_none() && cursor.peek().await?.is_some_and(|after| holds(&after.bytes, &window.records[expected[at]])) {
+                self.lines_left.push((1, cursor.file.url.clone()));
+                continue;
+            }
             let index = expected[at + ahead.unwrap_or(0)];
             self.check_line(&line.bytes, &window.records[index], cursor, &mut seen[index]);
             at += ahead.unwrap_or(0) + 1;
@@ -319,11 +354,10 @@ impl<'a> SpanComparison<'a> {
         }
         cursor.close();
         self.totals.records_in_files += cursor.lines;
-        if left > 0 && (self.compacted || self.earliest.is_none_or(|earliest| earliest > self.span().first)) {
+        if left > 0 && self.earliest.is_none_or(|earliest| earliest > self.span().first) {
             self.totals.not_comparable += left;
         } else if left > 0 {
-            let detail = format!("{left} lines of the file hold no record of this span");
-            self.find(FindingKind::Difference, detail).file = Some(cursor.file.url.clone());
+            self.lines_left.push((left, cursor.file.url.clone()));
         }
         Ok(())
     }
@@ -401,6 +435,10 @@ fn is_of_store(error: &crate::Error) -> bool {
     false
 }
 
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// Which file begins at which offset, and its path: by them a record's group is tied to a file.
 type Begins = HashMap<i64, (usize, String)>;
 
@@ -446,7 +484,7 @@ pub(super) fn stretches(offsets: &[i64]) -> Vec<Span> {
 /// The beginning of a value, for people.
 fn excerpt(bytes: Option<&[u8]>) -> String {
     /// Bytes of a value that are shown.
-    const SHOWN: usize = 60;
+    const SHOWN: usize = 200;
     match bytes {
         None => "null".to_owned(),
         Some(bytes) if bytes.len() <= SHOWN => bytes.escape_ascii().to_string(),

@@ -1,1 +1,496 @@
+//! Whole comparisons on a local folder: sound ones, and ones whose files, ledger or log were damaged on purpose.
 
+use super::*;
+use crate::{
+    config::{BadRecords, FormatSettings, IndexPlace, RollPlan, Start, TopicPattern, TopicPlan},
+    format,
+    ledger::{Body, ClosedFile, ClosedSpan, Log, Remake, Role, Unwatched},
+    path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions},
+    record::{OwnedRecord, Record},
+    span::{Counts, Roll},
+};
+use async_trait::async_trait;
+use jiff::{Timestamp, tz::TimeZone};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+const TOPIC: &str = "orders";
+
+/// A topic of one partition in memory.
+#[derive(Default)]
+struct Memory {
+    records: Mutex<BTreeMap<i64, OwnedRecord>>,
+    earliest: Mutex<i64>,
+    compacted: Mutex<bool>,
+    topic_id: Mutex<Option<String>>,
+}
+
+impl Memory {
+    fn end(&self) -> i64 {
+        self.records.lock().unwrap().keys().last().map_or(0, |last| last + 1)
+    }
+}
+
+#[async_trait]
+impl Log for Memory {
+    async fn cluster_id(&self) -> Result<String> {
+        Ok("cluster".to_owned())
+    }
+    async fn topics(&self) -> Result<Vec<String>> {
+        Ok(vec![TOPIC.to_owned()])
+    }
+    async fn topic_id(&self, _: &str) -> Result<Option<String>> {
+        Ok(self.topic_id.lock().unwrap().clone())
+    }
+    async fn partitions(&self, _: &str) -> Result<i32> {
+        Ok(1)
+    }
+    async fn resolve_start(&self, _: &str, _: &Start) -> Result<Vec<i64>> {
+        Ok(vec![0])
+    }
+    async fn bounds(&self, _: &TopicPartition) -> Result<(i64, i64)> {
+        Ok((*self.earliest.lock().unwrap(), self.end()))
+    }
+    async fn reported(&self, _: &TopicPartition) -> Result<Option<crate::ledger::Report>> {
+        Ok(None)
+    }
+    async fn remake(&self, _: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
+        unreachable!("nothing is made again here")
+    }
+}
+
+#[async_trait]
+impl RecordLog for Memory {
+    async fn identity(&self, topic: &str) -> Result<Option<Identity>> {
+        Ok(Some(Identity { cluster_id: self.cluster_id().await?, topic_id: self.topic_id(topic).await? }))
+    }
+    async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)> {
+        Log::bounds(self, of).await
+    }
+    async fn compacted(&self, _: &str) -> Result<bool> {
+        Ok(*self.compacted.lock().unwrap())
+    }
+    fn read(&self, _: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+        let records: Vec<OwnedRecord> = self.records.lock().unwrap().range(first..next.max(first)).map(|(_, record)| record.clone()).collect();
+        records.iter().try_for_each(|record| each(&record.borrow()))
+    }
+}
+
+/// A pipeline whose spans are written by hand.
+struct Lab {
+    folder: tempfile::TempDir,
+    pipeline: Arc<Pipeline>,
+    store: Store,
+    ledger: Arc<Ledger>,
+    log: Arc<Memory>,
+}
+
+const PATH: &str = "{topic}/hour={timestamp:%H}/{partition}_{offset}";
+
+impl Lab {
+    async fn new(format: FormatSettings) -> Self {
+        Lab::at(tempfile::tempdir().unwrap(), format, PATH).await
+    }
+
+    async fn at(folder: tempfile::TempDir, format: FormatSettings, path: &str) -> Self {
+        let options = TemplateOptions { timezone: TimeZone::UTC, single_topic: true, limits: Limits::DISK };
+        let roll = RollPlan { bytes: 1 << 30, records: 1000, age: std::time::Duration::from_secs(60), idle: None, clock: None, files: 100 };
+        let plan = TopicPlan {
+            path: PathTemplate::parse(path, &options).unwrap(),
+            format: format::build(&format, BadRecords::Stop).unwrap(),
+            roll,
+            bad_records: BadRecords::Stop,
+        };
+        let url = format!("file://{}", folder.path().display());
+        let pipeline = Arc::new(Pipeline {
+            name: "lab".to_owned(),
+            topics: vec![TopicPattern::Name(TOPIC.to_owned())],
+            group: "lab".to_owned(),
+            start: Start::Earliest,
+            kafka: crate::config::Properties::default(),
+            url: url.clone(),
+            ledger_url: url.clone(),
+            storage: kas3_store::StorageSettings::default(),
+            timezone: TimeZone::UTC,
+            settle: None,
+            amend_after: std::time::Duration::from_secs(1),
+            shutdown_deadline: std::time::Duration::from_secs(1),
+            revoke_deadline: std::time::Duration::from_secs(1),
+            memory_bytes: 64 << 20,
+            http: None,
+            default: Arc::new(plan),
+            overrides: Vec::new(),
+            cursor: false,
+            settings_digest: "digest".to_owned(),
+        });
+        let store = Store::open(&url, &pipeline.storage, Arc::new(kas3_store::Unobserved)).await.unwrap();
+        let log = Arc::new(Memory::default());
+        let ledger =
+            Ledger::open(Arc::clone(&pipeline), store.clone(), store.clone(), Arc::clone(&log) as Arc<dyn Log>, Arc::new(Unwatched)).await.unwrap();
+        Lab { folder, pipeline, store, ledger, log }
+    }
+
+    /// Records of `offsets`, four a quarter of an hour.
+    fn produce(&self, offsets: impl IntoIterator<Item = i64>) {
+        let mut records = self.log.records.lock().unwrap();
+        for offset in offsets {
+            let value = (offset % 10 != 9).then(|| format!("{{\"id\":{offset}}}").into_bytes());
+            let timestamp_ms = Some(offset * 225_000);
+            let record = OwnedRecord { topic: TOPIC.to_owned(), partition: 0, offset, timestamp_ms, key: None, value, ..OwnedRecord::default() };
+            records.insert(offset, record);
+        }
+    }
+
+    /// Commits the span, with files as the pipeline would make them of the records that `keep` lets through.
+    async fn sink(&self, first: i64, next: i64, keep: impl Fn(i64) -> bool) {
+        self.try_sink(first, next, keep).await.unwrap();
+    }
+
+    async fn try_sink(&self, first: i64, next: i64, keep: impl Fn(i64) -> bool) -> Result<()> {
+        let of = TopicPartition::new(TOPIC, 0);
+        let mut partition = self.ledger.open_partition(&of).await?;
+        let records: Vec<OwnedRecord> = self.log.records.lock().unwrap().range(first..next).map(|(_, record)| record.clone()).collect();
+        let plan = self.pipeline.plan(TOPIC);
+        let context = NameContext { now: Timestamp::UNIX_EPOCH, incarnation: 0, extension: format!(".{}", plan.format.extension()) };
+        let mut cache = PathCache::default();
+        let mut groups: BTreeMap<String, Vec<&OwnedRecord>> = BTreeMap::new();
+        for record in records.iter().filter(|record| keep(record.offset)) {
+            groups.entry(plan.path.group(&record.borrow(), &context, &mut cache).unwrap().to_owned()).or_default().push(record);
+        }
+        let files: Vec<ClosedFile> =
+            groups.iter().map(|(group, records)| closed_file(plan, &plan.path.name(group, records[0].offset, &context), records)).collect();
+        let written = files.iter().map(|file| file.records).sum();
+        let read = records.len() as u64;
+        let closed = ClosedSpan {
+            id: crate::ledger::random_name(),
+            of,
+            span: Span { first, next },
+            leader_epoch: -1,
+            now: Timestamp::UNIX_EPOCH,
+            roll: Roll::Records,
+            counts: Counts { read, written, filtered: read - written, dead_lettered: 0 },
+            timestamps: None,
+            files,
+        };
+        partition.commit(closed).await?;
+        partition.settle().await
+    }
+
+    async fn verify(&self) -> Report {
+        verify(
+            Arc::clone(&self.pipeline),
+            self.store.clone(),
+            Arc::clone(&self.ledger),
+            Arc::clone(&self.log) as Arc<dyn RecordLog>,
+            &Options::default(),
+        )
+        .await
+        .unwrap()
+    }
+
+    /// The visible files, in the order of their paths.
+    fn files(&self) -> Vec<PathBuf> {
+        fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                if name.starts_with(['_', '.']) {
+                    continue;
+                }
+                if path.is_dir() { walk(&path, found) } else { found.push(path) }
+            }
+        }
+        let mut found = Vec::new();
+        walk(self.folder.path(), &mut found);
+        found.sort();
+        found
+    }
+}
+
+fn closed_file(plan: &TopicPlan, path: &str, records: &[&OwnedRecord]) -> ClosedFile {
+    let mut encoder = plan.format.encoder().unwrap();
+    let borrowed: Vec<Record<'_>> = records.iter().map(|record| record.borrow()).collect();
+    encoder.append(&borrowed).unwrap();
+    let finished = encoder.finish().unwrap();
+    ClosedFile {
+        path: path.to_owned(),
+        role: Role::Data,
+        bytes: finished.bytes,
+        records: finished.records,
+        checksum: finished.checksum,
+        body: Body::Whole(finished.tail),
+        offsets: finished.offsets,
+        timestamps: finished.timestamps,
+        content_type: plan.format.content_type(),
+        content_encoding: None,
+    }
+}
+
+/// What was found, by kind, with the numbers of gaps, doubles and differences.
+fn found(report: &Report) -> (Vec<FindingKind>, [u64; 3]) {
+    let totals = &report.totals;
+    (report.findings.iter().map(|finding| finding.kind).collect(), [totals.gaps, totals.doubles, totals.differences])
+}
+
+fn plain() -> FormatSettings {
+    FormatSettings { compression: crate::config::Compression::None, ..FormatSettings::default() }
+}
+
+/// Every way in which a line may find its record: by index, by the ledger, by its envelope, by the path template.
+fn formats() -> Vec<FormatSettings> {
+    use crate::config::{Bytes, Compression};
+    vec![
+        FormatSettings { block: Bytes(16 << 10), ..FormatSettings::default() },
+        FormatSettings { compression: Compression::Zstd, ..FormatSettings::default() },
+        FormatSettings { envelope: true, ..plain() },
+        FormatSettings { index: IndexPlace::SideFile, ..FormatSettings::default() },
+        plain(),
+    ]
+}
+
+#[tokio::test]
+async fn sound_files_of_every_format_are_equal_record_by_record() {
+    for format in formats() {
+        let lab = Lab::new(format.clone()).await;
+        // Gaps between offsets, as compaction leaves them, and records that a policy left out.
+        lab.produce((0..1000).filter(|offset| offset % 7 != 3));
+        lab.sink(0, 400, |offset| offset % 10 != 9).await;
+        lab.sink(400, 1000, |offset| offset % 10 != 9).await;
+        let report = lab.verify().await;
+        assert!(report.ok, "{format:?}: {:#?}", report.findings);
+        let records = lab.log.records.lock().unwrap().len() as u64;
+        assert_eq!((report.totals.records_in_kafka, report.totals.equal + report.totals.left_out), (records, records), "{format:?}");
+        assert!(report.totals.files > 2, "a span has several files");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_missing_is_a_gap_of_its_records() {
+    let lab = Lab::new(FormatSettings::default()).await;
+    lab.produce(0..100);
+    lab.sink(0, 100, |_| true).await;
+    std::fs::remove_file(&lab.files()[1]).unwrap();
+    let report = lab.verify().await;
+    assert_eq!(found(&report), (vec![FindingKind::Gap], [16, 0, 0]), "{:#?}", report.findings);
+    assert_eq!(report.findings[0].offsets, Some(Span { first: 16, next: 32 }));
+    assert_eq!(report.totals.equal, 84);
+}
+
+#[tokio::test]
+async fn a_line_that_was_altered_is_named_with_both_contents() {
+    for format in [FormatSettings { envelope: true, ..plain() }, plain()] {
+        let lab = Lab::new(format).await;
+        lab.produce(0..100);
+        lab.sink(0, 100, |_| true).await;
+        let file = &lab.files()[1];
+        let text = std::fs::read_to_string(file).unwrap();
+        std::fs::write(file, text.replace(":20}", ":-1}")).unwrap();
+        let report = lab.verify().await;
+        let (kinds, numbers) = found(&report);
+        assert_eq!((kinds, numbers), (vec![FindingKind::Difference; 2], [0, 0, 2]), "{:#?}", report.findings);
+        assert_eq!(report.findings[0].offsets, Some(Span { first: 20, next: 21 }));
+        assert!(report.findings[0].detail.contains("-1") && report.findings[0].detail.contains("20"), "{}", report.findings[0].detail);
+        assert!(report.findings[1].detail.contains("not those that were written"), "{}", report.findings[1].detail);
+        assert_eq!(report.totals.equal, 99);
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_was_doubled_or_removed_is_found_without_an_index() {
+    for format in [FormatSettings { envelope: true, ..plain() }, plain()] {
+        doubled_and_removed(format).await;
+    }
+}
+
+async fn doubled_and_removed(format: FormatSettings) {
+    let bare = !format.envelope;
+    let lab = Lab::new(format).await;
+    lab.produce(0..100);
+    lab.sink(0, 100, |_| true).await;
+    let files = lab.files();
+    let lines = |file: &PathBuf| std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    let mut doubled = lines(&files[0]);
+    doubled.insert(3, doubled[3].clone());
+    std::fs::write(&files[0], doubled.join("\n") + "\n").unwrap();
+    let mut shorter = lines(&files[1]);
+    shorter.remove(4);
+    std::fs::write(&files[1], shorter.join("\n") + "\n").unwrap();
+    let report = lab.verify().await;
+    let of = |kind| report.findings.iter().filter(|finding| finding.kind == kind).filter_map(|finding| finding.offsets).collect::<Vec<_>>();
+    if bare {
+        // A line that tells no offset is one too many where it stands.
+        assert!(
+            report.findings.iter().any(|finding| finding.kind == FindingKind::Difference && finding.detail.contains("1 line too many")),
+            "{:#?}",
+            report.findings
+        );
+    } else {
+        assert_eq!(of(FindingKind::Double), [Span { first: 3, next: 4 }]);
+    }
+    assert_eq!(of(FindingKind::Gap), [Span { first: 20, next: 21 }]);
+    assert_eq!(report.totals.equal, if bare { 99 } else { 98 });
+}
+
+#[tokio::test]
+async fn bytes_that_were_damaged_on_the_disk_are_a_difference_and_their_records_a_gap() {
+    let lab = Lab::new(FormatSettings::default()).await;
+    lab.produce(0..100);
+    lab.sink(0, 100, |_| true).await;
+    let file = &lab.files()[0];
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[30] ^= 0xff;
+    std::fs::write(file, bytes).unwrap();
+    let report = lab.verify().await;
+    assert!(!report.ok);
+    assert_eq!((report.totals.gaps, report.totals.equal), (16, 84), "{:#?}", report.findings);
+    assert!(report.findings.iter().all(|finding| finding.kind == FindingKind::Difference));
+}
+
+#[tokio::test]
+async fn a_record_that_the_sink_lost_is_a_gap_even_though_every_checksum_is_right() {
+    for format in formats() {
+        let lab = Lab::new(format.clone()).await;
+        lab.produce(0..100);
+        lab.sink(0, 100, |offset| offset != 42).await;
+        // The ledger's count makes it a record that was left out; without that it is a gap.
+        assert!(lab.verify().await.ok, "{format:?}");
+        rewrite_heads(&lab, "\"filtered\": 1", "\"filtered\": 0");
+        let report = lab.verify().await;
+        assert_eq!(found(&report), (vec![FindingKind::Gap], [1, 0, 0]), "{format:?}: {:#?}", report.findings);
+        assert_eq!(report.findings[0].offsets, Some(Span { first: 42, next: 43 }), "{format:?}");
+    }
+}
+
+/// Changes the ledger behind its back.
+fn rewrite_heads(lab: &Lab, from: &str, to: &str) {
+    let folder = lab.folder.path().join("_kas3/lab/ledger/orders/00000");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_a_file_that_no_span_names_is_found_and_other_objects_are_only_noted() {
+    let lab = Lab::new(FormatSettings::default()).await;
+    lab.produce(0..100);
+    lab.sink(0, 100, |_| true).await;
+    let file = &lab.files()[0];
+    std::fs::copy(file, file.with_file_name("0_5000.jsonl.gz")).unwrap();
+    std::fs::write(lab.folder.path().join("README.txt"), "hello").unwrap();
+    std::fs::create_dir(lab.folder.path().join("_hidden")).unwrap();
+    std::fs::copy(file, lab.folder.path().join("_hidden/0_0.jsonl.gz")).unwrap();
+    let report = lab.verify().await;
+    assert_eq!((report.totals.foreign, report.findings.len()), (1, 1), "{:#?}", report.findings);
+    assert!(report.findings[0].file.as_deref().unwrap().ends_with("0_5000.jsonl.gz"));
+    assert!(report.notes.iter().any(|note| note.contains("1 objects")), "{:?}", report.notes);
+}
+
+#[tokio::test]
+async fn what_kafka_no_longer_has_is_counted_and_only_its_files_are_checked() {
+    let lab = Lab::new(FormatSettings::default()).await;
+    lab.produce(0..200);
+    lab.sink(0, 100, |_| true).await;
+    lab.sink(100, 200, |_| true).await;
+    lab.log.records.lock().unwrap().retain(|offset, _| *offset >= 130);
+    *lab.log.earliest.lock().unwrap() = 130;
+    let report = lab.verify().await;
+    assert!(report.ok, "{:#?}", report.findings);
+    assert_eq!((report.totals.equal, report.totals.not_comparable), (70, 130));
+    let first = &lab.files()[0];
+    std::fs::write(first, std::fs::read(first).unwrap().iter().rev().copied().collect::<Vec<u8>>()).unwrap();
+    assert!(!lab.verify().await.ok, "the checksums are still compared");
+}
+
+#[tokio::test]
+async fn a_record_that_only_the_file_has_is_a_difference_unless_the_topic_is_compacted() {
+    let lab = Lab::new(FormatSettings::default()).await;
+    lab.produce(0..100);
+    lab.sink(0, 100, |_| true).await;
+    lab.log.records.lock().unwrap().remove(&33);
+    let report = lab.verify().await;
+    assert_eq!(found(&report), (vec![FindingKind::Difference], [0, 0, 1]), "{:#?}", report.findings);
+    *lab.log.compacted.lock().unwrap() = true;
+    let report = lab.verify().await;
+    assert!(report.ok);
+    assert_eq!((report.totals.equal, report.totals.not_comparable), (99, 1));
+}
+
+#[tokio::test]
+async fn a_topic_that_was_created_again_is_noted_and_its_old_files_are_checked_by_checksum() {
+    let lab = Lab::new(FormatSettings::default()).await;
+    *lab.log.topic_id.lock().unwrap() = Some("one".to_owned());
+    lab.produce(0..100);
+    lab.sink(0, 100, |_| true).await;
+    *lab.log.topic_id.lock().unwrap() = Some("other".to_owned());
+    let report = lab.verify().await;
+    assert!(report.ok, "{:#?}", report.findings);
+    assert_eq!((report.totals.equal, report.totals.not_comparable), (0, 100));
+    assert!(report.notes.iter().any(|note| note.contains("another topic")), "{:?}", report.notes);
+}
+
+#[tokio::test]
+async fn a_partition_whose_files_got_new_names_by_accept_is_compared_as_before() {
+    let lab = Lab::new(FormatSettings::default()).await;
+    lab.produce(0..200);
+    lab.sink(0, 100, |_| true).await;
+    let foreign = lab.folder.path().join("orders/hour=06");
+    std::fs::create_dir_all(&foreign).unwrap();
+    std::fs::write(foreign.join("0_100.jsonl.gz"), "foreign").unwrap();
+    assert_eq!(lab.try_sink(100, 200, |_| true).await.unwrap_err().kind(), crate::Kind::Stopped);
+    let of = TopicPartition::new(TOPIC, 0);
+    lab.ledger.accept(&of, None).await.unwrap();
+    lab.ledger.open_partition(&of).await.unwrap().settle().await.unwrap();
+    let report = lab.verify().await;
+    assert_eq!((report.totals.equal, report.totals.foreign, report.findings.len()), (200, 1, 1), "{:#?}", report.findings);
+}
+
+#[tokio::test]
+async fn files_without_index_are_matched_when_there_are_more_records_than_a_window_holds() {
+    let lab = Lab::new(plain()).await;
+    let long = "x".repeat(100_000);
+    for offset in (0..600).filter(|offset| offset % 5 != 1) {
+        let value = Some(format!("{{\"id\":{offset},\"long\":\"{long}\"}}").into_bytes());
+        // Every record goes to another file than the one before.
+        let record = OwnedRecord { topic: TOPIC.to_owned(), offset, timestamp_ms: Some(offset % 24 * 3_600_000), value, ..OwnedRecord::default() };
+        lab.log.records.lock().unwrap().insert(offset, record);
+    }
+    lab.sink(0, 600, |_| true).await;
+    let report = lab.verify().await;
+    assert!(report.ok, "{:#?}", report.findings);
+    assert_eq!((report.totals.files, report.totals.equal), (24, 480));
+}
+
+#[tokio::test]
+async fn cat_reads_the_wanted_offsets_and_says_why_others_are_not_there() {
+    for format in formats() {
+        let lab = Lab::new(format.clone()).await;
+        lab.produce((0..100).filter(|offset| *offset != 50));
+        lab.sink(0, 60, |_| true).await;
+        lab.sink(60, 100, |_| true).await;
+        let mut lines = Vec::new();
+        let mut each = |offset: Option<i64>, line: &[u8]| {
+            lines.push((offset, String::from_utf8(line.to_vec()).unwrap()));
+            Ok(())
+        };
+        let of = TopicPartition::new(TOPIC, 0);
+        let span = Span { first: 46, next: 110 };
+        let read = cat::read(&lab.pipeline, lab.store.clone(), &lab.ledger, &of, span, &mut each).await.unwrap();
+        if read.unsure == 0 {
+            let offsets: Vec<i64> = lines.iter().filter_map(|(offset, _)| *offset).collect();
+            assert_eq!(offsets, (46..100).filter(|offset| *offset != 50).collect::<Vec<_>>(), "{format:?}");
+            assert!(lines[0].1.contains("46"), "{format:?}: {}", lines[0].1);
+            assert_eq!(
+                read.nothing.iter().map(|(span, _)| *span).collect::<Vec<_>>(),
+                [Span { first: 50, next: 51 }, Span { first: 100, next: 110 }]
+            );
+            assert!(read.nothing[1].1.contains("not committed yet"));
+        } else {
+            assert!(lines.iter().any(|(_, line)| line == "{\"id\":46}"), "{format:?}: all lines of the file are handed out");
+        }
+    }
+}

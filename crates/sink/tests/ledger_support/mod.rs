@@ -188,7 +188,7 @@ pub fn pipeline(url: &str) -> Pipeline {
         topics: vec![TopicPattern::Name(TOPIC.to_owned()), TopicPattern::Expression("events.*".parse().unwrap())],
         group: "test".to_owned(),
         start: Start::Earliest,
-        kafka: BTreeMap::new(),
+        kafka: kas3_sink::config::Properties::default(),
         url: url.to_owned(),
         ledger_url: url.to_owned(),
         storage: StorageSettings::default(),

@@ -85,10 +85,20 @@ pub(super) fn create(config: &ClientConfig, pipeline: &Pipeline) -> Result<Arc<C
     })
 }
 
+/// What librdkafka was not told yet.
+pub(super) enum Unanswered {
+    /// These partitions were given to us.
+    Assigned(Vec<TopicPartition>),
+    /// These partitions were taken away.
+    Revoked(Vec<TopicPartition>),
+}
+
 /// What librdkafka calls back: it only takes notes, and never waits.
 pub(super) struct Context {
     events: Mutex<Vec<Event>>,
     last_error: Mutex<Option<String>>,
+    /// A rebalance that was noted and not answered yet: librdkafka waits for the answer, and so does leaving the group.
+    unanswered: Mutex<Option<Unanswered>>,
     closing: AtomicBool,
     msk_iam: Option<msk_iam::Signer>,
 }
@@ -100,6 +110,7 @@ impl Context {
         Context {
             events: Mutex::default(),
             last_error: Mutex::default(),
+            unanswered: Mutex::default(),
             closing: AtomicBool::new(false),
             msk_iam: wanted.then(|| msk_iam::Signer::new(servers, pipeline.storage.clone())),
         }
@@ -119,9 +130,15 @@ impl Context {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on revocations are answered at once: the client is leaving.
-    pub(super) fn close(&self) {
+    /// From now on revocations are answered at once: the client is leaving. What was not answered so far is given back.
+    pub(super) fn close(&self) -> Option<Unanswered> {
         self.closing.store(true, Ordering::SeqCst);
+        self.answered()
+    }
+
+    /// Notes that librdkafka has its answer.
+    pub(super) fn answered(&self) -> Option<Unanswered> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -166,6 +183,10 @@ impl ConsumerContext for Context {
         }
         let partitions: Vec<TopicPartition> =
             list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect();
+        *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) = Some(match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Unanswered::Assigned(partitions.clone()),
+            _ => Unanswered::Revoked(partitions.clone()),
+        });
         self.push(match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(partitions),
             _ if consumer.assignment_lost() => Event::Lost(partitions),

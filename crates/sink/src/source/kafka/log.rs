@@ -1,6 +1,6 @@
 //! What ledger and tools ask of a cluster. A client of its own, which never joins the group.
 
-use super::{KafkaSource, Reached, client, client::Consumer, native, reader};
+use super::{KafkaSource, Reached, client, client::Consumer, native, reader::Reader};
 use crate::{
     config::{Pipeline, Start, TopicPattern},
     error::{Error, Kind, Result},
@@ -18,7 +18,7 @@ use rdkafka::{
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -39,6 +39,7 @@ pub struct KafkaLog {
     native: native::Client,
     cluster: String,
     ending: Arc<AtomicBool>,
+    readers: Mutex<Vec<Reader>>,
     events: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -63,7 +64,15 @@ impl KafkaLog {
             })
         };
         let events = events.map_err(|source| Error::new(Kind::Fatal, "start a thread for Kafka's events").source(source))?;
-        let mut log = KafkaLog { pipeline: Arc::clone(pipeline), consumer, native, cluster: String::new(), ending, events: Some(events) };
+        let mut log = KafkaLog {
+            pipeline: Arc::clone(pipeline),
+            consumer,
+            native,
+            cluster: String::new(),
+            ending,
+            readers: Mutex::default(),
+            events: Some(events),
+        };
         let asked = Arc::clone(&log.consumer);
         log.cluster = blocking(move || {
             client::metadata(&asked, None, ASK)?;
@@ -113,7 +122,31 @@ impl KafkaLog {
     /// # Errors
     /// `Missing` when Kafka no longer has the beginning; whatever `each` answers.
     pub fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<Reached> {
-        reader::read(&self.pipeline, of, first, next, each)
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => Reader::new(&self.pipeline)?,
+        };
+        let reached = reader.read(of, first, next, each)?;
+        // one that failed is not kept
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        Ok(reached)
+    }
+
+    /// Whether a topic is compacted, so that records may be missing between others. Without the permission to ask, the strict
+    /// answer holds: it is not.
+    pub async fn compacted(&self, topic: &str) -> bool {
+        if self.cluster.starts_with(IN_PROCESS) {
+            return false;
+        }
+        let (native, name) = (self.native.clone(), topic.to_owned());
+        match blocking(move || native.topic_setting(&name, "cleanup.policy", ASK)).await {
+            Ok(policy) => policy.is_some_and(|policy| policy.contains("compact")),
+            Err(error) => {
+                tracing::debug!(topic, error = %error.chain(), "cannot ask whether the topic is compacted");
+                false
+            }
+        }
     }
 
     /// Offsets of one question about all partitions of a topic; `time` as ListOffsets has it.
@@ -261,10 +294,9 @@ impl Log for KafkaLog {
 
     async fn remake(&self, of: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
         let (pipeline, of, runtime) = (Arc::clone(&self.pipeline), of.clone(), tokio::runtime::Handle::current());
-        let sink = kas3_store::Store::open(&self.pipeline.url, &self.pipeline.storage, Arc::new(kas3_store::Unobserved)).await?;
         blocking(move || {
-            let mut again = crate::lane::Again::new(&pipeline, &of, &sink, &runtime);
-            reader::read(&pipeline, &of.of, of.span.first, of.span.next, &mut |record| again.append(record))?;
+            let mut again = crate::lane::Again::new(&pipeline, &of, &runtime);
+            Reader::new(&pipeline)?.read(&of.of, of.span.first, of.span.next, &mut |record| again.append(record))?;
             again.finish()
         })
         .await

@@ -13,10 +13,10 @@ use super::{Batch, Event, Fetched, Source};
 use crate::{
     config::Pipeline,
     error::{Error, Kind, Result},
-    ledger::Report,
+    ledger::{Report, stops},
     span::{Position, TopicPartition},
 };
-use client::Consumer;
+use client::{Consumer, Unanswered};
 use rdkafka::{
     TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
@@ -41,6 +41,9 @@ pub struct KafkaSource {
     native: native::Client,
     consumer: Arc<Consumer>,
     headers: bool,
+    static_member: bool,
+    /// Behind what was handed out of each assigned partition.
+    positions: HashMap<TopicPartition, Position>,
 }
 
 impl KafkaSource {
@@ -53,21 +56,39 @@ impl KafkaSource {
         client::bound_queue(&mut config, pipeline, queue_bytes);
         let consumer = client::create(&config, pipeline)?;
         let native = native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _);
-        let mut source = KafkaSource { queue: native.queue(), forwarded: HashMap::new(), paused: HashSet::new(), native, consumer, headers: true };
+        let mut source = KafkaSource {
+            queue: native.queue(),
+            forwarded: HashMap::new(),
+            paused: HashSet::new(),
+            native,
+            consumer,
+            headers: true,
+            static_member: pipeline.kafka.contains_key("group.instance.id"),
+            positions: HashMap::new(),
+        };
         Source::subscribe(&mut source, topics);
         Ok(source)
     }
 
     /// Sorts what came of one partition into records, its end and an error.
-    fn fetched(&self, of: &TopicPartition, messages: native::Messages) -> Fetched {
+    fn fetched(&mut self, of: &TopicPartition, messages: native::Messages) -> Fetched {
         let mut fetched = Fetched::default();
-        let mut records = 0;
+        let (mut records, mut next) = (0, -1);
         for message in messages.iter() {
             match message.error() {
-                None => records += 1,
-                Some(RDKafkaErrorCode::PartitionEOF) => fetched.end = Some(message.offset()),
-                Some(code) => fetched.error = Some(read_error(of, message, code)),
+                None => {
+                    records += 1;
+                    next = message.offset() + 1;
+                }
+                Some(RDKafkaErrorCode::PartitionEOF) => {
+                    fetched.end = Some(message.offset());
+                    next = message.offset();
+                }
+                Some(code) => fetched.error = Some(read_error(of, message, code, self.positions.get(of).map_or(-1, |position| position.next))),
             }
+        }
+        if next >= 0 {
+            self.positions.insert(of.clone(), Position { next, leader_epoch: -1 });
         }
         if records > 0 {
             fetched.batch = Some(Batch::kafka(messages, self.headers));
@@ -100,9 +121,13 @@ impl KafkaSource {
 
 impl Source for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Vec<Event> {
-        if let Some(Err(error)) = self.consumer.poll(wait)
-            && let Some(event) = Self::on_error(&error)
-        {
+        let event = match self.consumer.poll(wait) {
+            Some(Err(error)) => Self::on_error(&error),
+            // every partition has a queue of its own before it is assigned
+            Some(Ok(_)) => Some(Event::Failed(Error::new(Kind::Fatal, "a record came past the queue of its partition"))),
+            None => None,
+        };
+        if let Some(event) = event {
             self.consumer.context().push(event);
         }
         self.consumer.context().take_events()
@@ -126,7 +151,10 @@ impl Source for KafkaSource {
                 self.pause(of);
             }
         }
-        self.native.assign(partitions)
+        self.native.assign(partitions)?;
+        self.positions.extend(partitions.iter().cloned());
+        self.consumer.context().answered();
+        Ok(())
     }
 
     fn release(&mut self, partitions: &[TopicPartition]) -> Result<()> {
@@ -139,14 +167,27 @@ impl Source for KafkaSource {
             }
         }
         let answer = self.native.unassign(partitions);
+        self.consumer.context().answered();
         for of in partitions {
             self.forwarded.remove(of);
+            self.positions.remove(of);
         }
         answer
     }
 
     fn seek(&mut self, of: &TopicPartition, position: Position) -> Result<()> {
-        self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT)?;
+        if self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT).is_err() {
+            // librdkafka no longer fetches a partition whose offset was out of range: it is taken out and in again
+            if self.native.incremental() {
+                self.native.unassign(std::slice::from_ref(of))?;
+                self.native.assign(&[(of.clone(), position)])?;
+            } else {
+                self.positions.insert(of.clone(), position);
+                let all: Vec<(TopicPartition, Position)> = self.positions.iter().map(|(of, position)| (of.clone(), *position)).collect();
+                self.native.assign(&all)?;
+            }
+        }
+        self.positions.insert(of.clone(), position);
         if self.paused.contains(of) {
             self.native.resume(of)?;
             self.paused.remove(of);
@@ -195,10 +236,12 @@ impl Source for KafkaSource {
         }
     }
 
-    fn close(mut self: Box<Self>) {
-        self.consumer.context().close();
-        self.forwarded.clear();
-        self.consumer.unsubscribe();
+    fn close(self: Box<Self>) {
+        self.leave();
+        // a static member keeps its place while it restarts; the consumer's own end knows that, leaving by hand does not
+        if !self.static_member {
+            self.consumer.unsubscribe();
+        }
         // serves what leaving brings, the last report's answer included
         for _ in 0..10 {
             let _ = self.consumer.poll(Duration::from_millis(20));
@@ -206,19 +249,70 @@ impl Source for KafkaSource {
     }
 }
 
-/// What an error that came instead of a record means for its partition.
-fn read_error(of: &TopicPartition, message: &Message, code: RDKafkaErrorCode) -> Error {
+impl KafkaSource {
+    /// Answers what librdkafka waits for, now and from now on: without it leaving the group would wait for ever.
+    fn leave(&self) {
+        let answer = match self.consumer.context().close() {
+            Some(Unanswered::Assigned(partitions)) => {
+                let nowhere = Position { next: -1, leader_epoch: -1 };
+                self.native.assign(&partitions.into_iter().map(|of| (of, nowhere)).collect::<Vec<_>>())
+            }
+            Some(Unanswered::Revoked(partitions)) => self.native.unassign(&partitions),
+            None => Ok(()),
+        };
+        if let Err(error) = answer {
+            tracing::debug!(error = %error.chain(), "a last rebalance was not taken");
+        }
+    }
+}
+
+impl Drop for KafkaSource {
+    /// A source that was never used, because something else failed, leaves as well.
+    fn drop(&mut self) {
+        self.leave();
+        self.forwarded.clear();
+    }
+}
+
+/// Where a log ends that was cut back, from the only place where librdkafka says so: `Partition log truncation detected at …:
+/// broker end offset is 150 (offset leader epoch 5). …` comes with the code of an offset reset.
+fn truncated_at(text: &str) -> Option<i64> {
+    let (_, rest) = text.split_once("truncation detected")?;
+    let (_, rest) = rest.split_once("end offset is ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// What an error that came instead of a record means for its partition, which was to be read on from `next`.
+fn read_error(of: &TopicPartition, message: &Message, code: RDKafkaErrorCode, next: i64) -> Error {
     let text = message.error_text();
+    if let (RDKafkaErrorCode::AutoOffsetReset, Some(end)) = (code, truncated_at(&text)) {
+        return stops::cut_back(of, next.max(end), end, end);
+    }
     match code {
-        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::LogTruncation => {
             Error::new(Kind::Missing, format!("Kafka no longer has the offset at which `{of}` goes on: {text}"))
         }
-        RDKafkaErrorCode::LogTruncation => Error::new(Kind::Stopped, format!("the log of `{of}` was cut back below what was committed: {text}"))
-            .hint(format!("`kas3 ledger accept FILE --topic {} --partition {}` goes on with the new log under new names", of.topic, of.partition)),
+        // librdkafka passes over what it cannot read: going on would lose records silently
+        RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::NotImplemented => {
+            Error::new(Kind::Stopped, format!("Kafka has records of `{of}` that cannot be read: {text}"))
+                .hint("look at the broker's disk and the topic's compression; a restart tries again")
+        }
         RDKafkaErrorCode::UnknownTopicOrPartition
         | RDKafkaErrorCode::UnknownTopic
         | RDKafkaErrorCode::UnknownPartition
         | RDKafkaErrorCode::TopicAuthorizationFailed => native::topic_error(&of.topic, code),
         _ => Error::new(Kind::Transient, format!("read `{of}`: {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::truncated_at;
+
+    #[test]
+    fn a_log_that_was_cut_back_is_known_by_librdkafkas_words() {
+        let text = "Partition log truncation detected at offset 180 (leader epoch 5): broker end offset is 150 (offset leader epoch 5). Reset to INVALID.: Local: Partition log truncation detected (broker 1)";
+        assert_eq!(truncated_at(text), Some(150));
+        assert_eq!(truncated_at("fetch failed due to requested offset not available on the broker: Broker: Offset out of range (broker 1)"), None);
     }
 }

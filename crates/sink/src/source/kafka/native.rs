@@ -146,24 +146,91 @@ impl Client {
     pub(super) fn topic_id(&self, topic: &str, timeout: Duration) -> Result<Option<String>> {
         let name = c_string(topic)?;
         let mut names = [name.as_ptr()];
-        // SAFETY: everything made here is destroyed here, in reverse order; what is read from the event is copied before.
+        // SAFETY: the collection lives through the question; the event is read before it is destroyed.
         unsafe {
             let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+            let answer = self.ask(
+                sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+                timeout,
+                |options, queue| sys::rd_kafka_DescribeTopics(self.pointer, topics, options, queue),
+                |event| read_topic_id(event, topic),
+            );
+            sys::rd_kafka_TopicCollection_destroy(topics);
+            answer
+        }
+    }
+
+    /// One setting of a topic; `None` when the broker does not say.
+    ///
+    /// # Errors
+    /// `Transient` when the broker does not answer.
+    pub(super) fn topic_setting(&self, topic: &str, setting: &str, timeout: Duration) -> Result<Option<String>> {
+        let name = c_string(topic)?;
+        // SAFETY: the resource lives through the question; the event is read before it is destroyed.
+        unsafe {
+            let mut resource = sys::rd_kafka_ConfigResource_new(sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name.as_ptr());
+            let answer = self.ask(
+                sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
+                timeout,
+                |options, queue| sys::rd_kafka_DescribeConfigs(self.pointer, &mut resource, 1, options, queue),
+                |event| read_setting(event, topic, setting),
+            );
+            sys::rd_kafka_ConfigResource_destroy(resource);
+            answer
+        }
+    }
+
+    /// Asks one admin question and waits for its answer.
+    ///
+    /// SAFETY: `send` sends a question of kind `kind` with what it is given; `read` only reads the event.
+    unsafe fn ask<T>(
+        &self,
+        kind: sys::rd_kafka_admin_op_t,
+        timeout: Duration,
+        mut send: impl FnMut(*mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+        read: impl FnOnce(*mut sys::rd_kafka_event_t) -> T,
+    ) -> T {
+        // SAFETY: everything made here is destroyed here, in reverse order; what is read from the event is copied before.
+        unsafe {
             let queue = sys::rd_kafka_queue_new(self.pointer);
-            let options = sys::rd_kafka_AdminOptions_new(self.pointer, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+            let options = sys::rd_kafka_AdminOptions_new(self.pointer, kind);
             let mut text = [0; 256];
             sys::rd_kafka_AdminOptions_set_request_timeout(options, millis(timeout), text.as_mut_ptr(), text.len());
-            sys::rd_kafka_DescribeTopics(self.pointer, topics, options, queue);
+            send(options, queue);
             let event = sys::rd_kafka_queue_poll(queue, millis(timeout) + 1000);
-            let answer = read_topic_id(event, topic);
+            let answer = read(event);
             if !event.is_null() {
                 sys::rd_kafka_event_destroy(event);
             }
             sys::rd_kafka_AdminOptions_destroy(options);
             sys::rd_kafka_queue_destroy(queue);
-            sys::rd_kafka_TopicCollection_destroy(topics);
             answer
         }
+    }
+}
+
+/// SAFETY: `event` is null or the live event of a DescribeConfigs request.
+unsafe fn read_setting(event: *mut sys::rd_kafka_event_t, topic: &str, setting: &str) -> Result<Option<String>> {
+    // SAFETY: the event is live until the caller destroys it, and so is all that is reached through it; names end in NUL.
+    unsafe {
+        if event.is_null() || sys::rd_kafka_event_error(event).is_error() {
+            return Err(Error::new(Kind::Transient, format!("the broker does not say how topic `{topic}` is configured")));
+        }
+        let result = sys::rd_kafka_event_DescribeConfigs_result(event);
+        let mut count = 0;
+        let resources = if result.is_null() { ptr::null_mut() } else { sys::rd_kafka_DescribeConfigs_result_resources(result, &mut count) };
+        if count == 0 {
+            return Ok(None);
+        }
+        let entries = sys::rd_kafka_ConfigResource_configs(*resources, &mut count);
+        for index in 0..count {
+            let entry = *entries.add(index);
+            let value = sys::rd_kafka_ConfigEntry_value(entry);
+            if CStr::from_ptr(sys::rd_kafka_ConfigEntry_name(entry)).to_bytes() == setting.as_bytes() && !value.is_null() {
+                return Ok(Some(CStr::from_ptr(value).to_string_lossy().into_owned()));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -9,9 +9,12 @@
 //! on its way out already and comes free by itself. So fetching always goes on again, and no file is closed early in vain.
 
 use crate::status::{Status, resident_bytes};
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -25,6 +28,9 @@ const RESIDENT_PERCENT: u64 = 88;
 const RESIDENT_LOOKS: u32 = 100;
 /// Spans that are committed and published at once: requests have buffers of their own.
 const COMMITS_AT_ONCE: usize = 64;
+
+/// How long a span waits for a place among them before it goes on without.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// The budget of one process.
 pub struct Budget {
@@ -90,11 +96,6 @@ impl Budget {
         self.queued.load(Ordering::Relaxed)
     }
 
-    /// A place among the spans that are being committed, until it is dropped.
-    pub async fn commit_place(self: Arc<Self>) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.commits).acquire_owned().await.ok()
-    }
-
     /// Bytes counted right now.
     pub fn held(&self) -> u64 {
         self.status.buffered_bytes.load(Ordering::Relaxed).max(0).unsigned_abs()
@@ -142,6 +143,15 @@ impl Held {
     /// Takes over `bytes` that were counted already.
     pub fn taken_over(budget: &Arc<Budget>, bytes: i64) -> Self {
         Held { budget: Arc::clone(budget), bytes }
+    }
+}
+
+impl Held {
+    /// A place among the spans that are being committed, until the answer is dropped. `None` when none came free for a while:
+    /// the store may answer for this partition and not for the others.
+    pub async fn commit_place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.budget.commits).acquire_owned();
+        tokio::time::timeout(PLACE_WAIT, place).await.ok()?.ok()
     }
 }
 

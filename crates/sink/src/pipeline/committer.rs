@@ -18,9 +18,6 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// How long a settlement that failed waits before it is tried again.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long a span waits for a place among those that are being committed.
-const PLACE_WAIT: Duration = Duration::from_secs(5);
-
 /// What a committer is told.
 pub(super) enum Command {
     /// Stage, commit and publish a span; `held` gives its bytes back to the budget, however the command ends.
@@ -67,8 +64,9 @@ impl Committer {
             settle_in = self.settle;
             let done = match command {
                 Some(Command::Commit { span, held }) => {
+                    let place = held.commit_place().await;
                     let done = self.commit(*span).await;
-                    drop(held);
+                    drop((place, held));
                     done
                 }
                 Some(Command::Advance(position)) => self.partition.advance(position).await,
@@ -83,8 +81,6 @@ impl Committer {
     }
 
     async fn commit(&mut self, span: ClosedSpan) -> Result<(), Error> {
-        // a place that does not come free must not keep this partition back: the store may answer for it and not for others
-        let _place = tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.budget).commit_place()).await.ok();
         let (counts, roll, files) = (span.counts, span.roll, span.files.len() as u64);
         let bytes: u64 = span.files.iter().map(|file| file.bytes).sum();
         self.partition.commit(span).await?;

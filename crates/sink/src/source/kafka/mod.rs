@@ -146,9 +146,12 @@ impl Source for KafkaSource {
     }
 
     fn assign(&mut self, partitions: &[(TopicPartition, Position)]) -> Result<()> {
-        for (of, _) in partitions {
+        for (of, position) in partitions {
             if !self.forwarded.contains_key(of) {
                 self.forwarded.insert(of.clone(), self.native.forward(of, &self.queue)?);
+            }
+            if position.next < 0 {
+                self.pause(of);
             }
         }
         self.native.assign(partitions)?;

@@ -71,7 +71,8 @@ impl Client {
         let mut list = TopicPartitionList::new();
         list.add_partition(&of.topic, of.partition);
         // SAFETY: the list lives through the call.
-        check_code(unsafe { sys::rd_kafka_pause_partitions(self.pointer, list.ptr()) }, "pause a partition")
+        check_code(unsafe { sys::rd_kafka_pause_partitions(self.pointer, list.ptr()) }, "pause a partition")?;
+        check_list(&list, "pause")
     }
 
     /// Fetches a paused partition again.
@@ -79,7 +80,8 @@ impl Client {
         let mut list = TopicPartitionList::new();
         list.add_partition(&of.topic, of.partition);
         // SAFETY: the list lives through the call.
-        check_code(unsafe { sys::rd_kafka_resume_partitions(self.pointer, list.ptr()) }, "resume a partition")
+        check_code(unsafe { sys::rd_kafka_resume_partitions(self.pointer, list.ptr()) }, "resume a partition")?;
+        check_list(&list, "resume")
     }
 
     /// Whether rebalances are incremental (cooperative and KIP-848).
@@ -125,12 +127,7 @@ impl Client {
         let list = positions(partitions)?;
         // SAFETY: as in `assign`.
         unsafe { check(sys::rd_kafka_seek_partitions(self.pointer, list.ptr(), millis(timeout)), "seek")? };
-        for element in list.elements() {
-            element
-                .error()
-                .map_err(|source| Error::new(Kind::Transient, format!("seek in `{}-{}`", element.topic(), element.partition())).source(source))?;
-        }
-        Ok(())
+        check_list(&list, "seek in")
     }
 
     /// The end of the partition as of the last fetch: the high watermark; `None` before the first fetch.
@@ -292,7 +289,8 @@ pub(super) fn topic_error(topic: &str, code: RDKafkaErrorCode) -> Error {
 fn positions(partitions: &[(TopicPartition, Position)]) -> Result<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (of, position) in partitions {
-        let offset = if position.next < 0 { rdkafka::Offset::End } else { rdkafka::Offset::Offset(position.next) };
+        // never a logical offset: an answer about it that comes after a seek would take the partition to where it points
+        let offset = rdkafka::Offset::Offset(position.next.max(0));
         list.add_partition_offset(&of.topic, of.partition, offset)
             .map_err(|source| Error::new(Kind::Fatal, format!("position of `{of}`")).source(source))?;
     }
@@ -303,6 +301,15 @@ fn positions(partitions: &[(TopicPartition, Position)]) -> Result<TopicPartition
         }
     }
     Ok(list)
+}
+
+fn check_list(list: &TopicPartitionList, doing: &str) -> Result<()> {
+    for element in list.elements() {
+        element
+            .error()
+            .map_err(|source| Error::new(Kind::Transient, format!("{doing} `{}-{}`", element.topic(), element.partition())).source(source))?;
+    }
+    Ok(())
 }
 
 fn c_string(text: &str) -> Result<CString> {

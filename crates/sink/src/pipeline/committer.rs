@@ -2,7 +2,7 @@
 
 use super::{LaneId, Notice, worker::Work};
 use crate::{
-    budget::{Budget, Held},
+    budget::Held,
     error::{Error, Kind},
     ledger::{ClosedSpan, Partition},
     span::{Position, Roll},
@@ -36,7 +36,6 @@ pub(super) struct Committer {
     pub(super) worker: Sender<Work>,
     pub(super) notices: Sender<Notice>,
     pub(super) status: Arc<PartitionStatus>,
-    pub(super) budget: Arc<Budget>,
     /// `None`: settle with the next commit.
     pub(super) settle: Option<Duration>,
 }

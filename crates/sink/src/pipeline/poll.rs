@@ -400,7 +400,7 @@ impl Loop {
 
     fn begin_lane(&mut self, of: &TopicPartition, partition: Box<Partition>) {
         let Some(owned) = self.assignment.owned.get_mut(of) else { return };
-        let Context { pipeline, budget, notices, runtime, .. } = &self.context;
+        let Context { pipeline, notices, runtime, .. } = &self.context;
         let plan = Arc::clone(pipeline.plan(&of.topic));
         let begin = begin_upload(&self.context, of);
         let position = partition.position();
@@ -420,7 +420,6 @@ impl Loop {
             worker: worker.clone(),
             notices: notices.clone(),
             status: Arc::clone(&status),
-            budget: Arc::clone(budget),
             settle: pipeline.settle,
         };
         let committer = runtime.spawn(committer.run());

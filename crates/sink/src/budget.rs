@@ -1,15 +1,19 @@
 //! One memory budget for the process.
 //!
-//! `memory` is the largest resident size: Kafka's queues, batches on their way, open blocks, parts in flight, closed spans.
-//! What kas3 itself holds is counted as it grows and shrinks; what it cannot count (allocator, TLS, librdkafka's own state) is
-//! seen in the resident size, which is looked at a few times a second. Past the limit fetching pauses and the largest lane
-//! closes its files early.
+//! `memory` is the largest resident size. It is divided: what a process needs before it holds a record, what librdkafka reads
+//! ahead, what lanes and the spans that leave them hold, and a reserve for what nobody can count (fragments and free pages of
+//! the allocator, buffers of TLS and HTTP). What kas3 holds is counted as it grows and shrinks; the rest is seen in the resident
+//! size, which is looked at all the time.
+//!
+//! Guarantee: past the limit nothing is fetched, and either lanes are asked to give back, or more than half of what is held is
+//! on its way out already and comes free by itself. So fetching always goes on again, and no file is closed early in vain.
 
 use crate::status::{Status, resident_bytes};
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What a process needs before it holds a single record: code, TLS, threads, clients.
 const BASE_BYTES: u64 = 40 << 20;
@@ -17,36 +21,78 @@ const BASE_BYTES: u64 = 40 << 20;
 const FULL_PERCENT: u64 = 85;
 /// Resident size, in percent of `memory`, from which the process counts as full whatever was counted.
 const RESIDENT_PERCENT: u64 = 88;
+/// Looks in a row at such a size after which lanes give memory back: free pages go back to the system sooner.
+const RESIDENT_LOOKS: u32 = 100;
+/// Spans that are committed and published at once: requests have buffers of their own.
+const COMMITS_AT_ONCE: usize = 64;
 
 /// The budget of one process.
 pub struct Budget {
     memory: u64,
     limit: u64,
     kafka: u64,
+    queue: u64,
+    open: AtomicI64,
+    queued: AtomicI64,
     resident: AtomicU64,
+    looks_full: AtomicU32,
+    commits: Arc<Semaphore>,
     status: Arc<Status>,
 }
 
 impl Budget {
-    /// Divides `memory` bytes: a quarter of what is above the base for librdkafka's queues, a tenth kept free, the rest for lanes.
+    /// Divides `memory` bytes.
     pub fn new(memory: u64, status: Arc<Status>) -> Arc<Self> {
         let usable = memory.saturating_sub(BASE_BYTES).max(memory / 4);
-        Arc::new(Budget { memory, limit: usable * 65 / 100, kafka: usable / 4, resident: AtomicU64::new(0), status })
+        Arc::new(Budget {
+            memory,
+            limit: usable * 60 / 100,
+            kafka: usable / 5,
+            queue: usable / 16,
+            open: AtomicI64::new(0),
+            queued: AtomicI64::new(0),
+            resident: AtomicU64::new(0),
+            looks_full: AtomicU32::new(0),
+            commits: Arc::new(Semaphore::new(COMMITS_AT_ONCE)),
+            status,
+        })
     }
 
-    /// Bytes for librdkafka's queues, all partitions together.
+    /// Bytes for what librdkafka reads ahead, all partitions together.
     pub fn kafka_bytes(&self) -> u64 {
         self.kafka
     }
 
-    /// Bytes that lanes may hold together.
-    pub fn lane_bytes(&self) -> u64 {
-        self.limit
+    /// Bytes of batches that may wait for lanes, all together.
+    pub fn queue_bytes(&self) -> i64 {
+        i64::try_from(self.queue).unwrap_or(i64::MAX)
     }
 
-    /// Counts bytes that are held from now on, or, when negative, no longer.
+    /// Counts bytes that are held from now on, or, when negative, no longer, and that come free by themselves.
     pub fn hold(&self, bytes: i64) {
         self.status.buffered_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The same for open files of lanes: they come free when a lane is asked to.
+    pub fn open(&self, bytes: i64) {
+        self.open.fetch_add(bytes, Ordering::Relaxed);
+        self.hold(bytes);
+    }
+
+    /// The same for batches that wait for lanes.
+    pub fn queue(&self, bytes: i64) {
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+        self.hold(bytes);
+    }
+
+    /// Bytes of batches that wait for lanes right now.
+    pub fn queued(&self) -> i64 {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// A place among the spans that are being committed, until it is dropped.
+    pub async fn commit_place(self: Arc<Self>) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.commits).acquire_owned().await.ok()
     }
 
     /// Bytes counted right now.
@@ -54,25 +100,31 @@ impl Budget {
         self.status.buffered_bytes.load(Ordering::Relaxed).max(0).unsigned_abs()
     }
 
-    /// Looks at the resident size; called a few times a second.
+    /// Looks at the resident size; called about a hundred times a second.
     pub fn look(&self) {
-        if let Some(resident) = resident_bytes() {
-            self.resident.store(resident, Ordering::Relaxed);
-            self.status.resident_max.fetch_max(resident, Ordering::Relaxed);
-        }
+        let Some(resident) = resident_bytes() else { return };
+        self.resident.store(resident, Ordering::Relaxed);
+        self.status.resident_max.fetch_max(resident, Ordering::Relaxed);
+        let looks = if self.resident_full() { self.looks_full.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.looks_full.store(looks, Ordering::Relaxed);
     }
 
-    /// Whether lanes should give memory back: they close blocks early, then files.
+    /// Whether lanes should give memory back: they close blocks early, then files. Never while most of what is held leaves anyway.
     pub fn full(&self) -> bool {
-        let held = self.held();
-        held > self.limit * FULL_PERCENT / 100 || (self.resident_full() && held > self.limit / 8)
+        let (held, open) = (self.held(), self.open.load(Ordering::Relaxed).max(0).unsigned_abs());
+        let full = held > self.limit * FULL_PERCENT / 100 || (self.looks_full.load(Ordering::Relaxed) > RESIDENT_LOOKS && self.much(held));
+        full && open > held / 2
     }
 
-    /// Whether nothing should be fetched. Never while next to nothing is held: what fills the memory then is not ours to free.
+    /// Whether nothing should be fetched.
     pub fn pause_fetching(&self) -> bool {
         let held = self.held();
-        // the same bound as in `full`: a lane that keeps others from being fetched must be one that is asked to give back
-        held > self.limit || (self.resident_full() && held > self.limit / 8)
+        held > self.limit || (self.resident_full() && self.much(held))
+    }
+
+    /// Never pause while next to nothing is held: what fills the memory then is not ours to free.
+    fn much(&self, held: u64) -> bool {
+        held > self.limit / 8
     }
 
     fn resident_full(&self) -> bool {

@@ -82,6 +82,13 @@ struct OpenFile {
     held: usize,
 }
 
+impl OpenFile {
+    /// Bytes of memory beside its content: itself, its names and its entry in the map of groups.
+    fn overhead(&self) -> usize {
+        size_of::<Self>() + self.path.capacity() + 2 * (self.group.capacity() + size_of::<(String, usize)>())
+    }
+}
+
 /// Records that go to one place, not appended yet.
 struct Run {
     start: usize,
@@ -329,7 +336,7 @@ impl Lane {
         // an upload holds so many parts and no more
         let size = if open.parts.sent + 2 > PARTS_MAX { u64::MAX } else { open.encoder.size() };
         span.largest = span.largest.max(size);
-        let held = open.encoder.buffered() + open.parts.bytes;
+        let held = open.overhead() + open.encoder.buffered() + open.parts.bytes;
         self.held = (self.held + held).saturating_sub(open.held);
         open.held = held;
     }

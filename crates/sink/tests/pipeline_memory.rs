@@ -82,13 +82,18 @@ impl Source for Scripted {
     fn seek(&mut self, of: &TopicPartition, position: Position) -> Result<()> {
         self.inner.seek(of, position)
     }
-    fn fetch(&mut self, of: &TopicPartition, max: usize) -> Fetched {
-        let mut fetched = self.inner.fetch(of, max.min(self.script.batch));
+    fn pause(&mut self, of: &TopicPartition) {
+        self.inner.pause(of);
+    }
+    fn fetch(&mut self, max: usize) -> Vec<(TopicPartition, Fetched)> {
+        let mut found = self.inner.fetch(max.min(self.script.batch));
         let count = self.fetches.fetch_add(1, Ordering::Relaxed) + 1;
         if self.script.error_every > 0 && count.is_multiple_of(self.script.error_every) {
-            fetched.error = Some(Error::new(Kind::Transient, "the broker hiccups"));
+            for (_, fetched) in &mut found {
+                fetched.error = Some(Error::new(Kind::Transient, "the broker hiccups"));
+            }
         }
-        fetched
+        found
     }
     fn known_end(&self, of: &TopicPartition) -> Option<i64> {
         self.inner.known_end(of)

@@ -316,6 +316,8 @@ impl BlockWriter {
                 side_file = Some(writer.finish());
             }
         }
+        // thousands of small files may wait to be published together
+        self.encoded.shrink_to_fit();
         Ok(Finished {
             bytes: self.bytes + (self.encoded.len() - before) as u64,
             tail: Bytes::from(self.encoded),

@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// Bytes of a bundle at most, a single larger file aside; more small files make a second bundle. While a bundle is put
 /// together its bytes are in memory twice.
-pub const BUNDLE_BYTES_MAX: u64 = 32 << 20;
+pub const BUNDLE_BYTES_MAX: u64 = 8 << 20;
 
 /// Called with bytes that an upload holds: positive when a part is handed over, negative when it is on its way no more.
 pub type InFlight = Arc<dyn Fn(i64) + Send + Sync>;

@@ -63,8 +63,8 @@ pub(super) struct LaneHandle {
     pub(super) committer: JoinHandle<()>,
     /// No more is fetched: it was told to finish.
     pub(super) finishing: bool,
-    /// Average bytes of a record, for the size of the next batch.
-    pub(super) record_bytes: usize,
+    /// Its partition is not read until the lane has caught up.
+    pub(super) paused: bool,
 }
 
 impl LaneHandle {

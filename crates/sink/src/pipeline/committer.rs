@@ -2,7 +2,7 @@
 
 use super::{LaneId, Notice, worker::Work};
 use crate::{
-    budget::Held,
+    budget::{Budget, Held},
     error::{Error, Kind},
     ledger::{ClosedSpan, Partition},
     span::{Position, Roll},
@@ -17,6 +17,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 /// How long a settlement that failed waits before it is tried again.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long a span waits for a place among those that are being committed.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// What a committer is told.
 pub(super) enum Command {
@@ -36,6 +39,7 @@ pub(super) struct Committer {
     pub(super) worker: Sender<Work>,
     pub(super) notices: Sender<Notice>,
     pub(super) status: Arc<PartitionStatus>,
+    pub(super) budget: Arc<Budget>,
     /// `None`: settle with the next commit.
     pub(super) settle: Option<Duration>,
 }
@@ -79,6 +83,8 @@ impl Committer {
     }
 
     async fn commit(&mut self, span: ClosedSpan) -> Result<(), Error> {
+        // a place that does not come free must not keep this partition back: the store may answer for it and not for others
+        let _place = tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.budget).commit_place()).await.ok();
         let (counts, roll, files) = (span.counts, span.roll, span.files.len() as u64);
         let bytes: u64 = span.files.iter().map(|file| file.bytes).sum();
         self.partition.commit(span).await?;

@@ -94,8 +94,7 @@ async fn parts(pipeline: Arc<Pipeline>, status: Arc<Status>) -> Result<(Parts, (
     if topics.is_empty() {
         status.warn("no topic matches `source.topics` yet; waiting for one".to_owned());
     }
-    let partitions = partition_count(&log, &topics).await?;
-    let source = log.source(budget.kafka_bytes(), partitions, &topics)?;
+    let source = log.source(budget.kafka_bytes(), &topics)?;
     let refresh = log.refresh_interval();
     let parts = Parts { pipeline, sink, ledger_store, log: Arc::clone(&log) as Arc<dyn Log>, source, topics, budget, status };
     let topics: AskTopics = Box::new(move || {
@@ -170,14 +169,6 @@ pub async fn open_stores(pipeline: &Pipeline, status: &Arc<Status>) -> Result<(S
     let ledger =
         if pipeline.ledger_url == pipeline.url { sink.clone() } else { Store::open(&pipeline.ledger_url, &pipeline.storage, observer).await? };
     Ok((sink, ledger))
-}
-
-async fn partition_count(log: &Arc<KafkaLog>, topics: &[String]) -> Result<usize> {
-    let mut count = 0;
-    for topic in topics {
-        count += usize::try_from(log.partitions(topic).await?).unwrap_or(0);
-    }
-    Ok(count)
 }
 
 /// The end of every partition of the topics, as of now: the last stable offset.

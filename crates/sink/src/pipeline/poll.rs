@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Kind, Result},
     lane::{BeginUpload, Lane},
     ledger::{Ledger, Partition, Report, Upload},
-    source::{Event, Source},
+    source::{Event, Fetched, Source},
     span::{Position, Roll, TopicPartition},
     status::{Phase, State, Status},
 };
@@ -31,11 +31,13 @@ use tokio_util::sync::CancellationToken;
 const BATCH_BYTES: usize = 512 << 10;
 /// Records of one batch at most.
 const BATCH_RECORDS_MAX: usize = 2000;
-/// Bytes of batches that wait for one lane at most.
-const QUEUE_BYTES_MAX: usize = 4 << 20;
-/// The same at least.
-const QUEUE_BYTES_MIN: usize = 128 << 10;
-/// How often memory, ends and reports are looked at.
+/// Average bytes of a record until the first batch was seen: cautious, because records may be large.
+const RECORD_BYTES_FIRST: usize = 8 << 10;
+/// How long batches may wait for lanes whose last span is not committed before the partitions of those lanes are passed over.
+const STUCK_AFTER: Duration = Duration::from_millis(300);
+/// How often the resident size is looked at: a busy process can grow by hundreds of megabytes a second.
+const MEMORY_EVERY: Duration = Duration::from_millis(10);
+/// How often lanes, ends and reports are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often progress is reported to the group.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -73,7 +75,12 @@ pub(super) struct Loop {
     reports: BTreeMap<TopicPartition, Report>,
     stop: CancellationToken,
     stopping: Option<Instant>,
+    /// Average bytes of a record, for the size of the next batch.
+    record_bytes: usize,
+    /// Since when batches wait for lanes and nothing is fetched.
+    held_up: Option<Instant>,
     looked: Instant,
+    memory_looked: Instant,
     reported: Instant,
     heads_asked: Instant,
     /// A worker thread ended before it was told to: its lanes would wait for ever.
@@ -104,7 +111,10 @@ impl Loop {
             reports: BTreeMap::new(),
             stop,
             stopping: None,
+            record_bytes: RECORD_BYTES_FIRST,
+            held_up: None,
             looked: now,
+            memory_looked: now,
             reported: now,
             heads_asked: now,
             worker_gone: false,
@@ -131,13 +141,12 @@ impl Loop {
     fn turn_until_ended(&mut self) -> Result<Ended> {
         let mut idle = false;
         loop {
-            // an idle round costs a look into every partition's queue: the more there are, the longer the rest
-            let wait = if idle {
-                Duration::from_millis(5) + Duration::from_micros(20) * u32::try_from(self.assignment.owned.len()).unwrap_or(u32::MAX)
-            } else {
-                Duration::ZERO
+            let wait_ms = match idle {
+                false => 0,
+                true if self.held_up.is_some() => 1,
+                true => 5,
             };
-            for event in self.source.poll(wait) {
+            for event in self.source.poll(Duration::from_millis(wait_ms)) {
                 self.on_event(event)?;
             }
             let mut noticed = false;
@@ -152,6 +161,13 @@ impl Loop {
             if self.worker_gone {
                 return Err(Error::new(Kind::Fatal, "a worker thread ended unexpectedly")
                     .hint("what it said last is in the log; a restart goes on where the ledger says"));
+            }
+            if self.memory_looked.elapsed() >= MEMORY_EVERY {
+                self.memory_looked = Instant::now();
+                self.context.budget.look();
+                if self.context.budget.full() {
+                    self.relieve();
+                }
             }
             if self.looked.elapsed() >= LOOK_EVERY {
                 self.looked = Instant::now();
@@ -384,7 +400,7 @@ impl Loop {
 
     fn begin_lane(&mut self, of: &TopicPartition, partition: Box<Partition>) {
         let Some(owned) = self.assignment.owned.get_mut(of) else { return };
-        let Context { pipeline, notices, runtime, .. } = &self.context;
+        let Context { pipeline, budget, notices, runtime, .. } = &self.context;
         let plan = Arc::clone(pipeline.plan(&of.topic));
         let begin = begin_upload(&self.context, of);
         let position = partition.position();
@@ -404,12 +420,13 @@ impl Loop {
             worker: worker.clone(),
             notices: notices.clone(),
             status: Arc::clone(&status),
+            budget: Arc::clone(budget),
             settle: pipeline.settle,
         };
         let committer = runtime.spawn(committer.run());
         let open = OpenLane { id, lane, commit, shared: Arc::clone(&shared), status, committed: position };
         let _ = worker.send(Work::Open(Box::new(open)));
-        owned.stage = Stage::Running(LaneHandle { id, shared, worker, committer, finishing: false, record_bytes: 256 });
+        owned.stage = Stage::Running(LaneHandle { id, shared, worker, committer, finishing: false, paused: false });
     }
 
     fn lane_ended(&mut self, id: LaneId, failure: Option<Error>) {
@@ -490,42 +507,82 @@ impl Loop {
 
     /// Hands batches to the workers; false when there was nothing to fetch.
     fn fetch(&mut self) -> bool {
-        if self.context.budget.pause_fetching() {
+        if self.context.budget.pause_fetching() || self.batches_wait() {
             return false;
         }
-        let lanes = self.assignment.owned.len().max(1);
-        let limit = usize::try_from(self.context.budget.lane_bytes()).unwrap_or(usize::MAX) / 4 / lanes;
-        let limit = i64::try_from(limit.clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX)).unwrap_or(i64::MAX);
+        let max = (BATCH_BYTES / self.record_bytes.max(1)).clamp(1, BATCH_RECORDS_MAX);
         let mut fetched = false;
-        let mut failed = Vec::new();
-        for (of, owned) in &mut self.assignment.owned {
-            let Stage::Running(lane) = &mut owned.stage else { continue };
-            if lane.finishing || lane.shared.queued.load(Ordering::Relaxed) >= limit {
-                continue;
-            }
-            let max = (BATCH_BYTES / lane.record_bytes.max(1)).clamp(1, BATCH_RECORDS_MAX);
-            let got = self.source.fetch(of, max);
-            if got.batch.is_some() || got.end.is_some() {
-                fetched |= got.batch.is_some();
-                let bytes = got.batch.as_ref().map_or(0, |batch| {
-                    lane.record_bytes = (lane.record_bytes * 3 + batch.held_bytes() / batch.len().max(1)) / 4;
-                    i64::try_from(batch.held_bytes()).unwrap_or(i64::MAX)
-                });
-                lane.shared.queued.fetch_add(bytes, Ordering::Relaxed);
-                self.context.budget.hold(bytes);
-                if lane.worker.send(Work::Batch { lane: lane.id, batch: got.batch, bytes, end: got.end }).is_err() {
-                    self.worker_gone = true;
-                }
-            }
-            // only now: what came before the error must not be lost with it
-            if let Some(error) = got.error {
-                failed.push((of.clone(), error));
-            }
-        }
-        for (of, error) in failed {
-            self.fetch_failed(&of, &error);
+        for (of, got) in self.source.fetch(max) {
+            fetched |= got.batch.is_some();
+            self.hand_over(&of, got);
         }
         fetched
+    }
+
+    /// Whether workers have enough to do. Lanes that wait for a commit must not keep the others waiting for long: their
+    /// partitions are passed over until they have caught up.
+    fn batches_wait(&mut self) -> bool {
+        let Context { budget, .. } = &self.context;
+        let queued = |lane: &LaneHandle| lane.shared.queued.load(Ordering::Relaxed);
+        let passed_over = || self.assignment.lanes().filter(|lane| lane.paused).map(queued).sum::<i64>();
+        if budget.queued() < budget.queue_bytes() || budget.queued() - passed_over() < budget.queue_bytes() {
+            self.held_up = None;
+            return false;
+        }
+        let since = *self.held_up.get_or_insert_with(Instant::now);
+        if since.elapsed() >= STUCK_AFTER {
+            for (of, owned) in &mut self.assignment.owned {
+                if let Stage::Running(lane) = &mut owned.stage
+                    && !lane.paused
+                    && lane.shared.waiting.load(Ordering::Relaxed)
+                    && queued(lane) > 0
+                {
+                    lane.paused = true;
+                    self.source.pause(of);
+                }
+            }
+        }
+        true
+    }
+
+    /// Reads partitions again whose lanes have taken in everything that waited.
+    fn resume_caught_up(&mut self) {
+        for (of, owned) in &mut self.assignment.owned {
+            let Stage::Running(lane) = &mut owned.stage else { continue };
+            if !lane.paused || lane.finishing || lane.shared.queued.load(Ordering::Acquire) > 0 || lane.shared.waiting.load(Ordering::Relaxed) {
+                continue;
+            }
+            // may be a little behind; a lane passes over what it has already
+            let position = Position { next: lane.shared.position.load(Ordering::Relaxed), leader_epoch: -1 };
+            match self.source.seek(of, position) {
+                Ok(()) => lane.paused = false,
+                Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot read on yet"),
+            }
+        }
+    }
+
+    fn hand_over(&mut self, of: &TopicPartition, got: Fetched) {
+        let lane = match self.assignment.owned.get_mut(of).map(|owned| &mut owned.stage) {
+            Some(Stage::Running(lane)) if !lane.finishing => lane,
+            // it is read on from its head when it is opened again
+            _ => return self.source.pause(of),
+        };
+        if got.batch.is_some() || got.end.is_some() {
+            let bytes = got.batch.as_ref().map_or(0, |batch| {
+                let bytes = batch.held_bytes();
+                self.record_bytes = (self.record_bytes * 3 + bytes / batch.len().max(1)) / 4;
+                i64::try_from(bytes).unwrap_or(i64::MAX)
+            });
+            lane.shared.queued.fetch_add(bytes, Ordering::Relaxed);
+            self.context.budget.queue(bytes);
+            if lane.worker.send(Work::Batch { lane: lane.id, batch: got.batch, bytes, end: got.end }).is_err() {
+                self.worker_gone = true;
+            }
+        }
+        // only now: what came before the error must not be lost with it
+        if let Some(error) = got.error {
+            self.fetch_failed(of, &error);
+        }
     }
 
     fn fetch_failed(&mut self, of: &TopicPartition, error: &Error) {
@@ -549,10 +606,7 @@ impl Loop {
     /// What is looked at a few times a second.
     fn look(&mut self) {
         self.context.status.polled_ms.store(Timestamp::now().as_millisecond(), Ordering::Relaxed);
-        self.context.budget.look();
-        if self.context.budget.full() {
-            self.relieve();
-        }
+        self.resume_caught_up();
         let now = Instant::now();
         let mut reopen = Vec::new();
         for (of, owned) in &mut self.assignment.owned {

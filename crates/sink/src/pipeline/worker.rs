@@ -6,7 +6,7 @@ use crate::{
     budget::{Budget, Held},
     error::{Error, Kind},
     lane::{self, Lane, Now},
-    ledger::{Body, ClosedSpan},
+    ledger::{BUNDLE_BYTES_MAX, Body, ClosedSpan},
     record::Record,
     source::Batch,
     span::{Position, Roll},
@@ -61,8 +61,10 @@ pub(super) struct OpenLane {
 pub(super) struct LaneShared {
     /// Bytes of batches that were fetched and not taken in.
     pub(super) queued: AtomicI64,
-    /// Bytes that the lane holds.
+    /// Bytes of its open files.
     pub(super) held: AtomicI64,
+    /// A closed span waits for the one before to be committed; nothing is taken in meanwhile.
+    pub(super) waiting: AtomicBool,
     /// The next offset to take in.
     pub(super) position: AtomicI64,
     /// The lane was asked to give memory back and has not done so yet.
@@ -136,7 +138,7 @@ impl Worker {
         }
         let Some(state) = self.lanes.get_mut(&id) else {
             if let Work::Batch { bytes, .. } = work {
-                self.budget.hold(-bytes);
+                self.budget.queue(-bytes);
             }
             return;
         };
@@ -196,8 +198,8 @@ impl LaneState {
                 return;
             }
             drop(batch);
-            self.open.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
-            budget.hold(-bytes);
+            self.open.shared.queued.fetch_sub(bytes, Ordering::Release);
+            budget.queue(-bytes);
             if let Some(end) = end {
                 self.open.lane.reached(end);
             }
@@ -245,7 +247,7 @@ impl LaneState {
         match self.open.lane.close(roll) {
             Ok(Some(span)) => {
                 self.count(budget);
-                budget.hold(whole_bytes(&span));
+                budget.hold(span_bytes(&span));
                 self.waiting = Some(span);
                 self.go_on();
             }
@@ -268,7 +270,7 @@ impl LaneState {
             return;
         }
         if let Some(span) = self.waiting.take() {
-            let held = Held::taken_over(&self.budget, whole_bytes(&span));
+            let held = Held::taken_over(&self.budget, span_bytes(&span));
             (self.busy, self.busy_oldest_ms) = (true, span.timestamps.map(|bounds| bounds.min));
             let _ = self.open.commit.send(Command::Commit { span: Box::new(span), held });
         } else if matches!(self.finishing, Some(None)) {
@@ -331,7 +333,7 @@ impl LaneState {
     /// Tells the budget what changed.
     fn count(&mut self, budget: &Arc<Budget>) {
         let held = i64::try_from(self.open.lane.held()).unwrap_or(i64::MAX);
-        budget.hold(held - self.counted);
+        budget.open(held - self.counted);
         self.counted = held;
     }
 
@@ -340,8 +342,9 @@ impl LaneState {
         self.count(budget);
         let OpenLane { lane, shared, status, .. } = &self.open;
         let waiting = self.waiting.as_ref();
-        let held = self.counted + shared.queued.load(Ordering::Relaxed) + waiting.map_or(0, whole_bytes);
-        shared.held.store(held, Ordering::Relaxed);
+        let held = self.counted + shared.queued.load(Ordering::Relaxed) + waiting.map_or(0, span_bytes);
+        shared.held.store(self.counted, Ordering::Relaxed);
+        shared.waiting.store(waiting.is_some(), Ordering::Relaxed);
         shared.position.store(lane.position().next, Ordering::Relaxed);
         status.position.store(lane.position().next, Ordering::Relaxed);
         status.buffered.store(held, Ordering::Relaxed);
@@ -354,20 +357,26 @@ impl LaneState {
     fn drop_backlog(&mut self, budget: &Arc<Budget>) {
         for (_, bytes, _) in self.backlog.drain(..) {
             self.open.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
-            budget.hold(-bytes);
+            budget.queue(-bytes);
         }
     }
 
     fn forget(mut self, budget: &Arc<Budget>) {
         self.drop_backlog(budget);
-        budget.hold(-self.counted);
+        budget.open(-self.counted);
         if let Some(span) = &self.waiting {
-            budget.hold(-whole_bytes(span));
+            budget.hold(-span_bytes(span));
         }
     }
 }
 
-/// Bytes of the files that are held whole until they are published; uploads count their own.
-fn whole_bytes(span: &ClosedSpan) -> i64 {
-    span.files.iter().map(|file| if let Body::Whole(bytes) = &file.body { i64::try_from(bytes.len()).unwrap_or(i64::MAX) } else { 0 }).sum()
+/// What a closed file takes beside its bytes, in bytes: its entry in the head, which is also written as text, and its request.
+const FILE_BYTES: usize = 2 << 10;
+
+/// Memory that a closed span takes until it is published; uploads count their own parts. A bundle is put together from files,
+/// so that for a while their bytes are there twice.
+fn span_bytes(span: &ClosedSpan) -> i64 {
+    let whole: usize = span.files.iter().map(|file| if let Body::Whole(bytes) = &file.body { bytes.len() } else { 0 }).sum();
+    let bundle = if span.files.len() > 1 { whole.min(usize::try_from(BUNDLE_BYTES_MAX).unwrap_or(usize::MAX)) } else { 0 };
+    i64::try_from(whole + bundle + span.files.len() * FILE_BYTES).unwrap_or(i64::MAX)
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -139,12 +139,13 @@ pub struct MemorySource {
     log: MemoryLog,
     events: VecDeque<Event>,
     positions: BTreeMap<TopicPartition, i64>,
+    paused: BTreeSet<TopicPartition>,
 }
 
 impl MemorySource {
     /// A source that is assigned `partitions` at first.
     pub fn new(log: MemoryLog, partitions: Vec<TopicPartition>) -> Self {
-        MemorySource { log, events: VecDeque::from([Event::Assigned(partitions)]), positions: BTreeMap::new() }
+        MemorySource { log, events: VecDeque::from([Event::Assigned(partitions)]), positions: BTreeMap::new(), paused: BTreeSet::new() }
     }
 }
 
@@ -168,26 +169,44 @@ impl Source for MemorySource {
     fn release(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         for of in partitions {
             self.positions.remove(of);
+            self.paused.remove(of);
         }
         Ok(())
     }
 
     fn seek(&mut self, of: &TopicPartition, position: Position) -> Result<()> {
         self.positions.insert(of.clone(), position.next);
+        self.paused.remove(of);
         Ok(())
     }
 
-    fn fetch(&mut self, of: &TopicPartition, max: usize) -> Fetched {
-        let Some(position) = self.positions.get_mut(of).filter(|position| **position >= 0) else { return Fetched::default() };
-        let end = self.log.end(of);
-        let mut records = self.log.read(of, *position, end);
-        records.truncate(max);
-        let Some(last) = records.last() else {
-            *position = end;
-            return Fetched { end: Some(end), ..Fetched::default() };
-        };
-        *position = last.offset + 1;
-        Fetched { batch: Some(Batch::owned(records)), ..Fetched::default() }
+    fn pause(&mut self, of: &TopicPartition) {
+        self.paused.insert(of.clone());
+    }
+
+    fn fetch(&mut self, max: usize) -> Vec<(TopicPartition, Fetched)> {
+        let mut found = Vec::new();
+        let mut room = max;
+        for (of, position) in self.positions.iter_mut().filter(|(of, position)| **position >= 0 && !self.paused.contains(of)) {
+            let end = self.log.end(of);
+            let mut records = self.log.read(of, *position, end);
+            records.truncate(room);
+            room -= records.len();
+            let mut fetched = Fetched::default();
+            match records.last() {
+                Some(last) => {
+                    *position = last.offset + 1;
+                    fetched.batch = Some(Batch::owned(records));
+                }
+                None if room > 0 => {
+                    *position = end;
+                    fetched.end = Some(end);
+                }
+                None => continue,
+            }
+            found.push((of.clone(), fetched));
+        }
+        found
     }
 
     fn known_end(&self, of: &TopicPartition) -> Option<i64> {

@@ -54,13 +54,15 @@ pub trait Source: Send {
     /// # Errors
     /// As [`Source::assign`].
     fn release(&mut self, partitions: &[TopicPartition]) -> Result<()>;
-    /// Reads an assigned partition on from another position.
+    /// Reads an assigned partition on from another position, also when it was paused.
     ///
     /// # Errors
     /// `Transient`: try again later.
     fn seek(&mut self, of: &TopicPartition, position: Position) -> Result<()>;
-    /// Takes up to `max` records of a partition without waiting.
-    fn fetch(&mut self, of: &TopicPartition, max: usize) -> Fetched;
+    /// Reads no more of an assigned partition until [`Source::seek`]; what was read ahead is dropped.
+    fn pause(&mut self, of: &TopicPartition);
+    /// Takes up to `max` records of any partitions without waiting: those of one partition together, in their order.
+    fn fetch(&mut self, max: usize) -> Vec<(TopicPartition, Fetched)>;
     /// The end of the partition as far as known without asking.
     fn known_end(&self, of: &TopicPartition) -> Option<i64>;
     /// Tells the group how far we are, for lag tools only. Does not wait.

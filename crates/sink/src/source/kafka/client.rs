@@ -28,10 +28,6 @@ pub(super) type Consumer = BaseConsumer<Context>;
 
 /// The one mechanism that librdkafka does not know by name.
 const MSK_IAM: &str = "AWS_MSK_IAM";
-/// Bytes of one partition in librdkafka's queue at most.
-const PARTITION_QUEUE_MAX: u64 = 16 << 20;
-/// The same at least: less than this and every fetch brings one record.
-const PARTITION_QUEUE_MIN: u64 = 32 << 10;
 
 /// Properties of every client of a pipeline. What the user wrote wins over what is only a default here.
 pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
@@ -57,23 +53,24 @@ pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
     config
 }
 
-/// What a small message takes in librdkafka's queue, its payload included.
+/// What librdkafka keeps around each message, and a payload of usual size, in bytes.
 const SMALL_MESSAGE: u64 = 512;
 
-/// Divides `bytes` of memory among the queues of so many partitions.
-pub(super) fn bound_queues(config: &mut ClientConfig, pipeline: &Pipeline, bytes: u64, partitions: usize) {
-    let each = (bytes / (partitions.max(1) as u64)).clamp(PARTITION_QUEUE_MIN, PARTITION_QUEUE_MAX);
+/// Bounds what librdkafka reads ahead to about `bytes` of memory, all partitions together: half of it waits in the queue, the
+/// rest is for the answer to the fetch that began just before the queue was full, as it arrives and uncompressed.
+pub(super) fn bound_queue(config: &mut ClientConfig, pipeline: &Pipeline, bytes: u64) {
     let mut bound = |name: &str, value: u64| {
         if !pipeline.kafka.contains_key(name) {
             config.set(name, value.to_string());
         }
     };
-    bound("queued.max.messages.kbytes", each / 1024);
-    // the bytes above are payload; this bounds what librdkafka keeps around each small message
-    bound("queued.min.messages", (each / SMALL_MESSAGE).max(100));
-    // the answer to one fetch stays whole in memory until its last record is given back
-    bound("fetch.message.max.bytes", (each / 2).clamp(64 << 10, 1 << 20));
-    bound("fetch.max.bytes", (bytes / 8).clamp(1 << 20, 16 << 20));
+    bound("queued.max.messages.kbytes", bytes / 2 / 1024);
+    bound("queued.min.messages", (bytes / 2 / SMALL_MESSAGE).max(1000));
+    let fetch = (bytes / 16).clamp(1 << 20, 8 << 20);
+    bound("fetch.message.max.bytes", fetch.min(1 << 20));
+    // librdkafka refuses less than its `message.max.bytes`
+    let message = pipeline.kafka.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    bound("fetch.max.bytes", fetch.max(message));
 }
 
 /// Makes a client.

@@ -82,12 +82,12 @@ impl KafkaLog {
         Ok(Arc::new(log))
     }
 
-    /// A member of the pipeline's group with so many bytes for its queues, subscribed to `topics`.
+    /// A member of the pipeline's group with so many bytes for what it reads ahead, subscribed to `topics`.
     ///
     /// # Errors
     /// As [`KafkaSource`].
-    pub fn source(&self, queue_bytes: u64, partitions: usize, topics: &[String]) -> Result<Box<dyn Source>> {
-        Ok(Box::new(KafkaSource::new(&self.pipeline, queue_bytes, partitions, topics)?))
+    pub fn source(&self, queue_bytes: u64, topics: &[String]) -> Result<Box<dyn Source>> {
+        Ok(Box::new(KafkaSource::new(&self.pipeline, queue_bytes, topics)?))
     }
 
     /// How often to look for topics anew: `topic.metadata.refresh.interval.ms` where the user set it.

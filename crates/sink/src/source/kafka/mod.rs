@@ -25,23 +25,35 @@ use rdkafka::{
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a seek may take.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often misplaced partitions are sought, and stopped ones forwarded anew.
+const PLACES_EVERY: Duration = Duration::from_millis(100);
+/// How long a partition that was taken out and in again is forwarded anew.
+const FORWARD_ANEW: Duration = Duration::from_secs(10);
 
 /// The consumer of a pipeline.
 pub struct KafkaSource {
-    queues: HashMap<TopicPartition, native::PartitionQueue>,
+    /// The records of all partitions.
+    queue: native::Queue,
+    /// What keeps each assigned partition's records going there.
+    forwarded: HashMap<TopicPartition, native::Queue>,
+    paused: HashSet<TopicPartition>,
     native: native::Client,
     consumer: Arc<Consumer>,
     headers: bool,
     static_member: bool,
     /// Behind what was handed out of each assigned partition.
     positions: HashMap<TopicPartition, Position>,
-    /// Partitions whose place in librdkafka is not to be trusted until they were sought again.
+    /// Partitions whose place in librdkafka is not to be trusted before they were sought: nothing is handed out of them.
     misplaced: HashSet<TopicPartition>,
+    /// When they are sought again.
+    seek_again: Instant,
+    /// Until when partitions are forwarded anew: librdkafka undoes it when it stops one, some time after it was told to.
+    forward_until: Instant,
 }
 
 impl KafkaSource {
@@ -49,22 +61,52 @@ impl KafkaSource {
     ///
     /// # Errors
     /// `Config` when librdkafka refuses a property.
-    pub(super) fn new(pipeline: &Pipeline, queue_bytes: u64, partitions: usize, topics: &[String]) -> Result<Self> {
+    pub(super) fn new(pipeline: &Pipeline, queue_bytes: u64, topics: &[String]) -> Result<Self> {
         let mut config = client::properties(pipeline);
-        client::bound_queues(&mut config, pipeline, queue_bytes, partitions);
+        client::bound_queue(&mut config, pipeline, queue_bytes);
         let consumer = client::create(&config, pipeline)?;
         let native = native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _);
         let mut source = KafkaSource {
-            queues: HashMap::new(),
+            queue: native.queue(),
+            forwarded: HashMap::new(),
+            paused: HashSet::new(),
             native,
             consumer,
             headers: true,
             static_member: pipeline.kafka.contains_key("group.instance.id"),
             positions: HashMap::new(),
             misplaced: HashSet::new(),
+            seek_again: Instant::now(),
+            forward_until: Instant::now(),
         };
         Source::subscribe(&mut source, topics);
         Ok(source)
+    }
+
+    /// Sorts what came of one partition into records, its end and an error.
+    fn fetched(&mut self, of: &TopicPartition, messages: native::Messages) -> Fetched {
+        let mut fetched = Fetched::default();
+        let (mut records, mut next) = (0, -1);
+        for message in messages.iter() {
+            match message.error() {
+                None => {
+                    records += 1;
+                    next = message.offset() + 1;
+                }
+                Some(RDKafkaErrorCode::PartitionEOF) => {
+                    fetched.end = Some(message.offset());
+                    next = message.offset();
+                }
+                Some(code) => fetched.error = Some(read_error(of, message, code, self.positions.get(of).map_or(-1, |position| position.next))),
+            }
+        }
+        if next >= 0 {
+            self.positions.insert(of.clone(), Position { next, leader_epoch: -1 });
+        }
+        if records > 0 {
+            fetched.batch = Some(Batch::kafka(messages, self.headers));
+        }
+        fetched
     }
 
     fn on_error(error: &KafkaError) -> Option<Event> {
@@ -115,25 +157,38 @@ impl Source for KafkaSource {
 
     fn assign(&mut self, partitions: &[(TopicPartition, Position)]) -> Result<()> {
         for (of, _) in partitions {
-            if !self.queues.contains_key(of) {
-                self.queues.insert(of.clone(), self.native.split(of)?);
+            if !self.forwarded.contains_key(of) {
+                self.forwarded.insert(of.clone(), self.native.forward(of, &self.queue)?);
             }
         }
         self.native.assign(partitions)?;
         self.consumer.context().answered();
+        self.misplace_kept();
+        for (of, position) in partitions {
+            self.positions.insert(of.clone(), *position);
+            self.misplaced.remove(of);
+        }
         self.find_places();
-        self.positions.extend(partitions.iter().cloned());
         Ok(())
     }
 
     fn release(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        for of in partitions {
+            // librdkafka would remember it until the partition is ours again
+            if self.paused.remove(of)
+                && let Err(error) = self.native.resume(of)
+            {
+                tracing::debug!(partition = %of, error = %error.chain(), "cannot resume");
+            }
+        }
         let answer = self.native.unassign(partitions);
         self.consumer.context().answered();
         for of in partitions {
-            self.queues.remove(of);
+            self.forwarded.remove(of);
             self.positions.remove(of);
             self.misplaced.remove(of);
         }
+        self.misplace_kept();
         self.find_places();
         answer
     }
@@ -144,45 +199,57 @@ impl Source for KafkaSource {
             if self.native.incremental() {
                 self.native.unassign(std::slice::from_ref(of))?;
                 self.native.assign(&[(of.clone(), position)])?;
+                self.forward_until = Instant::now() + FORWARD_ANEW;
             } else {
                 self.positions.insert(of.clone(), position);
                 let all: Vec<(TopicPartition, Position)> = self.positions.iter().map(|(of, position)| (of.clone(), *position)).collect();
                 self.native.assign(&all)?;
+                self.forward_until = Instant::now() + FORWARD_ANEW;
             }
         }
         self.positions.insert(of.clone(), position);
         self.misplaced.remove(of);
+        if self.paused.contains(of) {
+            self.native.resume(of)?;
+            self.paused.remove(of);
+        }
         Ok(())
     }
 
-    fn fetch(&mut self, of: &TopicPartition, max: usize) -> Fetched {
-        if self.misplaced.contains(of) && !self.find_place(of) {
-            return Fetched::default();
-        }
-        let Some(queue) = self.queues.get(of) else { return Fetched::default() };
-        let messages = queue.take(max);
-        let mut fetched = Fetched::default();
-        let (mut records, mut next) = (0, -1);
-        for message in messages.iter() {
-            match message.error() {
-                None => {
-                    records += 1;
-                    next = message.offset() + 1;
-                }
-                Some(RDKafkaErrorCode::PartitionEOF) => {
-                    fetched.end = Some(message.offset());
-                    next = message.offset();
-                }
-                Some(code) => fetched.error = Some(read_error(of, message, code, self.positions.get(of).map_or(-1, |position| position.next))),
+    fn pause(&mut self, of: &TopicPartition) {
+        if self.forwarded.contains_key(of) && !self.paused.contains(of) {
+            match self.native.pause(of) {
+                Ok(()) => _ = self.paused.insert(of.clone()),
+                Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot pause"),
             }
         }
-        if next >= 0 {
-            self.positions.insert(of.clone(), Position { next, leader_epoch: -1 });
+    }
+
+    fn fetch(&mut self, max: usize) -> Vec<(TopicPartition, Fetched)> {
+        let mut found = Vec::new();
+        let now = Instant::now();
+        if now >= self.seek_again {
+            self.seek_again = now + PLACES_EVERY;
+            if !self.misplaced.is_empty() {
+                self.find_places();
+            }
+            if now < self.forward_until {
+                self.forward_anew();
+            }
         }
-        if records > 0 {
-            fetched.batch = Some(Batch::kafka(messages, self.headers));
+        for messages in self.queue.take(max).by_partition() {
+            let Some((topic, partition)) = messages.of() else {
+                tracing::debug!("librdkafka says something of no partition");
+                continue;
+            };
+            let of = TopicPartition::new(topic, partition);
+            if self.misplaced.contains(&of) || !self.forwarded.contains_key(&of) {
+                continue;
+            }
+            let fetched = self.fetched(&of, messages);
+            found.push((of, fetched));
         }
-        fetched
+        found
     }
 
     fn known_end(&self, of: &TopicPartition) -> Option<i64> {
@@ -217,27 +284,36 @@ impl Source for KafkaSource {
 }
 
 impl KafkaSource {
-    /// Seeks what stays ours through an incremental rebalance. librdkafka pauses it meanwhile and goes on behind what a batch
-    /// brought last, plus one: where that was the end of a partition, it passes over the next record.
-    fn find_places(&mut self) {
-        if !self.native.incremental() {
-            return;
-        }
-        let kept: Vec<(TopicPartition, Position)> =
-            self.positions.iter().filter(|(_, position)| position.next >= 0).map(|(of, position)| (of.clone(), *position)).collect();
-        if !kept.is_empty() && self.native.seek(&kept, SEEK_TIMEOUT).is_err() {
-            // some could not be sought: nothing is fetched of any before it was sought alone
-            self.misplaced.extend(kept.into_iter().map(|(of, _)| of));
+    /// librdkafka pauses what stays ours through an incremental rebalance, and goes on behind what a batch brought last, plus one:
+    /// where that was the end of a partition, it would pass over the next record.
+    fn misplace_kept(&mut self) {
+        if self.native.incremental() {
+            let read = self.positions.iter().filter(|(_, position)| position.next >= 0);
+            self.misplaced.extend(read.map(|(of, _)| of.clone()));
         }
     }
 
-    fn find_place(&mut self, of: &TopicPartition) -> bool {
-        let Some(position) = self.positions.get(of).copied() else { return false };
-        match self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT) {
-            Ok(()) => self.misplaced.remove(of),
-            Err(error) => {
-                tracing::debug!(partition = %of, error = %error.chain(), "cannot go on after the rebalance yet");
-                false
+    /// Forwards every partition once more; what has gathered in its own queue meanwhile comes along.
+    fn forward_anew(&mut self) {
+        for (of, forwarded) in &mut self.forwarded {
+            match self.native.forward(of, &self.queue) {
+                Ok(anew) => *forwarded = anew,
+                Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot forward"),
+            }
+        }
+    }
+
+    /// Seeks what is misplaced to where it was; what cannot be sought now is tried again with the next fetch.
+    fn find_places(&mut self) {
+        let places: Vec<_> = self.misplaced.iter().filter_map(|of| Some((of.clone(), *self.positions.get(of)?))).collect();
+        if places.is_empty() || self.native.seek(&places, SEEK_TIMEOUT).is_ok() {
+            self.misplaced.clear();
+            return;
+        }
+        for (of, position) in places {
+            match self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT) {
+                Ok(()) => _ = self.misplaced.remove(&of),
+                Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot go on after the rebalance yet"),
             }
         }
     }
@@ -262,7 +338,7 @@ impl Drop for KafkaSource {
     /// A source that was never used, because something else failed, leaves as well.
     fn drop(&mut self) {
         self.leave();
-        self.queues.clear();
+        self.forwarded.clear();
     }
 }
 

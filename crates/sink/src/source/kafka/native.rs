@@ -1,8 +1,9 @@
-//! The one place for `unsafe`: batches straight from librdkafka's partition queues, positions with leader epochs, topic ids.
+//! The one place for `unsafe`: batches straight from librdkafka's queues, positions with leader epochs, topic ids.
 //!
-//! `BaseConsumer::poll` hands out one record at a time; `rd_kafka_consume_batch_queue` on a partition's own queue costs half
-//! the CPU and lets a lane that is behind simply not be read: librdkafka then stops fetching that partition by itself.
-//! The queue is cut off from the consumer's queue *before* the partition is assigned; librdkafka respects that from then on.
+//! `BaseConsumer::poll` hands out one record at a time; `rd_kafka_consume_batch_queue` costs half the CPU. All partitions are
+//! forwarded into one queue beside the consumer's own, because librdkafka applies its limits to the queue that is read: so they
+//! bound all partitions together, however many there are, and a busy partition may use what the others leave.
+//! A partition's queue is forwarded *before* it is assigned; librdkafka respects that from then on.
 #![allow(unsafe_code)]
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
 use rdkafka::{TopicPartitionList, bindings as sys, error::IsError, types::RDKafkaErrorCode};
 use std::{
     any::Any,
+    collections::HashMap,
     ffi::{CStr, CString},
     ptr,
     sync::Arc,
@@ -38,7 +40,7 @@ impl Client {
     }
 
     /// Cuts the partition's queue off from the consumer's, so that its records come only from here.
-    pub(super) fn split(&self, of: &TopicPartition) -> Result<PartitionQueue> {
+    pub(super) fn split(&self, of: &TopicPartition) -> Result<Queue> {
         let topic = c_string(&of.topic)?;
         // SAFETY: the client and the string live through the calls; a null answer is checked.
         let queue = unsafe { sys::rd_kafka_queue_get_partition(self.pointer, topic.as_ptr(), of.partition) };
@@ -47,7 +49,37 @@ impl Client {
         }
         // SAFETY: as above; a null destination means "no forwarding".
         unsafe { sys::rd_kafka_queue_forward(queue, ptr::null_mut()) };
-        Ok(PartitionQueue { queue, client: self.clone() })
+        Ok(Queue { queue, client: self.clone() })
+    }
+
+    /// A queue for the records of many partitions.
+    pub(super) fn queue(&self) -> Queue {
+        // SAFETY: the client lives; the answer is never null.
+        Queue { queue: unsafe { sys::rd_kafka_queue_new(self.pointer) }, client: self.clone() }
+    }
+
+    /// Sends the partition's records into `queue` and no longer into the consumer's; for as long as the answer is kept.
+    pub(super) fn forward(&self, of: &TopicPartition, queue: &Queue) -> Result<Queue> {
+        let partition = self.split(of)?;
+        // SAFETY: both queues are live.
+        unsafe { sys::rd_kafka_queue_forward(partition.queue, queue.queue) };
+        Ok(partition)
+    }
+
+    /// Stops fetching a partition and throws away what was fetched and not taken.
+    pub(super) fn pause(&self, of: &TopicPartition) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&of.topic, of.partition);
+        // SAFETY: the list lives through the call.
+        check_code(unsafe { sys::rd_kafka_pause_partitions(self.pointer, list.ptr()) }, "pause a partition")
+    }
+
+    /// Fetches a paused partition again.
+    pub(super) fn resume(&self, of: &TopicPartition) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&of.topic, of.partition);
+        // SAFETY: the list lives through the call.
+        check_code(unsafe { sys::rd_kafka_resume_partitions(self.pointer, list.ptr()) }, "resume a partition")
     }
 
     /// Whether rebalances are incremental (cooperative and KIP-848).
@@ -299,23 +331,23 @@ fn check_code(code: sys::rd_kafka_resp_err_t, doing: &str) -> Result<()> {
     if code.is_error() { Err(Error::new(Kind::Transient, doing).source(rdkafka::error::KafkaError::Global(code.into()))) } else { Ok(()) }
 }
 
-/// The queue of one partition. Only its owner reads it.
-pub(super) struct PartitionQueue {
+/// A queue of librdkafka. Only its owner reads it.
+pub(super) struct Queue {
     queue: *mut sys::rd_kafka_queue_t,
     client: Client,
 }
 
 // SAFETY: librdkafka's queues are locked inside; the queue is destroyed once, before the client (kept by `client`).
-unsafe impl Send for PartitionQueue {}
+unsafe impl Send for Queue {}
 
-impl Drop for PartitionQueue {
+impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: made by `rd_kafka_queue_get_partition`, destroyed once.
+        // SAFETY: made by `rd_kafka_queue_new` or `rd_kafka_queue_get_partition`, destroyed once.
         unsafe { sys::rd_kafka_queue_destroy(self.queue) };
     }
 }
 
-impl PartitionQueue {
+impl Queue {
     /// Takes up to `max` messages without waiting.
     pub(super) fn take(&self, max: usize) -> Messages {
         let mut pointers: Vec<Message> = Vec::with_capacity(max);
@@ -358,6 +390,43 @@ impl Messages {
         self.pointers.iter()
     }
 
+    /// The same messages, each partition's together and in their order.
+    pub(in crate::source) fn by_partition(mut self) -> Vec<Messages> {
+        let mut places: HashMap<(usize, i32), usize> = HashMap::new();
+        let mut parts: Vec<Messages> = Vec::new();
+        let mut last = None;
+        let pointers = std::mem::take(&mut self.pointers);
+        let expected = pointers.len();
+        for message in pointers {
+            let key = message.key();
+            let place = match last {
+                Some((same, place)) if same == key => place,
+                _ => *places.entry(key).or_insert_with(|| {
+                    // most often the records of one fetch are of one partition
+                    let pointers = Vec::with_capacity(if parts.is_empty() { expected } else { 0 });
+                    parts.push(Messages { pointers, _client: self._client.clone() });
+                    parts.len() - 1
+                }),
+            };
+            last = Some((key, place));
+            parts[place].pointers.push(message);
+        }
+        parts
+    }
+
+    /// Topic and partition of the first message; `None` without messages, or when it is an error of no partition.
+    pub(in crate::source) fn of(&self) -> Option<(&str, i32)> {
+        let message = self.pointers.first()?;
+        // SAFETY: the message is live while the batch is, and with it the topic and its name.
+        unsafe {
+            let topic = (*message.0).rkt;
+            if topic.is_null() {
+                return None;
+            }
+            Some((CStr::from_ptr(sys::rd_kafka_topic_name(topic)).to_str().ok()?, (*message.0).partition))
+        }
+    }
+
     /// How many there are.
     pub(in crate::source) fn len(&self) -> usize {
         self.pointers.len()
@@ -365,6 +434,12 @@ impl Messages {
 }
 
 impl Message {
+    /// Tells apart the partitions of messages that are live at the same time.
+    fn key(&self) -> (usize, i32) {
+        // SAFETY: the message is live while the batch is.
+        unsafe { ((*self.0).rkt as usize, (*self.0).partition) }
+    }
+
     /// The error that came instead of a record; the end of the partition is one.
     pub(in crate::source) fn error(&self) -> Option<RDKafkaErrorCode> {
         // SAFETY: the message is live while the batch is.

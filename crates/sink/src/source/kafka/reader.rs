@@ -41,7 +41,7 @@ impl Reader {
     /// `Config` when librdkafka refuses a property.
     pub(super) fn new(pipeline: &Pipeline) -> Result<Self> {
         let mut config = client::properties(pipeline);
-        client::bound_queues(&mut config, pipeline, QUEUE_BYTES, 1);
+        client::bound_queue(&mut config, pipeline, QUEUE_BYTES);
         config.remove("group.instance.id");
         // the client is never a member of the group, so it must not wait for one that speaks another protocol
         config.remove("group.protocol");
@@ -67,7 +67,7 @@ impl Reader {
 
     fn read_queue(
         &self,
-        queue: &native::PartitionQueue,
+        queue: &native::Queue,
         of: &TopicPartition,
         first: i64,
         next: i64,

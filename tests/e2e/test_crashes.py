@@ -26,7 +26,7 @@ def test_kills_at_random_moments(kafka, topic, pipeline, store, seed):
     rng = random.Random(seed)
     name = topic(partitions=3)
     sink = pipeline(name)
-    sink.configure(path="{topic}/{value.day}/{partition}_{offset}", roll={"records": rng.choice([37, 200, 1000]), "age": "500ms"})
+    sink.configure(path="{topic}/{value.day}/{partition}_{offset}", roll={"records": rng.choice([150, 400, 1000]), "age": "500ms"})
     with Watcher(sink.files), Stream(kafka, name, 3, seed=seed, fields=lambda i: {"day": f"2026-01-0{1 + i % 3}"}):
         for _ in range(8):
             with sink.start() as worker:

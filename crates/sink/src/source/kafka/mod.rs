@@ -25,11 +25,15 @@ use rdkafka::{
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a seek may take.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often misplaced partitions are sought, and stopped ones forwarded anew.
+const PLACES_EVERY: Duration = Duration::from_millis(100);
+/// How long a partition that was taken out and in again is forwarded anew.
+const FORWARD_ANEW: Duration = Duration::from_secs(10);
 
 /// The consumer of a pipeline.
 pub struct KafkaSource {
@@ -44,8 +48,12 @@ pub struct KafkaSource {
     static_member: bool,
     /// Behind what was handed out of each assigned partition.
     positions: HashMap<TopicPartition, Position>,
-    /// Partitions whose place in librdkafka is not to be trusted until they were sought again.
+    /// Partitions whose place in librdkafka is not to be trusted before they were sought: nothing is handed out of them.
     misplaced: HashSet<TopicPartition>,
+    /// When they are sought again.
+    seek_again: Instant,
+    /// Until when partitions are forwarded anew: librdkafka undoes it when it stops one, some time after it was told to.
+    forward_until: Instant,
 }
 
 impl KafkaSource {
@@ -68,6 +76,8 @@ impl KafkaSource {
             static_member: pipeline.kafka.contains_key("group.instance.id"),
             positions: HashMap::new(),
             misplaced: HashSet::new(),
+            seek_again: Instant::now(),
+            forward_until: Instant::now(),
         };
         Source::subscribe(&mut source, topics);
         Ok(source)
@@ -156,8 +166,12 @@ impl Source for KafkaSource {
         }
         self.native.assign(partitions)?;
         self.consumer.context().answered();
+        self.misplace_kept();
+        for (of, position) in partitions {
+            self.positions.insert(of.clone(), *position);
+            self.misplaced.remove(of);
+        }
         self.find_places();
-        self.positions.extend(partitions.iter().cloned());
         Ok(())
     }
 
@@ -177,6 +191,7 @@ impl Source for KafkaSource {
             self.positions.remove(of);
             self.misplaced.remove(of);
         }
+        self.misplace_kept();
         self.find_places();
         answer
     }
@@ -187,10 +202,12 @@ impl Source for KafkaSource {
             if self.native.incremental() {
                 self.native.unassign(std::slice::from_ref(of))?;
                 self.native.assign(&[(of.clone(), position)])?;
+                self.forward_until = Instant::now() + FORWARD_ANEW;
             } else {
                 self.positions.insert(of.clone(), position);
                 let all: Vec<(TopicPartition, Position)> = self.positions.iter().map(|(of, position)| (of.clone(), *position)).collect();
                 self.native.assign(&all)?;
+                self.forward_until = Instant::now() + FORWARD_ANEW;
             }
         }
         self.positions.insert(of.clone(), position);
@@ -212,19 +229,24 @@ impl Source for KafkaSource {
     }
 
     fn fetch(&mut self, max: usize) -> Vec<(TopicPartition, Fetched)> {
-        let misplaced: Vec<TopicPartition> = self.misplaced.iter().cloned().collect();
-        for of in misplaced {
-            self.find_place(&of);
-        }
         let mut found = Vec::new();
+        let now = Instant::now();
+        if now >= self.seek_again {
+            self.seek_again = now + PLACES_EVERY;
+            if !self.misplaced.is_empty() {
+                self.find_places();
+            }
+            if now < self.forward_until {
+                self.forward_anew();
+            }
+        }
         for messages in self.queue.take(max).by_partition() {
             let Some((topic, partition)) = messages.of() else {
                 tracing::debug!("librdkafka says something of no partition");
                 continue;
             };
             let of = TopicPartition::new(topic, partition);
-            if self.misplaced.contains(&of) {
-                // read again once it was sought
+            if self.misplaced.contains(&of) || !self.forwarded.contains_key(&of) {
                 continue;
             }
             let fetched = self.fetched(&of, messages);
@@ -265,25 +287,37 @@ impl Source for KafkaSource {
 }
 
 impl KafkaSource {
-    /// Seeks what stays ours through an incremental rebalance. librdkafka pauses it meanwhile and goes on behind what a batch
-    /// brought last, plus one: where that was the end of a partition, it passes over the next record.
-    fn find_places(&mut self) {
-        if !self.native.incremental() {
-            return;
-        }
-        let kept: Vec<(TopicPartition, Position)> =
-            self.positions.iter().filter(|(_, position)| position.next >= 0).map(|(of, position)| (of.clone(), *position)).collect();
-        if !kept.is_empty() && self.native.seek(&kept, SEEK_TIMEOUT).is_err() {
-            // some could not be sought: nothing is fetched of any before it was sought alone
-            self.misplaced.extend(kept.into_iter().map(|(of, _)| of));
+    /// librdkafka pauses what stays ours through an incremental rebalance, and goes on behind what a batch brought last, plus one:
+    /// where that was the end of a partition, it would pass over the next record.
+    fn misplace_kept(&mut self) {
+        if self.native.incremental() {
+            let read = self.positions.iter().filter(|(_, position)| position.next >= 0);
+            self.misplaced.extend(read.map(|(of, _)| of.clone()));
         }
     }
 
-    fn find_place(&mut self, of: &TopicPartition) {
-        let Some(position) = self.positions.get(of).copied() else { return };
-        match self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT) {
-            Ok(()) => _ = self.misplaced.remove(of),
-            Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot go on after the rebalance yet"),
+    /// Forwards every partition once more; what has gathered in its own queue meanwhile comes along.
+    fn forward_anew(&mut self) {
+        for (of, forwarded) in &mut self.forwarded {
+            match self.native.forward(of, &self.queue) {
+                Ok(anew) => *forwarded = anew,
+                Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot forward"),
+            }
+        }
+    }
+
+    /// Seeks what is misplaced to where it was; what cannot be sought now is tried again with the next fetch.
+    fn find_places(&mut self) {
+        let places: Vec<_> = self.misplaced.iter().filter_map(|of| Some((of.clone(), *self.positions.get(of)?))).collect();
+        if places.is_empty() || self.native.seek(&places, SEEK_TIMEOUT).is_ok() {
+            self.misplaced.clear();
+            return;
+        }
+        for (of, position) in places {
+            match self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT) {
+                Ok(()) => _ = self.misplaced.remove(&of),
+                Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot go on after the rebalance yet"),
+            }
         }
     }
 

@@ -34,6 +34,9 @@ use tokio_util::sync::CancellationToken;
 /// How often a process looks for pending spans that nobody owns any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
+/// How long a run that reached its end waits for its first look at the whole ledger.
+const SWEEP_WAIT: Duration = Duration::from_secs(60);
+
 /// How a pipeline runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -144,7 +147,8 @@ pub async fn run_parts(parts: Parts, topics: Option<(Duration, AskTopics)>, opti
     status.set_phase(Phase::Running);
     let (notices, inbox) = crossbeam_channel::unbounded();
     let _topics = topics.map(|(every, ask)| AbortOnDrop(tokio::spawn(watch_topics(every, ask, notices.clone()))));
-    let _sweep = AbortOnDrop(tokio::spawn(sweep(Arc::clone(&ledger))));
+    let (swept, first_sweep) = tokio::sync::oneshot::channel();
+    let _sweep = AbortOnDrop(tokio::spawn(sweep(Arc::clone(&ledger), swept)));
     let context = poll::Context { pipeline, sink, ledger, budget, status, notices, runtime: tokio::runtime::Handle::current() };
     let (answer, ended) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new()
@@ -156,6 +160,10 @@ pub async fn run_parts(parts: Parts, topics: Option<(Duration, AskTopics)>, opti
         .map_err(|source| Error::new(Kind::Fatal, "start the poll thread").source(source))?;
     let ended = ended.await.map_err(|_| Error::new(Kind::Fatal, "the poll thread ended without an answer"))?;
     let _ = thread.join();
+    if matches!(ended, Ok(Ended::Done | Ended::Stopped(_))) {
+        // a run that ends at once would never clean up, and a cron job consists of such runs
+        let _ = tokio::time::timeout(SWEEP_WAIT, first_sweep).await;
+    }
     ended
 }
 
@@ -199,10 +207,14 @@ async fn watch_topics(every: Duration, ask: AskTopics, notices: crossbeam_channe
 }
 
 /// Publishes what nobody owns any more and reclaims staged bytes of no use, at start and now and then.
-async fn sweep(ledger: Arc<Ledger>) {
+async fn sweep(ledger: Arc<Ledger>, first: tokio::sync::oneshot::Sender<()>) {
+    let mut first = Some(first);
     loop {
         if let Err(error) = ledger.sweep().await {
             tracing::warn!(error = %error.chain(), "cannot look through the ledger now");
+        }
+        if let Some(first) = first.take() {
+            let _ = first.send(());
         }
         tokio::time::sleep(SWEEP_EVERY).await;
     }

@@ -39,6 +39,6 @@ def test_a_backlog_larger_than_the_budget(kafka, topic, pipeline, local):
     name = topic(partitions=4)
     produce(kafka, name, 3000, partitions=4, padding=100_000)
     sink = pipeline(name, files=local)
-    sink.settings["memory"] = "128MiB"
+    sink.settings["memory"] = "192MiB"
     sink.configure(roll={"age": "10m"})
     measure(sink, read_committed(kafka, name), "a backlog of 300 MB")

@@ -4,6 +4,7 @@ pub mod budget;
 pub mod config;
 pub mod error;
 pub mod format;
+mod gather;
 pub mod lane;
 pub mod ledger;
 pub mod metrics;

@@ -56,7 +56,7 @@ pub use publish::{PUBLISH_DEADLINE, metadata};
 pub use stage::{BUNDLE_BYTES_MAX, InFlight, Upload};
 pub use start::{PartitionStart, PipelineRecord, StartRecord};
 
-use crate::{config::Pipeline, span::TopicPartition};
+use crate::{config::Pipeline, gather::Gathered, span::TopicPartition};
 use kas3_store::Store;
 use std::{
     collections::HashMap,
@@ -77,6 +77,8 @@ pub struct Ledger {
     timing: Timing,
     /// Start records, which never change.
     records: Mutex<StartRecords>,
+    /// Looks for the newest start record of a topic.
+    incarnations: Gathered<Arc<str>, Option<u32>>,
     /// Sinks of spans that were pending when the sink's URL was changed.
     others: Mutex<HashMap<String, Store>>,
     /// Partitions that are open in this process.

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::Pipeline,
     error::{Kind, Result},
+    gather::Gathered,
     span::TopicPartition,
 };
 use futures::{StreamExt, stream};
@@ -84,6 +85,7 @@ impl Ledger {
             observer,
             timing,
             records: Mutex::default(),
+            incarnations: Gathered::default(),
             others: Mutex::default(),
             held: Mutex::default(),
             told_settings: false.into(),
@@ -111,7 +113,9 @@ impl Ledger {
     }
 
     async fn try_open(self: &Arc<Self>, of: &TopicPartition) -> Result<Partition> {
-        let mut cell = match Cell::read(self, of).await? {
+        let found = Cell::read(self, of).await?;
+        let is_new = found.is_none();
+        let mut cell = match found {
             Some(cell) => cell,
             None => self.create_head(of).await?,
         };
@@ -121,7 +125,10 @@ impl Ledger {
         self.check_start_record(of, &cell.head).await?;
         self.check_segment(of, &cell.head).await?;
         self.check_log(of, &cell.head).await?;
-        self.reclaim_bundles(&cell.head).await?;
+        if !is_new {
+            // before there was a head, nobody staged anything
+            self.reclaim_bundles(&cell.head).await?;
+        }
         if self.sink.url().starts_with("file:") {
             self.reclaim_uploads(std::slice::from_ref(&cell.head), &self.pipeline.staged_prefix(of)).await?;
         }

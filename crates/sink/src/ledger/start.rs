@@ -1,12 +1,13 @@
 //! Where partitions begin: one start per partition, whoever resolves it first.
 //!
-//! Start records and `pipeline.json` are created only, never changed. An incarnation has its own record, `<topic>!<n>.json`:
-//! `!` cannot be part of a topic's name, so that `a` in incarnation 1 and a topic `a.1` do not meet.
+//! Start records and `pipeline.json` are created only, never changed. A later incarnation has a record of its own,
+//! `<topic>.<n>.json`; where that is the name of another topic's first record, the second one to come stops with a message.
 
 use super::{Ledger, head::instant, stops};
 use crate::{
     config::{Start, TopicPattern},
     error::{Error, Kind, Result},
+    gather::each,
     span::TopicPartition,
 };
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use jiff::Timestamp;
 use kas3_store::{Created, PutOptions, kill_point};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// The largest start record or `pipeline.json` that is read, in bytes: enough for 200,000 partitions or topics.
 const RECORD_BYTES_MAX: u64 = 64 << 20;
@@ -187,6 +188,21 @@ impl Ledger {
 
     /// The highest incarnation of a topic that has a start record.
     pub(super) async fn newest_incarnation(&self, of: &TopicPartition) -> Result<Option<u32>> {
+        let look = |topics: Vec<Arc<str>>| async move {
+            // partitions of one topic are opened together, and look for the same
+            let mut known: HashMap<Arc<str>, Option<u32>> = HashMap::new();
+            for topic in &topics {
+                if !known.contains_key(topic) {
+                    known.insert(Arc::clone(topic), self.look_for_incarnation(of, topic).await?);
+                }
+            }
+            each(topics.len(), topics.iter().map(|topic| Ok(known.get(topic).copied().flatten())).collect())
+        };
+        self.incarnations.ask(Arc::clone(&of.topic), look).await
+    }
+
+    async fn look_for_incarnation(&self, of: &TopicPartition, topic: &Arc<str>) -> Result<Option<u32>> {
+        let of = &TopicPartition { topic: Arc::clone(topic), partition: of.partition };
         let prefix = format!("_kas3/{}/topics/{}.", self.pipeline.name, of.topic);
         let mut numbers: Vec<u32> = Vec::new();
         let mut after: Option<String> = None;

@@ -181,15 +181,15 @@ pub async fn open_stores(pipeline: &Pipeline, status: &Arc<Status>) -> Result<(S
 
 /// The end of every partition of the topics, as of now: the last stable offset.
 async fn end_offsets(log: &Arc<dyn Log>, topics: &[String]) -> Result<HashMap<TopicPartition, i64>> {
-    let mut ends = HashMap::new();
+    let mut asked = Vec::new();
     for topic in topics {
         for partition in 0..log.partitions(topic).await? {
-            let of = TopicPartition::new(topic.as_str(), partition);
-            let (_, end) = log.bounds(&of).await?;
-            ends.insert(of, end);
+            asked.push(TopicPartition::new(topic.as_str(), partition));
         }
     }
-    Ok(ends)
+    // all at once, because they travel together
+    let bounds = futures::future::try_join_all(asked.iter().map(|of| log.bounds(of))).await?;
+    Ok(asked.into_iter().zip(bounds).map(|(of, (_, end))| (of, end)).collect())
 }
 
 async fn watch_topics(every: Duration, ask: AskTopics, notices: crossbeam_channel::Sender<Notice>) {

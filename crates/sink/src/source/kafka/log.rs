@@ -4,6 +4,7 @@ use super::{KafkaSource, Reached, client, client::Consumer, native, reader::Read
 use crate::{
     config::{Pipeline, Start, TopicPattern},
     error::{Error, Kind, Result},
+    gather::{Gathered, copy, each},
     ledger::{ClosedFile, Log, Remake, Report},
     record::Record,
     source::Source,
@@ -16,7 +17,7 @@ use rdkafka::{
     error::KafkaError,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -40,6 +41,9 @@ pub struct KafkaLog {
     cluster: String,
     ending: Arc<AtomicBool>,
     readers: Mutex<Vec<Reader>>,
+    topic_ids: Gathered<String, Option<String>>,
+    bounds: Gathered<TopicPartition, (i64, i64)>,
+    reported: Gathered<TopicPartition, Option<Report>>,
     events: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -71,6 +75,9 @@ impl KafkaLog {
             cluster: String::new(),
             ending,
             readers: Mutex::default(),
+            topic_ids: Gathered::default(),
+            bounds: Gathered::default(),
+            reported: Gathered::default(),
             events: Some(events),
         };
         let asked = Arc::clone(&log.consumer);
@@ -149,27 +156,50 @@ impl KafkaLog {
         }
     }
 
-    /// Offsets of one question about all partitions of a topic; `time` as ListOffsets has it.
-    async fn list_offsets(&self, topic: &str, partitions: Vec<i32>, time: Offset) -> Result<Vec<i64>> {
-        let (consumer, topic) = (Arc::clone(&self.consumer), topic.to_owned());
+    /// Offsets of one question about many partitions, each with its own outcome; `time` as ListOffsets has it.
+    async fn offsets_at(&self, partitions: Vec<TopicPartition>, time: Offset) -> Result<Vec<Result<i64>>> {
+        let consumer = Arc::clone(&self.consumer);
         blocking(move || {
             let mut list = TopicPartitionList::with_capacity(partitions.len());
-            for partition in &partitions {
-                let added = list.add_partition_offset(&topic, *partition, time);
-                added.map_err(|source| Error::new(Kind::Fatal, format!("ask for offsets of `{topic}`")).source(source))?;
+            for of in &partitions {
+                let added = list.add_partition_offset(&of.topic, of.partition, time);
+                added.map_err(|source| Error::new(Kind::Fatal, format!("ask for offsets of `{of}`")).source(source))?;
             }
-            let answers = consumer.offsets_for_times(list, ASK).map_err(|source| unanswered(&topic, source))?;
-            let mut offsets = Vec::with_capacity(partitions.len());
-            for answer in answers.elements() {
-                answer.error().map_err(|source| unanswered(&topic, source))?;
-                offsets.push(answer.offset().to_raw().unwrap_or(-1));
-            }
-            Ok(offsets)
+            let unanswered =
+                |source: KafkaError, of: &dyn std::fmt::Display| Error::new(Kind::Transient, format!("ask for offsets of `{of}`")).source(source);
+            let answers = consumer.offsets_for_times(list, ASK).map_err(|source| match &partitions[..] {
+                [of] => unanswered(source, of),
+                _ => unanswered(source, &format!("{} partitions", partitions.len())),
+            })?;
+            let elements = answers.elements();
+            let answers: HashMap<(&str, i32), _> = elements.iter().map(|answer| ((answer.topic(), answer.partition()), answer)).collect();
+            let offset = |of: &TopicPartition| match answers.get(&(&*of.topic, of.partition)) {
+                None => Err(Error::new(Kind::Transient, format!("the broker does not say what `{of}` holds"))),
+                Some(answer) => match answer.error() {
+                    Err(source) => Err(unanswered(source, of)),
+                    Ok(()) => Ok(answer.offset().to_raw().unwrap_or(-1)),
+                },
+            };
+            Ok(partitions.iter().map(offset).collect())
         })
         .await
     }
 
-    async fn committed(&self, group: Option<String>, topic: &str, partitions: Vec<i32>) -> Result<Vec<Option<Report>>> {
+    /// The same for all of these partitions of one topic, or an error.
+    async fn list_offsets(&self, topic: &str, partitions: &[i32], time: Offset) -> Result<Vec<i64>> {
+        let partitions = partitions.iter().map(|partition| TopicPartition::new(topic, *partition)).collect();
+        self.offsets_at(partitions, time).await?.into_iter().collect()
+    }
+
+    /// First offsets and ends of many partitions.
+    async fn bounds_of(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Result<(i64, i64)>>> {
+        let earliest = self.offsets_at(partitions.clone(), Offset::Beginning).await?;
+        let ends = self.offsets_at(partitions.clone(), Offset::End).await?;
+        let bounds = earliest.into_iter().zip(ends).map(|(earliest, end)| Ok((earliest?, end?))).collect();
+        each(partitions.len(), bounds)
+    }
+
+    async fn committed(&self, group: Option<String>, partitions: Vec<TopicPartition>) -> Result<Vec<Option<Report>>> {
         let consumer = match group {
             None => Arc::clone(&self.consumer),
             Some(group) => {
@@ -178,19 +208,26 @@ impl KafkaLog {
                 client::create(&config, &self.pipeline)?
             }
         };
-        let topic = topic.to_owned();
         blocking(move || {
             let mut list = TopicPartitionList::with_capacity(partitions.len());
-            for partition in &partitions {
-                list.add_partition(&topic, *partition);
+            for of in &partitions {
+                list.add_partition(&of.topic, of.partition);
             }
+            let topics: BTreeSet<&str> = partitions.iter().map(|of| &*of.topic).collect();
             let answers = committed_offsets(&consumer, list).map_err(|source| {
-                Error::new(Kind::Transient, format!("ask for the group's offsets of `{topic}`"))
+                let topics = topics.into_iter().collect::<Vec<_>>().join("`, `");
+                Error::new(Kind::Transient, format!("ask for the group's offsets of `{topics}`"))
                     .hint("the principal needs READ on the group: see docs/permissions.md")
                     .source(source)
             })?;
             let report = |next: i64, metadata: &str| (next >= 0).then(|| Report { next, metadata: metadata.to_owned() });
-            Ok(answers.elements().iter().map(|answer| report(answer.offset().to_raw().unwrap_or(-1), answer.metadata())).collect())
+            let elements = answers.elements();
+            let answers: HashMap<(&str, i32), _> = elements.iter().map(|answer| ((answer.topic(), answer.partition()), answer)).collect();
+            let of = |of: &TopicPartition| {
+                let answer = answers.get(&(&*of.topic, of.partition))?;
+                report(answer.offset().to_raw().unwrap_or(-1), answer.metadata())
+            };
+            Ok(partitions.iter().map(of).collect())
         })
         .await
     }
@@ -198,10 +235,6 @@ impl KafkaLog {
 
 fn committed_offsets(consumer: &BaseConsumer<client::Context>, list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
     consumer.committed_offsets(list, ASK)
-}
-
-fn unanswered(topic: &str, source: KafkaError) -> Error {
-    Error::new(Kind::Transient, format!("ask for offsets of `{topic}`")).source(source)
 }
 
 /// Runs what librdkafka blocks for, away from the async threads.
@@ -237,8 +270,23 @@ impl Log for KafkaLog {
         if self.cluster.starts_with(IN_PROCESS) {
             return Ok(None);
         }
-        let (native, topic) = (self.native.clone(), topic.to_owned());
-        blocking(move || native.topic_id(&topic, ASK)).await
+        let ask = |topics: Vec<String>| async move {
+            // nearly always they are all the same
+            let mut known: BTreeMap<&str, Result<Option<String>>> = BTreeMap::new();
+            for topic in &topics {
+                if !known.contains_key(topic.as_str()) {
+                    let (native, name) = (self.native.clone(), topic.clone());
+                    known.insert(topic, blocking(move || native.topic_id(&name, ASK)).await);
+                }
+            }
+            let answer = |topic: &String| match known.get(topic.as_str()) {
+                Some(Ok(id)) => Ok(id.clone()),
+                Some(Err(error)) => Err(copy(error)),
+                None => Ok(None),
+            };
+            each(topics.len(), topics.iter().map(answer).collect())
+        };
+        self.topic_ids.ask(topic.to_owned(), ask).await
     }
 
     async fn partitions(&self, topic: &str) -> Result<i32> {
@@ -253,22 +301,23 @@ impl Log for KafkaLog {
     async fn resolve_start(&self, topic: &str, start: &Start) -> Result<Vec<i64>> {
         let partitions: Vec<i32> = (0..Log::partitions(self, topic).await?).collect();
         match start {
-            Start::Earliest => self.list_offsets(topic, partitions, Offset::Beginning).await,
-            Start::Latest => self.list_offsets(topic, partitions, Offset::End).await,
+            Start::Earliest => self.list_offsets(topic, &partitions, Offset::Beginning).await,
+            Start::Latest => self.list_offsets(topic, &partitions, Offset::End).await,
             Start::Timestamp(text) => {
                 let time: jiff::Timestamp = text.parse().map_err(|source: jiff::Error| {
                     Error::new(Kind::Config, format!("`source.start.timestamp` is `{text}`, which is no RFC 3339 time"))
                         .hint("write it as `2026-01-01T00:00:00Z`")
                         .source(source)
                 })?;
-                let ends = self.list_offsets(topic, partitions.clone(), Offset::End).await?;
-                let offsets = self.list_offsets(topic, partitions, Offset::Offset(time.as_millisecond())).await?;
+                let ends = self.list_offsets(topic, &partitions, Offset::End).await?;
+                let offsets = self.list_offsets(topic, &partitions, Offset::Offset(time.as_millisecond())).await?;
                 // no record at or after the time: what comes from now on
                 Ok(offsets.into_iter().zip(ends).map(|(offset, end)| if offset < 0 { end } else { offset }).collect())
             }
             Start::Group(group) => {
-                let earliest = self.list_offsets(topic, partitions.clone(), Offset::Beginning).await?;
-                let committed = self.committed(Some(group.clone()), topic, partitions).await?;
+                let earliest = self.list_offsets(topic, &partitions, Offset::Beginning).await?;
+                let partitions = partitions.into_iter().map(|partition| TopicPartition::new(topic, partition)).collect();
+                let committed = self.committed(Some(group.clone()), partitions).await?;
                 if committed.iter().all(Option::is_none) {
                     return Err(Error::new(Kind::Config, format!("`source.start.group`: group `{group}` has no offsets of topic `{topic}`"))
                         .hint("check the group's name; offsets expire seven days after a group empties"));
@@ -279,17 +328,15 @@ impl Log for KafkaLog {
     }
 
     async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)> {
-        let partition = vec![of.partition];
-        let earliest = self.list_offsets(&of.topic, partition.clone(), Offset::Beginning).await?;
-        let end = self.list_offsets(&of.topic, partition, Offset::End).await?;
-        match (earliest.first(), end.first()) {
-            (Some(earliest), Some(end)) => Ok((*earliest, *end)),
-            _ => Err(Error::new(Kind::Transient, format!("the broker does not say what `{of}` holds"))),
-        }
+        self.bounds.ask(of.clone(), |partitions| self.bounds_of(partitions)).await
     }
 
     async fn reported(&self, of: &TopicPartition) -> Result<Option<Report>> {
-        Ok(self.committed(None, &of.topic, vec![of.partition]).await?.into_iter().next().flatten())
+        let ask = |partitions: Vec<TopicPartition>| async move {
+            let reports = self.committed(None, partitions.clone()).await?;
+            each(partitions.len(), reports.into_iter().map(Ok).collect())
+        };
+        self.reported.ask(of.clone(), ask).await
     }
 
     async fn remake(&self, of: &Remake) -> Result<Vec<(u32, ClosedFile)>> {

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Benchmarks of the sink, beside the floor, on the same broker, topic and store.
+
+    make bench                       the main comparison: 20,000,000 records, gzip and zstd
+    make bench BENCH="shapes"        partitions and sizes of records
+    make bench BENCH="paths"         5,000 open paths against one
+    make bench BENCH="main --records 5000000 --rounds 3"
+
+One sink at a time. Every run is checked by a reader that is not kas3's. Results go to standard output as Markdown."""
+
+import argparse
+import statistics
+
+import ground
+from ground import HEADER, say
+
+# Bytes of values and their newlines of the events of `load.py`, per record: what "size" is a share of.
+EVENT_BYTES = 191.6
+
+
+def once(make, records, check=True):
+    run, bucket = make()
+    say(f"{run.sink}: {run.rate:,.0f} records/s, {run.cpu_per_million:.2f} CPU-s per million, {run.peak_bytes / 2**20:.0f} MiB")
+    if check:
+        say("  " + ground.verify(bucket, records))
+    ground.clean(bucket)
+    return run
+
+
+def median(runs):
+    """The run in the middle, by rate."""
+    middle = statistics.median_low([run.rate for run in runs])
+    return next(run for run in runs if run.rate == middle)
+
+
+def content_bytes(topic, records, size):
+    return records * (EVENT_BYTES if size is None else size + 1)
+
+
+def compare(topic, records, partitions, size, rounds, sinks):
+    """Prints one table: the floor and each of `sinks`, their middle runs of `rounds`, taken in turns."""
+    ground.ensure_topic(topic, records, partitions, size)
+    makers = {"floor": lambda: ground.floor(topic, records, partitions)}
+    for name, settings in sinks.items():
+        makers[name] = lambda name=name, settings=settings: ground.kas3(name, topic, records, partitions, **settings)
+    runs = {name: [] for name in makers}
+    for number in range(rounds):
+        for name, make in makers.items():
+            runs[name].append(once(make, records, check=number == 0))
+    whole = content_bytes(topic, records, size)
+    best = {name: median(each) for name, each in runs.items()}
+    print(HEADER)
+    for name, run in best.items():
+        print(run.row(whole, None if name == "floor" else best["floor"]))
+    spread = {name: f"{min(run.rate for run in each):,.0f} to {max(run.rate for run in each):,.0f}" for name, each in runs.items()}
+    if rounds > 1:
+        print(f"\nrecords/s over {rounds} rounds: " + ", ".join(f"{name} {text}" for name, text in spread.items()))
+    print(flush=True)
+    return best
+
+
+def main_table(options):
+    print(f"### {options.records:,} JSON records of 192 bytes, 4 partitions, lz4 in Kafka\n")
+    sinks = {f"kas3 {name}": {"sink": merged(name)} for name in options.compressions.split(",")}
+    compare("bench", options.records, 4, None, options.rounds, sinks)
+
+
+def merged(compression, **sink):
+    """Settings of a sink: JSON Lines with this compression, and what else is given."""
+    return {**sink, "format": {"type": "json_lines", "compression": compression}}
+
+
+SHAPES = {
+    "1 partition": (4_000_000, 1, None),
+    "64 partitions": (4_000_000, 64, None),
+    "1,000 partitions": (4_000_000, 1000, None),
+    "20 bytes": (20_000_000, 4, 20),
+    "1 KiB": (1_600_000, 4, 1024),
+    "100 KiB": (20_000, 4, 102_400),
+}
+
+
+def shapes(options):
+    for name, (records, partitions, size) in SHAPES.items():
+        if options.only and options.only not in name:
+            continue
+        records = records * options.percent // 100
+        topic = "bench-" + name.replace(" ", "-").replace(",", "").lower()
+        print(f"### {name}: {records:,} records of {size or 192} bytes, {partitions} partitions\n")
+        compare(topic, records, partitions, size, options.rounds, {"kas3 gzip": {"sink": merged("gzip")}})
+        ground.delete_topic(topic)
+
+
+def paths(options):
+    """5,000 open paths against one path a partition, on the same records: 1,250 values of a field in each of four partitions."""
+    records, topic = 4_000_000 * options.percent // 100, "bench-paths"
+    ground.ensure_topic(topic, records, keys=1250)
+    print(f"### {records:,} records of 201 bytes, 4 partitions: one path each, and 5,000 paths open at once\n")
+    runs = {"one path": [], "5,000 paths": []}
+    for number in range(options.rounds):
+        for name, path in (("one path", "{topic}/{partition}_{offset}"), ("5,000 paths", "{topic}/{value.k}/{partition}_{offset}")):
+            sink = merged("gzip", path=path)
+            runs[name].append(once(lambda name=name, sink=sink: ground.kas3(name, topic, records, 4, sink=sink), records, check=number == 0))
+    one, many = (median(each) for each in runs.values())
+    whole = content_bytes(topic, records, 200)
+    print(HEADER.replace("floor = 1", "one path = 1"))
+    print(one.row(whole))
+    print(many.row(whole, one), flush=True)
+    ground.delete_topic(topic)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", default="main", choices=["main", "shapes", "paths"])
+    parser.add_argument("--records", type=int, default=20_000_000)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--compressions", default="gzip,zstd")
+    parser.add_argument("--percent", type=int, default=100, help="shapes: share of the records")
+    parser.add_argument("--only", help="shapes: those whose name contains this")
+    options = parser.parse_args()
+    {"main": main_table, "shapes": shapes, "paths": paths}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 //! What comes over a connection to the port of a worker.
 
 use crate::http::{router, serve};
+use axum::Router;
 use kas3_sink::{config, status::Status};
 use std::time::Duration;
 use tokio::{
@@ -17,11 +18,16 @@ const TIME_MAX: Duration = Duration::from_secs(5);
 
 thread_local! {
     static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    static ROUTER: Router = {
+        let text = "name: orders\nsource: {topics: [orders], kafka: {bootstrap.servers: 'localhost:9092'}}\nsink: {url: 'file:///tmp/lake'}\n";
+        let pipeline = config::load(text, &|_| None).and_then(|loaded| loaded.pipeline()).expect("a configuration");
+        router(Status::new(&pipeline))
+    };
 }
 
 /// Whatever is sent, each answer is a status that the port has, and a page only to a GET or a HEAD.
 pub(crate) fn requests(data: &[u8]) {
-    let answer = RUNTIME.with(|runtime| runtime.block_on(talk(data)));
+    let answer = RUNTIME.with(|runtime| runtime.block_on(talk(data, ROUTER.with(Router::clone))));
     let first = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let first = String::from_utf8_lossy(first);
     if answer.is_empty() {
@@ -36,11 +42,9 @@ pub(crate) fn requests(data: &[u8]) {
     assert!(reads || status != "200", "{first}");
 }
 
-async fn talk(data: &[u8]) -> Vec<u8> {
-    let text = "name: orders\nsource: {topics: [orders], kafka: {bootstrap.servers: 'localhost:9092'}}\nsink: {url: 'file:///tmp/lake'}\n";
-    let pipeline = config::load(text, &|_| None).and_then(|loaded| loaded.pipeline()).expect("a configuration");
+async fn talk(data: &[u8], router: Router) -> Vec<u8> {
     let (mut client, server) = duplex(BUFFER_BYTES);
-    let served = tokio::time::timeout(TIME_MAX, serve(server, router(Status::new(&pipeline))));
+    let served = tokio::time::timeout(TIME_MAX, serve(server, router));
     let ask = async {
         let mut answer = Vec::new();
         let _ = client.write_all(data).await;

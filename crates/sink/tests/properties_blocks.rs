@@ -79,7 +79,7 @@ fn inflate_block(compression: Compression, block: &[u8]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn every_offset_is_found_by_the_index_alone_and_the_whole_by_any_decoder(

@@ -6,7 +6,7 @@ use kas3_sink::{
     path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions},
     record::{OwnedHeaders, OwnedRecord},
 };
-use proptest::{collection::vec, prelude::*, sample::select};
+use proptest::{collection::vec, prelude::*, sample::select, strategy::ValueTree, test_runner::TestRunner};
 
 const EXTENSION: &str = ".jsonl.gz";
 /// Bytes that S3 takes as a key.
@@ -92,6 +92,14 @@ fn name(template: &PathTemplate, record: &OwnedRecord, incarnation: u32) -> Opti
 
 fn group(template: &PathTemplate, record: &OwnedRecord) -> String {
     template.group(&record.borrow(), &context(0), &mut PathCache::default()).unwrap().to_owned()
+}
+
+#[test]
+fn enough_of_the_templates_made_up_here_are_accepted_to_mean_something() {
+    let mut runner = TestRunner::deterministic();
+    let sources: Vec<String> = (0..2000).map(|_| templates().new_tree(&mut runner).unwrap().current()).collect();
+    let accepted = |single| sources.iter().filter(|source| parse(source, single, Limits::OBJECT).is_some()).count();
+    assert!(accepted(true) > 400 && accepted(false) > 200, "{} and {} of {}", accepted(true), accepted(false), sources.len());
 }
 
 proptest! {

@@ -6,6 +6,7 @@ use kas3_sink::{
     span::TopicPartition,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::fmt::Debug;
 
 /// What parsed JSON may take: a value of a list of zeros takes some thirty times its text.
@@ -13,11 +14,25 @@ fn bytes_max(data: &[u8]) -> usize {
     (1 << 20) + 128 * data.len()
 }
 
+/// Whether the JSON texts hold a number other than an integer of 64 bits: stored forms have none, and readers of JSON do not keep
+/// such to the last digit.
+fn has_fractions(data: &[u8]) -> bool {
+    fn found(value: &Value) -> bool {
+        match value {
+            Value::Number(number) => number.is_f64(),
+            Value::Array(items) => items.iter().any(found),
+            Value::Object(members) => members.values().any(found),
+            Value::Null | Value::Bool(_) | Value::String(_) => false,
+        }
+    }
+    serde_json::Deserializer::from_slice(data).into_iter().any(|value| value.is_ok_and(|value| found(&value)))
+}
+
 /// A head that is accepted is written and read again without a change, and its spans lead up to `next`.
 pub fn head(data: &[u8]) {
     bounded(bytes_max(data), || {
         let Ok(head) = Head::decode(data) else { return };
-        assert_eq!(Head::decode(&head.encode()).as_ref(), Ok(&head));
+        assert!(has_fractions(data) || Head::decode(&head.encode()).as_ref() == Ok(&head), "{head:?} reads back as another one");
         let mut entries = head.closed.iter().chain(&head.pending).peekable();
         while let Some(entry) = entries.next() {
             let span = entry.span();
@@ -42,7 +57,8 @@ pub fn segment(data: &[u8]) {
 fn segment_of<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8], kind: SegmentKind) {
     let of = TopicPartition::new("orders", 7);
     if let Ok((header, lines)) = decode_segment::<T>(data, kind, &of) {
-        assert_eq!(decode_segment(&encode_segment(&header, &lines), kind, &of), Ok((header, lines)));
+        let again = decode_segment(&encode_segment(&header, &lines), kind, &of);
+        assert!(has_fractions(data) || again == Ok((header, lines)), "a segment reads back as another one");
     }
 }
 
@@ -50,11 +66,11 @@ fn segment_of<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8], 
 pub fn start_record(data: &[u8]) {
     bounded(bytes_max(data), || {
         if let Ok(start) = StartRecord::decode(data, "orders", 1) {
-            assert_eq!(StartRecord::decode(&written(&start), "orders", 1).as_ref(), Ok(&start));
+            assert!(has_fractions(data) || StartRecord::decode(&written(&start), "orders", 1).as_ref() == Ok(&start), "{start:?}");
             assert!(start.partitions.iter().all(|of| start.start(of.partition) >= 0));
         }
         if let Ok(pipeline) = PipelineRecord::decode(data, "lake") {
-            assert_eq!(PipelineRecord::decode(&written(&pipeline), "lake"), Ok(pipeline));
+            assert!(has_fractions(data) || PipelineRecord::decode(&written(&pipeline), "lake") == Ok(pipeline), "it reads back as another one");
         }
     });
 }

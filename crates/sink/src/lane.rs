@@ -570,3 +570,6 @@ pub(crate) fn bad_record(of: &TopicPartition, error: Error) -> Error {
         .hint("correct `format`, `path` or the topic's settings, or set `bad_records: skip` to leave such records out; then start again")
         .source(error)
 }
+
+#[cfg(test)]
+mod tests;

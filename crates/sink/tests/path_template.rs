@@ -221,6 +221,21 @@ fn a_topic_too_long_for_its_names_is_refused_where_it_is_known_and_stops_where_i
     assert_eq!(error.kind(), Kind::Stopped);
     let folder = PathTemplate::parse("{topic}/{partition:05}-{offset:012}", &disk).unwrap();
     folder.check_length(&topic, EXTENSION).unwrap();
+    // times are not cut either, nor the text in their patterns, nor what stands for a time that is missing
+    for long in [format!("{{now:{}%Y}}", "x".repeat(252)), format!("{{topic}}/{}{{timestamp:%H}}", "x".repeat(230))] {
+        let template = PathTemplate::parse(&format!("{long}/{{topic}}_{{partition}}_{{offset}}"), &disk).unwrap();
+        assert_eq!(template.check_length("orders", EXTENSION).unwrap_err().kind(), Kind::Config, "{long}");
+    }
+}
+
+#[test]
+fn times_in_the_first_days_of_all_are_refused_or_read_back() {
+    let template = PathTemplate::parse("{timestamp:%G}-{timestamp:%C%y}-{partition}_{offset}", &options(true)).unwrap();
+    for days in -3..800_i64 {
+        let record = OwnedRecord { timestamp_ms: Some(-62_167_219_200_000 + days * 86_400_000), ..record("{}") };
+        let Ok(made) = name_in(&template, &record, &context()) else { continue };
+        assert_eq!(template.read_back(&made, EXTENSION).map(|parts| (parts.partition, parts.offset)), Some((7, 1234)), "{made}");
+    }
 }
 
 #[test]

@@ -29,7 +29,8 @@ use hyper_util::{
 use kas3_sink::{Error, Kind, status::Status};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::Semaphore,
     task::JoinHandle,
 };
@@ -102,7 +103,8 @@ async fn accept(listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve(stream: TcpStream, router: Router) {
+/// Answers what comes over a connection, until it ends.
+pub(crate) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
@@ -115,7 +117,8 @@ async fn serve(stream: TcpStream, router: Router) {
     }
 }
 
-fn router(status: Arc<Status>) -> Router {
+/// Everything that can be asked for.
+pub(crate) fn router(status: Arc<Status>) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/page.css", get(page::style))

@@ -7,7 +7,10 @@ use kas3_sink::{
     status::{Phase, State},
 };
 use std::sync::atomic::Ordering;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 async fn opened() -> (Port, Arc<Status>) {
     let text = "name: orders\nsource: {topics: [orders], kafka: {bootstrap.servers: 'localhost:9092'}}\nsink: {url: 'file:///tmp/lake'}\n";
@@ -111,4 +114,18 @@ async fn a_port_that_is_taken_names_the_setting() {
     let error = error.downcast_ref::<Error>().expect("our error");
     assert_eq!(error.kind(), Kind::Config);
     assert!(error.to_string().contains("`http: 127.0.0.1:") && error.way_out().is_some_and(|hint| hint.contains("`off`")), "{error:?}");
+}
+
+#[path = "../../../../fuzz/src/port.rs"]
+mod port;
+
+#[test]
+fn requests_that_fuzzing_found_are_answered_or_refused() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/http");
+    let mut files = 0;
+    for entry in std::fs::read_dir(&corpus).expect("a corpus") {
+        port::requests(&std::fs::read(entry.expect("a file").path()).expect("readable"));
+        files += 1;
+    }
+    assert!(files > 10, "{files} files in {}", corpus.display());
 }

@@ -24,7 +24,7 @@ mod compress;
 /// Uncompressed size of the smallest block, in bytes.
 const BLOCK_BYTES_MIN: u64 = 4 << 10;
 /// Uncompressed size of the largest block, one large record aside, in bytes.
-const BLOCK_BYTES_MAX: u64 = 64 << 20;
+pub(super) const BLOCK_BYTES_MAX: u64 = 64 << 20;
 /// Expected ratio of compressed to uncompressed bytes until the first block was seen.
 const FIRST_RATIO: f64 = 0.25;
 /// Bytes below which closing a block early frees less than the smaller block costs.

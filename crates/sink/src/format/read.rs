@@ -23,9 +23,12 @@
 
 mod inflate;
 
-use super::index::{
-    BlockIndex, Offsets,
-    place::{self, Found},
+use super::{
+    blocks::BLOCK_BYTES_MAX,
+    index::{
+        BlockIndex, Offsets,
+        place::{self, Found},
+    },
 };
 use crate::{
     config::Compression,
@@ -83,7 +86,7 @@ pub struct ReadOptions {
     /// Offset of the first line of a file without index, when the caller knows that there are no gaps (in the ledger:
     /// largest − smallest + 1 = records).
     pub dense_from: Option<i64>,
-    /// Bytes of a line at most in a file without index; a longer one is an error. By default 256 MiB.
+    /// Bytes of a line at most; a longer one is an error. By default 256 MiB.
     pub line_bytes_max: usize,
     /// Uncompressed bytes of a file without index at most; more is an error. By default without a limit, since no more than
     /// a line and a few MiB are held at a time.
@@ -210,6 +213,10 @@ impl Indexed {
     async fn next(&mut self, file: &dyn RangeRead, compression: Compression, options: &ReadOptions) -> Result<Option<Lines>> {
         let Some(number) = self.blocks.next() else { return Ok(None) };
         let block = self.index.blocks()[number].clone();
+        // only a line of its own makes a block so large; nothing is requested, and no memory taken, on the word of an index alone
+        if block.content_bytes > BLOCK_BYTES_MAX.max(options.line_bytes_max as u64) {
+            return Err(inflate::line_too_long(options.line_bytes_max));
+        }
         let end = block.position + block.bytes;
         if block.position < self.window_start || end > self.window_start + self.window.len() as u64 {
             let ahead = self.index.blocks()[number..self.blocks.end].iter().map(|block| block.position + block.bytes);

@@ -221,14 +221,17 @@ fn varies(part: &Part) -> Varies {
     }
 }
 
-/// The least bytes that a part needs in every case: numbers at their longest, values cut as short as they can be.
+/// The least bytes that a part needs in every case: numbers and times at their longest, values cut as short as they can be.
 fn least_bytes(part: &Part, topic: &str) -> usize {
     match part {
         Part::Literal(text) => text.len(),
         Part::Topic => topic.len() + 2,
         Part::Partition { width } => (*width).max(10),
         Part::Offset { width } => (*width).max(render::OFFSET_BYTES),
-        Part::Time { .. } | Part::Field(_) => render::VALUE_BYTES_MIN,
+        // times are never cut
+        Part::Time { source: TimeSource::Now, format, .. } => format.longest,
+        Part::Time { format, .. } => format.longest.max(encode::MISSING.len() + 2),
+        Part::Field(_) => render::VALUE_BYTES_MIN,
     }
 }
 

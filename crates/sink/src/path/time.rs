@@ -16,6 +16,8 @@ pub(super) struct TimeFormat {
     pub(super) output: CharSet,
     /// Whether it begins with a literal `.` or `_`.
     pub(super) hidden: bool,
+    /// Bytes of the longest output.
+    pub(super) longest: usize,
 }
 
 const SECOND: i64 = 1000;
@@ -61,12 +63,26 @@ const CONVERSIONS: [(char, i64, &str); 32] = [
 /// Those whose output holds a `:`, which is encoded.
 const CLOCKS: [(char, i64); 2] = [('R', MINUTE), ('T', SECOND)];
 
+/// Bytes of a conversion's longest output, encoded. Names of timezones have no limit of their own; none has more.
+fn longest(letter: char) -> usize {
+    match letter {
+        's' | 'T' | 'Z' => 12,
+        'F' => 10,
+        'A' | 'B' => 9,
+        'R' | 'z' => 7,
+        'Y' | 'G' => 4,
+        'j' | 'a' | 'b' | 'h' => 3,
+        _ => 2,
+    }
+}
+
 impl TimeFormat {
     /// Reads one folder's pattern; the message says what is wrong with it.
     pub(super) fn parse(pattern: &str) -> Result<Self, String> {
         let mut output = CharSet::NONE;
         let mut unit_ms = DAY;
         let mut plain = String::new();
+        let mut conversions_longest = 0;
         let mut characters = pattern.chars();
         while let Some(character) = characters.next() {
             if character != '%' {
@@ -81,6 +97,7 @@ impl TimeFormat {
                 letter = characters.next();
             }
             let Some(letter) = letter else { return Err("ends with a bare `%`".to_owned()) };
+            conversions_longest += if letter == '%' { 0 } else { longest(letter) };
             if letter == '%' {
                 plain.push('%');
             } else if let Some((_, unit, holds)) = CONVERSIONS.iter().find(|(known, ..)| *known == letter) {
@@ -101,7 +118,8 @@ impl TimeFormat {
             encode::push(&mut encoded, plain.as_bytes(), false);
         }
         encoded.bytes().for_each(|byte| output.add(byte));
-        Ok(TimeFormat { hidden: pattern.starts_with(['.', '_']), pattern: pattern.to_owned(), unit_ms, output })
+        let (hidden, longest) = (pattern.starts_with(['.', '_']), encoded.len() + conversions_longest);
+        Ok(TimeFormat { pattern: pattern.to_owned(), unit_ms, output, hidden, longest })
     }
 }
 
@@ -110,8 +128,9 @@ fn known_conversions() -> String {
     letters.map(|letter| format!("`%{letter}`")).collect::<Vec<_>>().join(" ")
 }
 
-/// Times of which a year has four digits: 0000-01-01 to 9999-12-30, in milliseconds (a day aside for timezones).
-const RANGE_MS: std::ops::Range<i64> = -62_167_132_800_000..253_402_214_400_000;
+/// Times of which a year has four digits, that of the week (`%G`) as well: the years 1 to 9999, in milliseconds (a day aside at
+/// either end for timezones).
+const RANGE_MS: std::ops::Range<i64> = -62_135_510_400_000..253_402_214_400_000;
 
 /// Formatted times of one part: entries by the unit that the pattern can see, so that a record whose hour was seen before
 /// costs two comparisons. It grows while records jump between more units than it holds.
@@ -186,7 +205,7 @@ pub(super) fn time_of(at_ms: i64) -> Result<Timestamp> {
     // Whole seconds, rounded down: no pattern shows less, and `%s` would round times before 1970 up.
     let in_range = RANGE_MS.contains(&at_ms).then(|| Timestamp::from_second(at_ms.div_euclid(1000)).ok()).flatten();
     in_range.ok_or_else(|| {
-        Error::new(Kind::BadRecord, format!("time `{at_ms}` (milliseconds since 1970) lies outside the years 0 to 9999"))
+        Error::new(Kind::BadRecord, format!("time `{at_ms}` (milliseconds since 1970) lies outside the years 1 to 9999"))
             .hint("a producer that counts in microseconds or seconds makes such times")
     })
 }

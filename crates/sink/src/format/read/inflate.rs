@@ -29,6 +29,10 @@ fn damaged(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(Kind::Fatal, "cannot uncompress the file").source(what)
 }
 
+pub(super) fn line_too_long(line_bytes_max: usize) -> Error {
+    Error::new(Kind::Fatal, format!("file holds a line of more than `{line_bytes_max}` bytes")).hint("raise the limit if you expect such lines")
+}
+
 /// The content of one block, which must have `content_bytes`.
 pub(super) fn block(compression: Compression, stored: &[u8], content_bytes: u64) -> Result<Vec<u8>> {
     let size = usize::try_from(content_bytes).ok().filter(|size| *size <= ROW_BYTES_MAX).ok_or_else(|| damaged("block beyond 1 GiB"))?;
@@ -118,8 +122,7 @@ impl Inflater {
                 }
                 self.searched = self.content.len();
                 if self.content.len() > self.line_bytes_max {
-                    let message = format!("file holds a line of more than `{}` bytes", self.line_bytes_max);
-                    return Err(Error::new(Kind::Fatal, message).hint("raise the limit if you expect such lines"));
+                    return Err(line_too_long(self.line_bytes_max));
                 }
             }
             if self.stored.is_empty() {

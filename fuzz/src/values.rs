@@ -1,0 +1,170 @@
+//! What producers put into records, and envelopes read back.
+
+use super::memory::bounded;
+use jiff::{Timestamp, tz::TimeZone};
+use kas3_sink::{
+    Kind,
+    config::{BadRecords, Compression, FormatSettings, Newlines},
+    format::{self, envelope},
+    path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions},
+    record::{OwnedRecord, Record},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use std::fmt;
+
+fn bytes_max(data: &[u8]) -> usize {
+    (1 << 20) + 128 * data.len()
+}
+
+fn plain(settings: FormatSettings) -> FormatSettings {
+    FormatSettings { compression: Compression::None, ..settings }
+}
+
+/// An envelope that is accepted is written and read again without a change.
+pub fn envelope(data: &[u8]) {
+    bounded(bytes_max(data), || {
+        let Ok(record) = envelope::decode(data) else { return };
+        if record.offset < 0 {
+            return;
+        }
+        let settings = plain(FormatSettings { envelope: true, ..FormatSettings::default() });
+        let mut encoder = format::build(&settings, BadRecords::Stop).and_then(|format| format.encoder()).expect("a format");
+        encoder.append(&[record.borrow()]).expect("an envelope holds any record");
+        let line = encoder.finish().expect("a file").tail;
+        let line = line.strip_suffix(b"\n").expect("a line");
+        assert!(!line.contains(&b'\n'), "one line");
+        assert_eq!(envelope::decode(line).expect("our own envelope"), record);
+    });
+}
+
+/// The first byte says how lines are written, the rest is the value of a record between two others. Each record is one line or
+/// none, and a line says what its value says.
+pub fn lines(data: &[u8]) {
+    let Some((choice, value)) = data.split_first() else { return };
+    let newlines = [Newlines::Compact, Newlines::Space, Newlines::Escape, Newlines::Reject][usize::from(choice & 3)];
+    let kind = if choice & 4 == 0 { "json_lines" } else { "text" };
+    let bad = if choice & 8 == 0 { BadRecords::Stop } else { BadRecords::Skip };
+    let settings = plain(FormatSettings { kind: kind.into(), newlines, ..FormatSettings::default() });
+    let record = |offset, value| Record { topic: "orders", partition: 0, offset, timestamp_ms: None, key: None, value: Some(value), headers: None };
+    bounded(bytes_max(data), || {
+        let mut encoder = format::build(&settings, bad).and_then(|format| format.encoder()).expect("a format");
+        let appended = encoder.append(&[record(0, b"before"), record(1, value), record(2, b"after")]);
+        let file = encoder.finish().expect("a file");
+        let mut lines: Vec<&[u8]> = file.tail.split(|byte| *byte == b'\n').collect();
+        assert_eq!(lines.pop(), Some(&b""[..]), "the last line ends");
+        assert_eq!((lines.len() as u64, lines[0]), (file.records, &b"before"[..]));
+        match appended {
+            Err(error) => {
+                assert_eq!((error.kind(), error.offset(), lines.len()), (Kind::BadRecord, Some(1), 1));
+                assert!(bad == BadRecords::Stop && value.contains(&b'\n'), "{error:?}");
+            }
+            Ok(appended) if appended.filtered == 1 => {
+                assert!(bad == BadRecords::Skip && value.contains(&b'\n') && lines == [&b"before"[..], b"after"])
+            }
+            Ok(_) => {
+                assert_eq!((lines.len(), lines[2]), (3, &b"after"[..]));
+                assert_line(kind, newlines, value, lines[1]);
+            }
+        }
+    });
+}
+
+fn assert_line(kind: &str, newlines: Newlines, value: &[u8], line: &[u8]) {
+    if value.is_empty() {
+        assert_eq!(line, if kind == "text" { &b""[..] } else { b"null" });
+    } else if !value.contains(&b'\n') {
+        assert_eq!(line, value);
+    } else if newlines == Newlines::Escape {
+        assert_eq!(serde_json::from_slice::<String>(line).expect("a string").as_bytes(), value);
+    } else if newlines == Newlines::Compact {
+        let read = |json: &[u8]| serde_json::from_slice::<serde_json::Value>(json).ok();
+        assert_eq!(read(line), read(value));
+    } else {
+        assert_eq!(newlines, Newlines::Space);
+        assert!(
+            line.len() <= value.len() && line.iter().filter(|byte| **byte == b' ').count() >= value.iter().filter(|byte| **byte == b'\n').count()
+        );
+    }
+}
+
+/// The first line is a path in a JSON value, the rest the value. What `{value.…}` finds is what another reader of JSON finds.
+pub fn value_path(data: &[u8]) {
+    let (path, json) = data.split_at(data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len()));
+    let json = json.strip_prefix(b"\n").unwrap_or_default();
+    let Ok(path) = std::str::from_utf8(path) else { return };
+    let parse = |source: &str| PathTemplate::parse(source, &TemplateOptions { timezone: TimeZone::UTC, single_topic: true, limits: Limits::OBJECT });
+    let (Ok(found), Ok(wanted)) = (parse(&format!("v={{value.{path}}}/{{partition}}_{{offset}}")), parse("v={key}/{partition}_{offset}")) else {
+        return;
+    };
+    if path.contains(['{', '}', ':']) {
+        return;
+    }
+    bounded((8 << 20) + 64 * data.len(), || {
+        let record = OwnedRecord { topic: "orders".into(), value: Some(json.to_vec()), ..OwnedRecord::default() };
+        let context = NameContext { now: Timestamp::UNIX_EPOCH, incarnation: 0, extension: ".jsonl".into() };
+        let group = |template: &PathTemplate, record: &OwnedRecord| {
+            template.group(&record.borrow(), &context, &mut PathCache::default()).map(str::to_owned).map_err(|error| error.kind())
+        };
+        let found = group(&found, &record);
+        let Ok(whole) = serde_json::from_slice::<&RawValue>(json) else { return };
+        let Ok(reference) = look_up(whole, path) else { return };
+        let wanted = match reference {
+            Reference::Composite => Err(Kind::BadRecord),
+            Reference::Nothing => group(&wanted, &OwnedRecord { key: None, ..record }),
+            Reference::Scalar(bytes) => group(&wanted, &OwnedRecord { key: Some(bytes), ..record }),
+        };
+        assert_eq!(found, wanted, "`{path}` in {}", String::from_utf8_lossy(json));
+    });
+}
+
+enum Reference {
+    Nothing,
+    Scalar(Vec<u8>),
+    Composite,
+}
+
+/// The same by serde_json, a level at a time. Of members with the same name the first counts.
+fn look_up(mut json: &RawValue, path: &str) -> Result<Reference, serde_json::Error> {
+    for step in path.split('.') {
+        let inside = match json.get().as_bytes()[0] {
+            b'{' => serde_json::from_str::<Members<'_>>(json.get())?.0.into_iter().find(|(name, _)| name == step).map(|(_, inside)| inside),
+            b'[' => step.parse().ok().and_then(|index: usize| serde_json::from_str::<Vec<&RawValue>>(json.get()).ok()?.get(index).copied()),
+            _ => None,
+        };
+        let Some(inside) = inside else { return Ok(Reference::Nothing) };
+        json = inside;
+    }
+    Ok(match json.get().as_bytes()[0] {
+        b'{' | b'[' => Reference::Composite,
+        b'n' => Reference::Nothing,
+        b'"' => Reference::Scalar(serde_json::from_str::<String>(json.get())?.into_bytes()),
+        _ => Reference::Scalar(json.get().as_bytes().to_vec()),
+    })
+}
+
+/// The members of an object in their order, doubled ones included.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
+}

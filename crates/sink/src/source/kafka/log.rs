@@ -237,8 +237,13 @@ impl Log for KafkaLog {
         if self.cluster.starts_with(IN_PROCESS) {
             return Ok(None);
         }
-        let (native, topic) = (self.native.clone(), topic.to_owned());
-        blocking(move || native.topic_id(&topic, ASK)).await
+        let (native, name) = (self.native.clone(), topic.to_owned());
+        let id = blocking(move || native.topic_id(&name, ASK)).await;
+        // every step of the ledger that reads or writes Kafka's offsets asks this first
+        if id.as_ref().is_err_and(|error| error.kind() == Kind::Transient) {
+            self.native.bootstrap_again(self.pipeline.kafka.get("bootstrap.servers").map_or("", String::as_str));
+        }
+        id
     }
 
     async fn partitions(&self, topic: &str) -> Result<i32> {

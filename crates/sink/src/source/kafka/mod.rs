@@ -182,7 +182,12 @@ impl Source for KafkaSource {
         self.misplace_kept();
         for (of, position) in partitions {
             self.positions.insert(of.clone(), *position);
-            self.misplaced.remove(of);
+            // librdkafka asks whether the log was cut back only when it seeks: what is assigned it takes on trust
+            if position.leader_epoch >= 0 {
+                self.misplaced.insert(of.clone());
+            } else {
+                self.misplaced.remove(of);
+            }
         }
         self.find_places();
         Ok(())

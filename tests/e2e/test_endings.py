@@ -5,6 +5,7 @@ import time
 
 import pytest
 from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from e2e.driver import wait_for
 from oracle import compare, produce, produce_transactions, read_committed
@@ -12,8 +13,6 @@ from oracle.log import producer
 
 
 def end_of(admin, topic):
-    from confluent_kafka.admin import OffsetSpec
-
     (answer,) = admin.list_offsets({TopicPartition(topic, 0): OffsetSpec.latest()}).values()
     return answer.result(30).offset
 

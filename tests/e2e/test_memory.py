@@ -49,7 +49,7 @@ def test_a_backlog_larger_than_the_budget(kafka, topic, pipeline, local):
 def test_values_of_one_byte(kafka, topic, pipeline, local):
     """Nothing but what is kept around each record. The envelope tells them apart."""
     name = topic(partitions=2)
-    produce(kafka, name, 300_000, partitions=2, value=lambda i: b"%d" % (i % 10))
+    produce(kafka, name, 100_000, partitions=2, value=lambda i: b"%d" % (i % 10))
     sink = pipeline(name, files=local)
     sink.settings["memory"] = "192MiB"
     sink.encode(envelope=True)

@@ -15,7 +15,7 @@ from oracle import LocalFiles, Stream, compare, lines, produce, read_committed
 
 # The published rule is two minutes after settling; requests that a dead worker sent must be over by then. Ours are, within this.
 REST_SECONDS = float(os.environ.get("KAS3_REST_SECONDS", "1"))
-SEEDS = [int(seed) for seed in os.environ.get("KAS3_SEEDS", "1,2").split(",")]
+SEEDS = [int(seed) for seed in os.environ.get("KAS3_SEEDS", "1").split(",")]
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])

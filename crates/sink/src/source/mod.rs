@@ -110,10 +110,9 @@ impl Batch {
     /// Leader epoch of the record at `offset`; -1 when not known.
     pub fn leader_epoch_at(&self, offset: i64) -> i32 {
         match &self.0 {
-            Inner::Kafka(messages, _) => messages
-                .iter()
-                .find(|message| message.error().is_none() && message.offset() == offset)
-                .map_or(-1, |message| message.leader_epoch()),
+            Inner::Kafka(messages, _) => {
+                messages.iter().find(|message| message.error().is_none() && message.offset() == offset).map_or(-1, |message| message.leader_epoch())
+            }
             Inner::Memory(_) => -1,
         }
     }

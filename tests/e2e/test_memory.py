@@ -1,5 +1,7 @@
 """The memory budget holds: the largest resident size of the process stays below `memory`."""
 
+import json
+
 import pytest
 
 from services import create_topic, fresh_name
@@ -42,3 +44,27 @@ def test_a_backlog_larger_than_the_budget(kafka, topic, pipeline, local):
     sink.settings["memory"] = "192MiB"
     sink.configure(roll={"age": "10m"})
     measure(sink, read_committed(kafka, name), "a backlog of 300 MB")
+
+
+def test_values_of_one_byte(kafka, topic, pipeline, local):
+    """Nothing but what is kept around each record. The envelope tells them apart."""
+    name = topic(partitions=2)
+    produce(kafka, name, 100_000, partitions=2, value=lambda i: b"%d" % (i % 10))
+    sink = pipeline(name, files=local)
+    sink.settings["memory"] = "192MiB"
+    sink.encode(envelope=True)
+    sink.configure(roll={"records": 1_000_000, "age": "10m"})
+    finished = sink.run_to_end()
+    place = lambda line: tuple(map(json.loads(line).get, ("partition", "offset", "value")))  # noqa: E731
+    compare(read_committed(kafka, name), sink.files, lambda entry: (entry.partition, entry.offset, entry.value.decode()), place).check()
+    assert finished.peak_bytes < 192 * MIB
+
+
+def test_one_hot_partition_among_many(kafka, topic, pipeline, local):
+    name = topic(partitions=64)
+    produce(kafka, name, 2000, partitions=64, padding=1000)
+    produce(kafka, name, 900, partitions=1, seed=2, padding=100_000)
+    sink = pipeline(name, files=local)
+    sink.settings["memory"] = "128MiB"
+    sink.configure(roll={"age": "10m"})
+    measure(sink, read_committed(kafka, name), "one partition of 64 with 98% of the bytes")

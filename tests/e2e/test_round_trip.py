@@ -153,6 +153,22 @@ def test_paths_follow_values_times_and_time_zones(kafka, topic, pipeline):
     sink.verify()
 
 
+def test_values_that_would_leave_the_prefix_hide_or_be_too_long_become_names_that_do_not(kafka, topic, pipeline, store):
+    name = topic(partitions=2)
+    values = ["..", ".", "../../up", "_kas3", "_kas3/x/ledger", ".hidden", "/absolute", "a//b", "x" * 2000, "ü" * 2000, "x" * 1999 + "y", "con:%00\\n"]
+    produce(kafka, name, 240, partitions=2, fields=lambda i: {"v": values[i % len(values)]}, key=lambda i: values[i % len(values)].encode())
+    sink = pipeline(name)
+    sink.configure(path="{topic}/{value.v}/{key}/{partition}_{offset}", roll={"records": 1000, "age": "60s"})
+    with Watcher(sink.files):
+        sink.run_to_end()
+    log = read_committed(kafka, name)
+    report = compare(log, sink.files)
+    # readers of data lakes skip nothing of it: no part of a path begins with a dot or an underscore
+    assert report.check().files == 2 * len(values)
+    assert all(path.startswith(f"{name}/") for path in sink.files.paths())
+    sink.verify()
+
+
 def test_expressions_find_topics_and_settings_differ_per_topic(kafka, topic, pipeline):
     orders, events = topic(), topic(partitions=2)
     for name in (orders, events):
@@ -186,6 +202,44 @@ def test_transactions_and_their_aborts(kafka, topic, pipeline):
     log = read_committed(kafka, name)
     assert len(log) == 480
     compare(log, sink.files).check()
+    sink.verify()
+
+
+ENCODINGS = {
+    "json lines": {"type": "json_lines"},
+    "text": {"type": "text", "newlines": "escape"},
+    "envelope": {"type": "json_lines", "envelope": True},
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_records_of_every_kind_in_transactions_that_commit_and_abort(encoding, kafka, topic, pipeline, local):
+    """900 KB, no bytes, no value, keys that are not UTF-8, and every third transaction never happened."""
+    name = topic(partitions=2)
+    client = producer(kafka, **{"transactional.id": name})
+    client.init_transactions(30)
+    for transaction in range(9):
+        client.begin_transaction()
+        for i in range(8):
+            body = {1: None, 2: b"", 3: json.dumps({"id": f"{transaction}-{i}", "pad": "x" * 900_000}).encode()}
+            key = b"\xff\xfe\x00%d-%d" % (transaction, i)
+            client.produce(name, body.get(i, b'{"id":"%d-%d"}' % (transaction, i)), key, i % 2, headers=[("h", b"\xff")])
+        client.flush(30)
+        client.abort_transaction(30) if transaction % 3 == 2 else client.commit_transaction(30)
+    log = read_committed(kafka, name)
+    assert len(log) == 48
+    sink = pipeline(name, files=local)
+    sink.encode(**ENCODINGS[encoding])
+    sink.configure(roll={"records": 10, "age": "60s"})
+    with Watcher(sink.files):
+        sink.run_to_end()
+    if encoding == "envelope":
+        place = lambda line: (json.loads(line)["partition"], json.loads(line)["offset"], _bytes(json.loads(line)["key"]))  # noqa: E731
+        compare(log, sink.files, expect=lambda entry: (entry.partition, entry.offset, entry.key), read=place).check()
+    else:
+        empty = {"json lines": b"null", "text": b""}[encoding]
+        found = sorted(line for path in sink.files.paths() for line in lines(path, sink.files.read(path)))
+        assert found == sorted(entry.value or empty for entry in log)
     sink.verify()
 
 

@@ -2,13 +2,14 @@
 
 import gzip
 import json
+import signal
 import time
 
 import pytest
 from confluent_kafka import TopicPartition
 
 from services import create_topic
-from e2e.driver import wait_for
+from e2e.driver import stopped, wait_for
 from oracle import Watcher, compare, produce, read_committed
 
 
@@ -44,21 +45,72 @@ def test_a_topic_created_again_stops_although_it_outgrew_our_position(kafka, adm
     sink.verify()
 
 
-def test_a_running_worker_notices_that_its_topic_was_created_again(kafka, admin, topic, pipeline):
+@pytest.mark.parametrize("size", [100, 700], ids=["smaller", "grown past our position"])
+def test_a_running_worker_notices_that_its_topic_was_created_again(size, kafka, admin, topic, pipeline):
+    name, beside = topic(), topic(name=f"beside-{size}-{time.time_ns()}")
+    produce(kafka, name, 300)
+    produce(kafka, beside, 100)
+    old = read_committed(kafka, name)
+    sink = pipeline(name, beside)
+    sink.kafka["topic.metadata.refresh.interval.ms"] = 500
+    with Watcher(sink.files):
+        with sink.start() as worker:
+            wait_for(lambda: compare(old + read_committed(kafka, beside), sink.files).exact(), 60, "the old topic's files")
+            before = {path for path in sink.files.paths() if path.startswith(name)}
+            recreate(admin, name)
+            produce(kafka, name, size, seed=2)
+            wait_for(lambda: "created again" in worker.errors.read_text(), 60, "the complaint")
+            produce(kafka, beside, 300, seed=2)
+            wait_for(lambda: compare(old + read_committed(kafka, beside), sink.files).exact(), 60, "the other topic, which goes on")
+            assert {path for path in sink.files.paths() if path.startswith(name)} == before
+            worker.terminate().says("partition stopped", "kas3 ledger accept")
+        sink.command("ledger", "accept", sink.file, "--topic", name, "--partition", 0)
+        sink.run_to_end()
+    compare(old + read_committed(kafka, name) + read_committed(kafka, beside), sink.files).check()
+    assert all(("-i1." in path) == (path not in before) for path in sink.files.paths() if path.startswith(name))
+    sink.verify()
+
+
+def test_a_topic_created_again_and_smaller_stops(kafka, admin, topic, pipeline, local):
     name = topic()
     produce(kafka, name, 300)
     old = read_committed(kafka, name)
-    sink = pipeline(name)
-    sink.kafka["topic.metadata.refresh.interval.ms"] = 500
+    sink = pipeline(name, files=local)
+    sink.run_to_end()
+    recreate(admin, name)
+    produce(kafka, name, 100, seed=2)
+    before = sink.files.list()
+    sink.run_to_end(code=3).says(name, "created again", "kas3 ledger accept")
+    assert sink.files.list() == before
+    sink.command("ledger", "accept", sink.file, "--topic", name, "--partition", 0)
+    sink.run_to_end()
+    compare(old + read_committed(kafka, name), sink.files).check()
+    sink.verify()
+
+
+def test_retention_that_overtakes_a_worker_that_runs_stops_its_partition_until_the_gap_is_accepted(kafka, admin, topic, pipeline, local):
+    """It sleeps while records come and go, as one does that is throttled, or whose store is away for days."""
+    name = topic(partitions=2)
+    produce(kafka, name, 400, partitions=2)
+    sink = pipeline(name, files=local)
+    sink.configure(roll={"records": 100, "age": "300ms"})
     with Watcher(sink.files), sink.start() as worker:
-        wait_for(lambda: compare(old, sink.files).exact(), 60, "the old topic's files")
-        before = sink.files.list()
-        recreate(admin, name)
-        produce(kafka, name, 700, seed=2)
-        time.sleep(5)
-        assert sink.files.list() == before
-        worker.terminate()
-    compare(old, sink.files).check()
+        before = read_committed(kafka, name)
+        wait_for(lambda: compare(before, sink.files).exact(), 60, "the files")
+        overtaken = max(entry.offset for entry in before if entry.partition == 0) + 101
+        with stopped(worker):
+            produce(kafka, name, 600, partitions=2, seed=2)
+            admin.delete_records([TopicPartition(name, 0, overtaken)])[TopicPartition(name, 0)].result(30)
+        wait_for(lambda: "were deleted unread" in worker.errors.read_text(), 60, "the complaint")
+        now = read_committed(kafka, name)
+        other = [entry for entry in now if entry.partition == 1]
+        held = {(entry.partition, entry.offset): entry for entry in before + other}
+        wait_for(lambda: compare(held.values(), sink.files).exact(), 60, "the other partition, which goes on")
+        sink.command("ledger", "accept", sink.file, "--topic", name, "--partition", 0)
+        expected = {(entry.partition, entry.offset): entry for entry in before + now}
+        wait_for(lambda: compare(expected.values(), sink.files).exact(), 60, "the partition to go on without a restart")
+        assert worker.terminate().code == 0
+    sink.verify()
 
 
 def test_retention_that_overtook_us_stops_and_the_accepted_gap_is_recorded(kafka, admin, topic, pipeline):
@@ -107,6 +159,33 @@ def test_an_object_of_somebody_else_stops_its_partition_and_is_never_overwritten
         sink.files.delete(foreign)
         watcher.look()
     sink.run_to_end()
+    compare(log, sink.files).check()
+    sink.verify()
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_an_object_of_somebody_else_that_comes_between_commit_and_publish_is_not_overwritten(size, kafka, request, pipeline):
+    name, log = request.getfixturevalue(f"{size}_log")
+    sink = pipeline(name)
+    sink.configure(roll={"records": 14 if size == "large" else 200, "age": "60s"})
+    sink.encode(compression="none")
+    assert sink.run_to_end(kill="commit.after").code == -signal.SIGKILL
+    heads = [json.loads(sink.files.read(path)) for path in sink.files.paths(everything=True) if path.endswith("/head.json")]
+    pending = [head for head in heads if head["pending"]]
+    foreign = {file["url"].removeprefix(f"{sink.files.url}/") for head in pending for file in head["pending"][0]["files"]}
+    assert foreign
+    for path in foreign:
+        sink.files.write(path, b"not ours\n")
+    with Watcher(sink.files) as watcher:
+        sink.run_to_end(code=3).says(*foreign, "nothing is overwritten")
+        for head in pending:
+            sink.command("ledger", "accept", sink.file, "--topic", name, "--partition", head["partition"])
+        sink.run_to_end()
+        assert all(sink.files.read(path) == b"not ours\n" for path in foreign)
+        for path in foreign:
+            watcher.forgive(path)
+            sink.files.delete(path)
+        watcher.look()
     compare(log, sink.files).check()
     sink.verify()
 

@@ -6,7 +6,6 @@ use kas3_sink::{
     ledger::{EntryKind, Head, Ledger},
     span::TopicPartition,
 };
-use serde_json::json;
 use std::path::PathBuf;
 
 /// Look at the ledger, or decide about a partition that stopped
@@ -62,10 +61,16 @@ pub(crate) fn show(arguments: ShowArguments) -> anyhow::Result<Exit> {
 async fn print_json(ledger: &Ledger, heads: &[Head], results: &mut Results) -> anyhow::Result<()> {
     results.line("[")?;
     for (number, head) in heads.iter().enumerate() {
-        let spans = ledger.history(head).await?;
         let comma = if number + 1 == heads.len() { "" } else { "," };
-        let text = serde_json::to_string(&json!({ "head": head, "spans": spans }))?;
-        results.line(&format!("{text}{comma}"))?;
+        results.line(&format!("{{\"head\":{},\"spans\":[", serde_json::to_string(head)?))?;
+        let (mut history, mut before) = (ledger.walk(head).await?, "");
+        while let Some(spans) = history.page().await? {
+            for span in spans {
+                results.line(&format!("{before}{}", serde_json::to_string(&span)?))?;
+                before = ",";
+            }
+        }
+        results.line(&format!("]}}{comma}"))?;
     }
     results.line("]")?;
     Ok(())
@@ -76,13 +81,16 @@ async fn print_table(ledger: &Ledger, heads: &[Head], results: &mut Results) -> 
     for head in heads {
         let of = head.of();
         let (mut spans, mut records, mut files, mut bytes, mut gaps) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-        for entry in ledger.history(head).await?.iter().chain(&head.pending) {
-            spans += 1;
-            records += entry.counts.written;
-            gaps += u64::from(entry.kind == EntryKind::Gap);
-            for file in ledger.files(entry, &of).await? {
-                files += 1;
-                bytes += file.bytes;
+        let (mut history, mut pending) = (ledger.walk(head).await?, Some(head.pending.clone()));
+        while let Some(entries) = history.page().await?.or_else(|| pending.take()) {
+            for entry in &entries {
+                spans += 1;
+                records += entry.counts.written;
+                gaps += u64::from(entry.kind == EntryKind::Gap);
+                for file in ledger.files(entry, &of).await? {
+                    files += 1;
+                    bytes += file.bytes;
+                }
             }
         }
         let mut state = if head.pending.is_empty() { "settled".to_owned() } else { "a span is being published".to_owned() };

@@ -164,6 +164,12 @@ impl Lane {
         }
     }
 
+    /// Says which leader wrote the last record that was taken in, when only a part of its batch was. Without it nobody could tell
+    /// whether the log was cut back there.
+    pub fn led_by(&mut self, leader_epoch: i32) {
+        self.position.leader_epoch = leader_epoch;
+    }
+
     /// Forgets everything that was read since the last roll.
     pub fn abandon(&mut self) {
         if let Some(span) = self.span.take() {

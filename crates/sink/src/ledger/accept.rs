@@ -113,7 +113,8 @@ impl Ledger {
             None => None,
         };
         let recreated = record.as_ref().is_some_and(|record| !now.is_of(&record.cluster_id, record.topic_id.as_deref()));
-        if unreadable.is_none() && now.reported.is_none() && !recreated && next.is_none() && (record.is_some() || !self.topic_has_heads(of).await?) {
+        let begun = unreadable.is_some() || now.reported.is_some() || self.segment_without_head(of).await?.is_some();
+        if !begun && !recreated && next.is_none() && (record.is_some() || !self.topic_has_heads(of).await?) {
             return Ok(self.new_head(of, &now.cluster_id, now.topic_id, 0, 0));
         }
         let was_at = now.reported.as_ref().map(|(report, _)| report.next);
@@ -179,7 +180,11 @@ impl Ledger {
                 partitions.push(PartitionStart { partition: of.partition, start });
                 partitions.sort_by_key(|other| other.partition);
             }
-            let number = newest.max(above).map_or(1, |highest| highest.saturating_add(1));
+            let mut number = newest.max(above).map_or(1, |highest| highest.saturating_add(1));
+            while !self.starts(of, number).await? {
+                // `orders.1.json` is the first start of a topic `orders.1`
+                number = number.saturating_add(1);
+            }
             self.create_start_record(of, number, now.topic_id.clone(), now.cluster_id.clone(), partitions).await?;
             // Read back, so that of two people at once both take the one that is there.
             if let Some(record) = self.start_record(of, number).await?.filter(|record| now.is_of(&record.cluster_id, record.topic_id.as_deref())) {
@@ -191,7 +196,8 @@ impl Ledger {
 
 impl Cell {
     async fn accept_segments(&mut self, decisions: &mut Vec<String>) -> Result<()> {
-        if stops(self.ledger.history(&self.head).await)? {
+        let broken = stops(self.ledger.walk(&self.head).await)?;
+        if broken {
             let mut head = self.head.clone();
             if let Some(name) = head.segment.take() {
                 decisions.push(format!("the history before offset {} is given up: segment `{name}` or one before it is lost", oldest(&head)));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
-    span::TopicPartition,
+    span::{Span, TopicPartition},
 };
 use bytes::Bytes;
 use kas3_store::{Created, PutOptions, kill_point};
@@ -91,29 +91,83 @@ pub fn decode_segment<T: for<'a> Deserialize<'a>>(bytes: &[u8], kind: SegmentKin
     Ok((header, found))
 }
 
+/// The settled spans of a partition, read one segment after the other.
+pub struct History<'a> {
+    ledger: &'a Ledger,
+    head: &'a Head,
+    of: TopicPartition,
+    /// Segments that are not read yet, the oldest last.
+    segments: Vec<String>,
+    spans: Vec<Span>,
+    /// The spans in the head were handed out.
+    newest: bool,
+}
+
+impl History<'_> {
+    /// The offsets of all settled spans, oldest first.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// The next settled spans, oldest first; `None` after the last.
+    ///
+    /// # Errors
+    /// `Stopped` when a segment vanished since the chain was looked at.
+    pub async fn page(&mut self) -> Result<Option<Vec<Entry>>> {
+        if let Some(name) = self.segments.pop() {
+            return Ok(Some(self.ledger.read_history(&self.of, &name).await?.1));
+        }
+        Ok((!std::mem::replace(&mut self.newest, true)).then(|| self.head.closed.clone()))
+    }
+}
+
 impl Ledger {
     /// All settled spans of a partition, oldest first, gaps and offsets without records included; the pending one is in the head.
+    /// All of them at once: [`Ledger::walk`] is for histories of any length.
     ///
     /// # Errors
     /// `Stopped` when a segment is missing or cannot be read.
     pub async fn history(&self, head: &Head) -> Result<Vec<Entry>> {
+        let mut history = self.walk(head).await?;
+        let mut entries = Vec::with_capacity(history.spans().len());
+        while let Some(page) = history.page().await? {
+            entries.extend(page);
+        }
+        Ok(entries)
+    }
+
+    /// The same page by page, after a look at the whole chain. A year of spans of five minutes is a hundred megabytes in memory;
+    /// what is kept here of each is 16 bytes.
+    ///
+    /// # Errors
+    /// As [`Ledger::history`].
+    pub async fn walk<'a>(&'a self, head: &'a Head) -> Result<History<'a>> {
         let of = head.of();
-        let mut pages = vec![head.closed.clone()];
-        let mut next = head.segment.clone();
+        let broken = |why: String| stops::unreadable(&of, &self.ledger.url_of(&self.head_path(&of)), &why);
+        head::check_chain(head.closed.iter().chain(&head.pending)).map_err(broken)?;
+        let mut spans: Vec<Span> = head.closed.iter().rev().map(Entry::span).collect();
+        let mut after = head.closed.first().or(head.pending.first()).cloned();
+        let (mut segments, mut next) = (Vec::new(), head.segment.clone());
         let mut seen = HashSet::new();
         while let Some(name) = next {
             if !seen.insert(name.clone()) {
                 return Err(stops::unreadable(&of, &self.segment_url(&of, &name), "the chain of segments comes back to it"));
             }
-            let (header, entries) = self.read_segment::<Entry>(&of, &name, SegmentKind::History).await?;
-            entries.iter().try_for_each(Entry::check).map_err(|why| stops::unreadable(&of, &self.segment_url(&of, &name), &why))?;
-            pages.push(entries);
+            let (header, entries) = self.read_history(&of, &name).await?;
+            head::check_chain(entries.iter().chain(&after)).map_err(broken)?;
+            spans.extend(entries.iter().rev().map(Entry::span));
+            after = entries.into_iter().next().or(after);
+            segments.push(name);
             next = header.before;
         }
-        let entries: Vec<Entry> = pages.into_iter().rev().flatten().collect();
-        head::check_chain(entries.iter().chain(&head.pending))
-            .map_err(|why| stops::unreadable(&of, &self.ledger.url_of(&self.head_path(&of)), &why))?;
-        Ok(entries)
+        spans.reverse();
+        Ok(History { ledger: self, head, of, segments, spans, newest: false })
+    }
+
+    async fn read_history(&self, of: &TopicPartition, name: &str) -> Result<(SegmentHeader, Vec<Entry>)> {
+        let (header, entries) = self.read_segment::<Entry>(of, name, SegmentKind::History).await?;
+        entries.iter().try_for_each(Entry::check).map_err(|why| stops::unreadable(of, &self.segment_url(of, name), &why))?;
+        Ok((header, entries))
     }
 
     /// The files of a span, wherever their list is.
@@ -138,14 +192,24 @@ impl Ledger {
         decode_segment(&object.bytes, kind, of).map_err(|why| stops::unreadable(of, &self.ledger.url_of(&path), &why))
     }
 
-    /// Whether the newest segment is there, so that a history that was deleted is noticed at open.
+    /// Whether the newest segment can be read and the one before it is there, so that a history that is being deleted is noticed
+    /// at open. The rest of the chain is for `verify` and `accept` to walk: a year of spans has thousands of segments.
     pub(super) async fn check_segment(&self, of: &TopicPartition, head: &Head) -> Result<()> {
         let Some(name) = &head.segment else { return Ok(()) };
-        let path = format!("{}{name}", self.folder(of));
-        match self.patiently(of, "look at the newest segment", || self.ledger.info(&path)).await? {
+        let (header, _) = self.read_history(of, name).await?;
+        let Some(before) = header.before else { return Ok(()) };
+        let path = format!("{}{before}", self.folder(of));
+        match self.patiently(of, "look for a segment", || self.ledger.info(&path)).await? {
             Some(_) => Ok(()),
             None => Err(stops::segment_missing(of, &self.ledger.url_of(&path))),
         }
+    }
+
+    /// A segment of a partition that has no head: a head comes before its first segment, so it was lost.
+    pub(super) async fn segment_without_head(&self, of: &TopicPartition) -> Result<Option<String>> {
+        let folder = self.folder(of);
+        let found = self.patiently(of, "list segments", || self.ledger.list(&folder, None, 100)).await?;
+        Ok(found.into_iter().find(|info| info.path.ends_with(".jsonl")).map(|info| self.ledger.url_of(&info.path)))
     }
 
     pub(super) async fn write_segment<T: Serialize>(

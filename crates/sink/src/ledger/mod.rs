@@ -47,7 +47,8 @@ pub use accept::Accepted;
 pub use closed::{Body, ClosedFile, ClosedSpan, Role};
 pub use head::{Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Staged, Stretch, VERSION};
 pub use history::{
-    CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind, decode_segment, encode_segment,
+    CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, History, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind, decode_segment,
+    encode_segment,
 };
 pub use log::{Log, Origin, Remake, Report};
 pub use observer::{LedgerObserver, Unwatched};

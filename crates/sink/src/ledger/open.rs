@@ -150,6 +150,9 @@ impl Ledger {
                 None => {}
             }
         }
+        if let Some(segment) = self.segment_without_head(of).await? {
+            return Err(stops::lost_but_for(of, self.ledger.url(), &segment));
+        }
         let record = self.open_start_record(of).await?;
         let cluster_id = self.cluster_id(of).await?;
         if record.cluster_id != cluster_id {
@@ -213,7 +216,16 @@ impl Ledger {
     }
 
     async fn check_report(&self, of: &TopicPartition, head: &Head) -> Result<()> {
-        let Some(report) = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await? else { return Ok(()) };
+        let Some(report) = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await? else {
+            if head.next > head.start {
+                let text = format!(
+                    "the consumer group has no offset of it: it was deleted, it expired, or no worker lived to report one; the ledger says {}, and it wins",
+                    head.next
+                );
+                self.observer.warning(of, &text);
+            }
+            return Ok(());
+        };
         let origin = Origin::parse(&report.metadata);
         let ours = origin.filter(|origin| origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url());
         let Some(origin) = ours else {

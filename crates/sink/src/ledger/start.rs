@@ -1,7 +1,7 @@
 //! Where partitions begin: one start per partition, whoever resolves it first.
 //!
-//! Start records and `pipeline.json` are created only, never changed. A later incarnation has a record of its own,
-//! `<topic>.<n>.json`; where that is the name of another topic's first record, the second one to come stops with a message.
+//! Start records and `pipeline.json` are created only, never changed. An incarnation has its own record, `<topic>.<n>.json`;
+//! the record names its topic, because `a.1.json` may be `a` in incarnation 1 or the first start of a topic `a.1`.
 
 use super::{Ledger, head::instant, stops};
 use crate::{
@@ -126,7 +126,15 @@ impl Ledger {
             if let Some(object) = self.ledger.get(&path, RECORD_BYTES_MAX).await? {
                 return self.decode_pipeline_record(&object.bytes);
             }
-            let mut topics: Vec<String> = self.log.topics().await?.into_iter().filter(|topic| self.pipeline.reads(topic)).collect();
+            let mut topics = self.begun_topics().await?;
+            if topics.is_empty() {
+                topics = self.log.topics().await?.into_iter().filter(|topic| self.pipeline.reads(topic)).collect();
+            } else {
+                let url = self.ledger.url_of(&path);
+                tracing::warn!(
+                    "`{url}` is missing, though topics have begun: it is written again with those, and all others begin at their beginning"
+                );
+            }
             topics.sort();
             let record = PipelineRecord {
                 version: super::head::VERSION,
@@ -145,10 +153,25 @@ impl Ledger {
         }
     }
 
+    /// Topics that have a start record, by the names of the records. There are none before `pipeline.json` was written once.
+    async fn begun_topics(&self) -> Result<Vec<String>> {
+        let folder = format!("_kas3/{}/topics/", self.pipeline.name);
+        let (mut topics, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.ledger.list(&folder, after.as_deref(), 1000).await?;
+            let names = page.iter().filter_map(|info| info.path.strip_prefix(&folder)?.strip_suffix(".json"));
+            topics.extend(names.map(str::to_owned));
+            match page.last() {
+                Some(last) if page.len() >= 1000 => after = Some(last.path.clone()),
+                _ => return Ok(topics),
+            }
+        }
+    }
+
     fn decode_pipeline_record(&self, bytes: &[u8]) -> Result<PipelineRecord> {
         PipelineRecord::decode(bytes, &self.pipeline.name).map_err(|why| {
             Error::new(Kind::Fatal, format!("`{}` cannot be used: {why}", self.ledger.url_of(&self.pipeline_record_path())))
-                .hint("restore it or use the kas3 that wrote it; deleted, it is written again, and topics that an expression finds begin by `start`")
+                .hint("restore it or use the kas3 that wrote it; deleted, it is written again with the topics that have begun, and an expression finds all others new")
         })
     }
 
@@ -177,7 +200,7 @@ impl Ledger {
 
     /// Whether the record with this number is one of the topic. `orders.1.json` may as well be the first start of a topic
     /// `orders.1`; one that cannot be read counts as ours, so that it is complained about.
-    async fn starts(&self, of: &TopicPartition, number: u32) -> Result<bool> {
+    pub(super) async fn starts(&self, of: &TopicPartition, number: u32) -> Result<bool> {
         let path = self.start_record_path(&of.topic, number);
         let object = self.patiently(of, "read a start record", || self.ledger.get(&path, RECORD_BYTES_MAX)).await?;
         let topic = object

@@ -66,6 +66,12 @@ pub fn lost(of: &TopicPartition, ledger: &str, report: &Report, reported_ledger:
     }
 }
 
+/// No head and no report, but a segment of its history: the group's offsets expire sooner than a ledger.
+pub fn lost_but_for(of: &TopicPartition, ledger: &str, segment: &str) -> Error {
+    let what = format!("its head is missing from ledger `{ledger}`, but its history is there, as `{segment}`; the head was lost");
+    stop(of, what, "restore the ledger, or go on without it: ", "--next N")
+}
+
 /// The head is behind what we reported: an old ledger was restored.
 pub fn set_back(of: &TopicPartition, next: i64, reported: i64) -> Error {
     let what = format!("its head says {next}, but kas3 had reported {reported} to the consumer group; an older ledger was restored");

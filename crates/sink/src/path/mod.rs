@@ -91,7 +91,8 @@ impl Limits {
             Some(rest) => {
                 let prefix = rest.split_once('/').map_or(0, |(_, prefix)| prefix.trim_end_matches('/').len() + 1);
                 let left = 1024_usize.saturating_sub(prefix);
-                Limits { segment_bytes: left, path_bytes: left }
+                // stores that keep objects as files, MinIO among them, refuse longer names between two slashes
+                Limits { segment_bytes: left.min(Limits::DISK.segment_bytes), path_bytes: left }
             }
             None => Limits::DISK,
         }

@@ -107,6 +107,16 @@ impl Batch {
         }
     }
 
+    /// Leader epoch of the record at `offset`; -1 when not known.
+    pub fn leader_epoch_at(&self, offset: i64) -> i32 {
+        match &self.0 {
+            Inner::Kafka(messages, _) => {
+                messages.iter().find(|message| message.error().is_none() && message.offset() == offset).map_or(-1, |message| message.leader_epoch())
+            }
+            Inner::Memory(_) => -1,
+        }
+    }
+
     /// How many messages the batch holds.
     pub fn len(&self) -> usize {
         match &self.0 {

@@ -32,18 +32,23 @@ pub struct Read {
 pub async fn read(pipeline: &Pipeline, sink: Store, ledger: &Ledger, of: &TopicPartition, span: Span, each: &mut EachLine<'_>) -> Result<Read> {
     let head = find_head(ledger, of).await?;
     let stores = Stores::new(sink, pipeline.storage.clone());
-    let mut entries = ledger.history(&head).await?;
-    entries.extend(head.pending.iter().cloned());
+    let mut history = ledger.walk(&head).await?;
     let mut read = Read::default();
-    let (current, _) = super::current(&head, of, &entries);
+    let spans: Vec<Span> = history.spans().iter().copied().chain(head.pending.iter().map(Entry::span)).collect();
+    let (mut passed, _) = super::current(&head, of, &spans);
     let mut at = span.first;
-    for entry in entries[current..].iter().filter(|entry| entry.span().first < span.next && entry.span().next > span.first) {
-        let part = Span { first: span.first.max(entry.span().first), next: span.next.min(entry.span().next) };
-        if at < part.first {
-            read.nothing.push((Span { first: at, next: part.first }, "no span of the ledger holds them".to_owned()));
+    let mut pending = Some(head.pending.clone());
+    while let Some(entries) = history.page().await?.or_else(|| pending.take()) {
+        let current = passed.min(entries.len());
+        passed -= current;
+        for entry in entries[current..].iter().filter(|entry| entry.span().first < span.next && entry.span().next > span.first) {
+            let part = Span { first: span.first.max(entry.span().first), next: span.next.min(entry.span().next) };
+            if at < part.first {
+                read.nothing.push((Span { first: at, next: part.first }, "no span of the ledger holds them".to_owned()));
+            }
+            at = part.next;
+            entry_part(ledger, &stores, of, entry, part, &mut read, each).await?;
         }
-        at = part.next;
-        entry_part(ledger, &stores, of, entry, part, &mut read, each).await?;
     }
     let why = |first: i64| if first >= head.next { "not committed yet" } else { "before the start of this pipeline" };
     if at < span.next {

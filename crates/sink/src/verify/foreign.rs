@@ -76,8 +76,12 @@ impl Comparison {
         let mut names = Names::default();
         for head in self.ledger.heads().await? {
             let of = head.of();
-            for entry in self.ledger.history(&head).await?.iter().chain(&head.pending) {
-                self.ledger.files(entry, &of).await?.iter().for_each(|file| names.insert(&file.url));
+            let mut history = self.ledger.walk(&head).await?;
+            let mut pending = Some(head.pending.clone());
+            while let Some(entries) = history.page().await?.or_else(|| pending.take()) {
+                for entry in &entries {
+                    self.ledger.files(entry, &of).await?.iter().for_each(|file| names.insert(&file.url));
+                }
             }
         }
         Ok(names)

@@ -110,9 +110,9 @@ struct Extent {
 impl Comparison {
     async fn partition(&self, head: &Head, wanted: bool, names: &mut foreign::Names) -> Result<Option<(PartitionReport, Vec<Finding>)>> {
         let of = head.of();
-        let mut entries = self.ledger.history(head).await?;
-        let settled = entries.len();
-        entries.extend(head.pending.iter().cloned());
+        let mut history = self.ledger.walk(head).await?;
+        let settled = history.spans().len();
+        let spans: Vec<Span> = history.spans().iter().copied().chain(head.pending.iter().map(Entry::span)).collect();
         let extent = if wanted { self.extent(head, &of).await? } else { None };
         let mut report = PartitionReport {
             topic: head.topic.clone(),
@@ -124,30 +124,34 @@ impl Comparison {
             end: extent.as_ref().map(|extent| extent.end),
             totals: Totals::default(),
         };
-        let (current, mut findings) = current(head, &of, &entries);
+        let (current, mut findings) = current(head, &of, &spans);
         report.totals.differences += findings.len() as u64;
-        let first = entries.get(current).map_or(head.next, |entry| entry.span().first);
+        let first = spans.get(current).map_or(head.next, |span| span.first);
         let mut records = match &extent {
             Some(extent) => Records::read(Arc::clone(&self.log), of.clone(), first.max(extent.earliest), head.next.min(extent.end)),
             None => Records::none(),
         };
-        for (number, entry) in entries.iter().enumerate() {
-            let files = self.ledger.files(entry, &of).await?;
-            files.iter().for_each(|file| names.insert(&file.url));
-            if !wanted {
-                continue;
+        let (mut number, mut pending) = (0, Some(head.pending.clone()));
+        while let Some(entries) = history.page().await?.or_else(|| pending.take()) {
+            for (number, entry) in (number..).zip(&entries) {
+                let files = self.ledger.files(entry, &of).await?;
+                files.iter().for_each(|file| names.insert(&file.url));
+                if !wanted {
+                    continue;
+                }
+                let mut span = SpanComparison::new(self, &of, entry);
+                let comparable = |extent: &&Extent| number >= current && entry.span().next > extent.earliest;
+                span.earliest = extent.as_ref().filter(comparable).map(|extent| extent.earliest);
+                span.pending = number >= settled;
+                span.totals.pending = u64::from(span.pending);
+                match entry.kind {
+                    EntryKind::Gap => span.totals.accepted += entry.span().next.saturating_sub(entry.span().first).unsigned_abs(),
+                    EntryKind::Files | EntryKind::Empty => span.compare(&files, &mut records).await?,
+                }
+                report.totals.add(&span.totals);
+                findings.append(&mut span.findings);
             }
-            let mut span = SpanComparison::new(self, &of, entry);
-            let comparable = |extent: &&Extent| number >= current && entry.span().next > extent.earliest;
-            span.earliest = extent.as_ref().filter(comparable).map(|extent| extent.earliest);
-            span.pending = number >= settled;
-            span.totals.pending = u64::from(span.pending);
-            match entry.kind {
-                EntryKind::Gap => span.totals.accepted += entry.span().next.saturating_sub(entry.span().first).unsigned_abs(),
-                EntryKind::Files | EntryKind::Empty => span.compare(&files, &mut records).await?,
-            }
-            report.totals.add(&span.totals);
-            findings.append(&mut span.findings);
+            number += entries.len();
         }
         Ok(wanted.then_some((report, findings)))
     }
@@ -173,12 +177,12 @@ impl Comparison {
 
 /// The number of the first span of the log that Kafka has now, and where the spans from it to `next` do not follow each other.
 /// Offsets begin anew at `start`; an incarnation alone says only how files are named.
-fn current(head: &Head, of: &TopicPartition, entries: &[Entry]) -> (usize, Vec<Finding>) {
+fn current(head: &Head, of: &TopicPartition, spans: &[Span]) -> (usize, Vec<Finding>) {
     let mut findings = Vec::new();
-    let (mut first, mut next) = (entries.len(), head.next);
+    let (mut first, mut next) = (spans.len(), head.next);
     while first > 0 && next > head.start {
         first -= 1;
-        let span = entries[first].span();
+        let span = spans[first];
         if span.next != next {
             let detail = format!("the span ends at {} where the next one begins at {next}", span.next);
             findings.push(Finding::new(FindingKind::Ledger, of, detail).span(span));

@@ -276,7 +276,12 @@ impl Log for KafkaLog {
             for topic in &topics {
                 if !known.contains_key(topic.as_str()) {
                     let (native, name) = (self.native.clone(), topic.clone());
-                    known.insert(topic, blocking(move || native.topic_id(&name, ASK)).await);
+                    let id = blocking(move || native.topic_id(&name, ASK)).await;
+                    // every step of the ledger that reads or writes Kafka's offsets asks this first
+                    if id.as_ref().is_err_and(|error| error.kind() == Kind::Transient) {
+                        self.native.bootstrap_again(self.pipeline.kafka.get("bootstrap.servers").map_or("", String::as_str));
+                    }
+                    known.insert(topic, id);
                 }
             }
             let answer = |topic: &String| match known.get(topic.as_str()) {

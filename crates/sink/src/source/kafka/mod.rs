@@ -35,6 +35,12 @@ const PLACES_EVERY: Duration = Duration::from_millis(100);
 /// How long a partition that was taken out and in again is forwarded anew.
 const FORWARD_ANEW: Duration = Duration::from_secs(10);
 
+/// How long nothing may come of any broker until the bootstrap servers are named again: without an assignment, and with one,
+/// when there may be no records.
+const SILENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+/// The longest pause between two times.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
+
 /// The consumer of a pipeline.
 pub struct KafkaSource {
     /// The records of all partitions.
@@ -54,6 +60,9 @@ pub struct KafkaSource {
     seek_again: Instant,
     /// Until when partitions are forwarded anew: librdkafka undoes it when it stops one, some time after it was told to.
     forward_until: Instant,
+    bootstrap_servers: String,
+    /// When something last came of a broker, and how often the bootstrap servers were named since.
+    heard: (Instant, u32),
 }
 
 impl KafkaSource {
@@ -78,6 +87,8 @@ impl KafkaSource {
             misplaced: HashSet::new(),
             seek_again: Instant::now(),
             forward_until: Instant::now(),
+            bootstrap_servers: pipeline.kafka.get("bootstrap.servers").cloned().unwrap_or_default(),
+            heard: (Instant::now(), 0),
         };
         Source::subscribe(&mut source, topics);
         Ok(source)
@@ -143,7 +154,9 @@ impl Source for KafkaSource {
         if let Some(event) = event {
             self.consumer.context().push(event);
         }
-        self.consumer.context().take_events()
+        let events = self.consumer.context().take_events();
+        self.listen(!events.is_empty());
+        events
     }
 
     fn subscribe(&mut self, topics: &[String]) {
@@ -169,7 +182,12 @@ impl Source for KafkaSource {
         self.misplace_kept();
         for (of, position) in partitions {
             self.positions.insert(of.clone(), *position);
-            self.misplaced.remove(of);
+            // librdkafka asks whether the log was cut back only when it seeks: what is assigned it takes on trust
+            if position.leader_epoch >= 0 {
+                self.misplaced.insert(of.clone());
+            } else {
+                self.misplaced.remove(of);
+            }
         }
         self.find_places();
         Ok(())
@@ -252,6 +270,7 @@ impl Source for KafkaSource {
             let fetched = self.fetched(&of, messages);
             found.push((of, fetched));
         }
+        self.listen(!found.is_empty());
         found
     }
 
@@ -287,6 +306,18 @@ impl Source for KafkaSource {
 }
 
 impl KafkaSource {
+    /// Notes that something came, or after a long silence sees to it that there is a broker to ask.
+    fn listen(&mut self, came: bool) {
+        let now = Instant::now();
+        let (since, times) = self.heard;
+        if came {
+            self.heard = (now, 0);
+        } else if now - since >= (SILENCE[usize::from(!self.forwarded.is_empty())] * 2_u32.saturating_pow(times)).min(SILENCE_MAX) {
+            self.heard = (now, times.saturating_add(1));
+            self.native.bootstrap_again(&self.bootstrap_servers);
+        }
+    }
+
     /// librdkafka pauses what stays ours through an incremental rebalance, and goes on behind what a batch brought last, plus one:
     /// where that was the end of a partition, it would pass over the next record.
     fn misplace_kept(&mut self) {

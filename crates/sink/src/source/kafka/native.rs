@@ -39,6 +39,15 @@ impl Client {
         Client { pointer, _alive: alive }
     }
 
+    /// Names the bootstrap servers once more. When a broker that is being shut down answers with a list of no brokers at all,
+    /// librdkafka (up to 2.13, its issue 5301) forgets those that it knows, and from then on has nobody to ask.
+    pub(super) fn bootstrap_again(&self, servers: &str) {
+        if let Ok(servers) = c_string(servers) {
+            // SAFETY: the client and the string live through the call.
+            unsafe { sys::rd_kafka_brokers_add(self.pointer, servers.as_ptr()) };
+        }
+    }
+
     /// Cuts the partition's queue off from the consumer's, so that its records come only from here.
     pub(super) fn split(&self, of: &TopicPartition) -> Result<Queue> {
         let topic = c_string(&of.topic)?;

@@ -14,11 +14,12 @@ from oracle import Stream, Watcher, compare, read_committed
 from .broker import meddle_with_offsets, pause, restart, shorten_session
 from .kafka import ends
 from .scenario import PROTOCOLS, SESSION_MS
-from .trace import SPAN_STEPS, Trace
+from .trace import SPAN_STEPS, Trace, wait_for_point
 
 # Catching up after the last fault, without a hand.
 CATCH_UP_SECONDS = 120
-POINT_SECONDS = 2.5
+# How long a point is waited for: a group may have to miss a dead member first.
+POINT_SECONDS = 8
 
 
 class Slot:
@@ -113,13 +114,14 @@ class Run:
                 self._fill()
 
     def _aimed(self):
-        """Waits until the worker passes a point, and kills it at once or a little later."""
-        slot, points = self._anyone(), self.scenario.shape.points
+        """Waits until some worker passes a point, and kills it at once or a little later."""
+        points = self.scenario.shape.points
         point = self.rng.choices(list(points), list(points.values()))[0]
         occurrences, pause = self.rng.choice([1, 1, 2, 3]), self.rng.choice([0, self.rng.uniform(0, 0.004), self.rng.uniform(0, 0.02)])
-        passed = slot.trace.wait_for({point}, occurrences, POINT_SECONDS)
+        self._fill()
+        number = wait_for_point([slot.trace for slot in self.slots], point, occurrences, POINT_SECONDS)
         time.sleep(pause)
-        self._kill(slot, "aimed" if passed else "timed")
+        self._kill(self._anyone() if number is None else self.slots[number], "timed" if number is None else "aimed")
 
     def _timed(self):
         time.sleep(self.rng.uniform(0.02, 1.5))

@@ -100,7 +100,7 @@ class Soak:
         return records
 
     def _load(self, veteran):
-        began, next_sample, next_restart = time.monotonic(), 0, self.options.restart_seconds
+        began, next_sample, next_restart = time.monotonic(), self.options.sample_seconds, self.options.restart_seconds
         other = self.sink.start()
         try:
             while (elapsed := time.monotonic() - began) < self.options.seconds:

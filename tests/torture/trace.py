@@ -20,7 +20,7 @@ MEANINGS = {
     "published": "all files are visible; the head does not say so yet",
     "settle": "the swap that settles is under way",
     "amend": "lost bytes are being made again",
-    "start": "the process has passed no point yet",
+    "start": "nothing was done yet: it starts, joins the group, or was given no partition",
     "open": "ledger and heads are being read or created",
     "reading": "between spans: nothing is staged",
     "reclaim": "useless bytes are being deleted",
@@ -58,18 +58,6 @@ class Trace:
         self.events += new
         return new
 
-    def wait_for(self, points, occurrences, seconds):
-        """Waits until one of `points` was passed so many times more; returns it, or None."""
-        self.read()
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for _, _, point in self.read():
-                occurrences -= point in points
-                if occurrences == 0:
-                    return point
-            time.sleep(0.001)
-        return None
-
     def step(self, died):
         """The step at the moment of death (seconds since 1970): that of the span that moved last, else what else went on."""
         self.read()
@@ -93,6 +81,21 @@ class Trace:
             alive.append((growing, "part"))
         alive = [each for each in alive if died - each[0] < QUIET_SECONDS]
         return max(alive)[1] if alive else last
+
+
+def wait_for_point(traces, point, occurrences, seconds):
+    """Waits until one of several workers has passed a point so many times more; returns its place, or None."""
+    left = [occurrences] * len(traces)
+    for trace in traces:
+        trace.read()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for number, trace in enumerate(traces):
+            left[number] -= sum(passed == point for _, _, passed in trace.read())
+            if left[number] <= 0:
+                return number
+        time.sleep(0.001)
+    return None
 
 
 def _pass(state, name, when):

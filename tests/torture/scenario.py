@@ -31,7 +31,7 @@ class Shape:
 
 SMALL_POINTS = {
     "bundle.before": 3, "bundle.after": 3, "commit.before": 4, "commit.after": 4, "put.before": 3, "put.after": 4, "settle.before": 2,
-    "settle.after": 1, "bundle_delete.before": 1, "bundle_delete.after": 1, "segment.before": 1, "segment.after": 1, "report.before": 1,
+    "settle.after": 1, "bundle_delete.before": 1, "bundle_delete.after": 1, "report.before": 1,
 }
 LARGE_POINTS = {
     "upload.before": 2, "upload.after": 3, "part.before": 4, "part.after": 4, "commit.before": 4, "commit.after": 4, "complete.before": 4,
@@ -41,7 +41,8 @@ SHAPES = [
     Shape("bundles", 4, 800, 60, "{topic}/{value.day}/{partition}_{offset}", ("gzip", "zstd", "none"), {"age": "300ms", "records": 400},
           SMALL_POINTS, lambda i: {"day": f"2026-01-0{1 + i % 3}"}),
     Shape("one path", 3, 1200, 40, "{topic}/{partition}_{offset}", ("gzip", "zstd"), {"age": "200ms"}, SMALL_POINTS),
-    Shape("long history", 2, 300, 30, "{topic}/{partition}/{offset}", ("gzip", "none"), {"records": 12, "age": "400ms"}, SMALL_POINTS),
+    Shape("long history", 2, 150, 30, "{topic}/{partition}/{offset}", ("gzip", "none"), {"records": 15, "age": "400ms"},
+          {**SMALL_POINTS, "segment.before": 2, "segment.after": 2}),
     Shape("uploads", 2, 5, 1_000_000, "{topic}/{partition}_{offset}", ("none",), {"age": "2s", "bytes": "24MiB"}, LARGE_POINTS),
     # One large record in twenty of the same stream, under a path of its own: spans of an upload and a bundle.
     Shape("uploads and bundles", 2, 60, 90_000, "{topic}/{value.kind}/{partition}_{offset}", ("none", "gzip"), {"age": "2500ms"},
@@ -80,6 +81,6 @@ def scenario(seed, workers=None, broker=True):
     rng = random.Random(f"scenario-{seed}")
     shape = rng.choices(SHAPES, SHAPE_WEIGHTS)[0]
     compression, settle = rng.choice(shape.compressions), rng.choice(["200ms", "500ms", "1s"])
-    chosen = [fault for fault, share in [("broker paused", 0.2), ("broker restarted", 0.15), ("offsets", 0.25)] if rng.random() < share]
+    chosen = [fault for fault, share in [("broker paused", 0.12), ("broker restarted", 0.06), ("offsets", 0.25)] if rng.random() < share]
     faults = [fault for fault in chosen if broker or not fault.startswith("broker")]
     return Scenario(seed, GROUPS[seed % 6], workers or 1 + seed // 6 % 3, shape, compression, settle, faults)

@@ -83,17 +83,23 @@ class Trace:
         return max(alive)[1] if alive else last
 
 
-def wait_for_point(traces, point, occurrences, seconds):
-    """Waits until one of several workers has passed a point so many times more; returns its place, or None."""
+def wait_for_point(traces, point, occurrences, seconds, lively_seconds):
+    """Waits until one of several workers has passed a point so many times more; returns its place, or None.
+
+    Waits for `seconds`, and for `lively_seconds` once any of them passes any point: then this one is rare.
+    """
     left = [occurrences] * len(traces)
     for trace in traces:
         trace.read()
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while (now := time.monotonic()) < deadline:
         for number, trace in enumerate(traces):
-            left[number] -= sum(passed == point for _, _, passed in trace.read())
+            passed = trace.read()
+            left[number] -= sum(each == point for _, _, each in passed)
             if left[number] <= 0:
                 return number
+            if passed:
+                deadline = min(deadline, now + lively_seconds)
         time.sleep(0.001)
     return None
 

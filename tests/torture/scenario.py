@@ -41,7 +41,7 @@ SHAPES = [
     Shape("bundles", 4, 800, 60, "{topic}/{value.day}/{partition}_{offset}", ("gzip", "zstd", "none"), {"age": "300ms", "records": 400},
           SMALL_POINTS, lambda i: {"day": f"2026-01-0{1 + i % 3}"}),
     Shape("one path", 3, 1200, 40, "{topic}/{partition}_{offset}", ("gzip", "zstd"), {"age": "200ms"}, SMALL_POINTS),
-    Shape("long history", 2, 150, 30, "{topic}/{partition}/{offset}", ("gzip", "none"), {"records": 15, "age": "400ms"},
+    Shape("long history", 2, 120, 30, "{topic}/{partition}/{offset}", ("gzip", "none"), {"records": 20, "age": "400ms"},
           {**SMALL_POINTS, "segment.before": 2, "segment.after": 2}),
     Shape("uploads", 2, 5, 1_000_000, "{topic}/{partition}_{offset}", ("none",), {"age": "2s", "bytes": "24MiB"}, LARGE_POINTS),
     # One large record in twenty of the same stream, under a path of its own: spans of an upload and a bundle.

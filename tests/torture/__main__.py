@@ -72,6 +72,7 @@ def one(options):
             result["failure"] = traceback.format_exc()
     result |= {"kills": run.kills, "events": dict(run.events), "seconds": round(time.monotonic() - began, 1)}
     result |= {"records": run.report.records, "files": run.report.files} if run.report else {}
+    result["uploads_left"] = len(files.uploads())
     if result["failure"]:
         keep_store(files, folder / "store")
     else:
@@ -173,7 +174,8 @@ class Campaign:
         lines = ["", f"{len(self.results)} seeds, {len(failed)} failed{f': {failed}' if failed else ''}; {time.monotonic() - self.began:.0f} s"]
         lines += [f"{sum(result.get('records', 0) for result in self.results)} records in {sum(result.get('files', 0) for result in self.results)} files, compared one by one"]
         lines += [f"{len(kills)} SIGKILLs ({', '.join(f'{count} {way}' for way, count in ways.most_common())}); {spans} between the first staged byte and the settlement"]
-        lines += [f"after {stored} of them the store held something staged or pending", "", "| step | kills | what it is |", "| --- | --- | --- |"]
+        lines += [f"after {stored} of them the store held something staged or pending"]
+        lines += [f"uploads that dead workers left open in the end: {sum(result.get('uploads_left', 0) for result in self.results)}", "", "| step | kills | what it is |", "| --- | --- | --- |"]
         lines += [f"| {step} | {steps[step]} | {MEANINGS[step]} |" for step in MEANINGS if step in SPAN_STEPS]
         lines += [f"| {step} | {steps[step]} | {MEANINGS[step]} |" for step in MEANINGS if step not in SPAN_STEPS]
         lines += ["", "| other fault | times |", "| --- | --- |"] + [f"| {event} | {count} |" for event, count in sorted(events.items())]

@@ -1,9 +1,11 @@
 """Troubles of the broker that this checkout runs (`dev/services`); a broker of somebody else is left alone."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
@@ -32,8 +34,26 @@ def pause(seconds):
 
 
 def restart():
-    """The broker goes and comes back, with its data, on its port."""
-    subprocess.run([ROOT / "dev/services", "restart", "kafka"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=120)
+    """The broker goes and comes back, with its data, on its port; not while another seed wants it to stay."""
+    with _locked(fcntl.LOCK_EX):
+        subprocess.run([ROOT / "dev/services", "restart", "kafka"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=120)
+
+
+@contextmanager
+def stays():
+    """The broker is not restarted during the block: commands that end when they cannot reach it run in there."""
+    with _locked(fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _locked(how):
+    if not is_ours():
+        yield
+        return
+    with open(STATE / "restarts", "w") as lock:
+        fcntl.flock(lock, how)
+        yield
 
 
 def shorten_session(admin, group, milliseconds):

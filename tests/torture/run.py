@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from e2e.driver import wait_for
 from oracle import Stream, Watcher, compare, read_committed
 
-from .broker import meddle_with_offsets, pause, restart, shorten_session
+from .broker import meddle_with_offsets, pause, restart, shorten_session, stays
 from .kafka import ends
 from .scenario import PROTOCOLS, SESSION_MS
 from .trace import SPAN_STEPS, Trace, wait_for_point
@@ -20,7 +20,8 @@ from .trace import SPAN_STEPS, Trace, wait_for_point
 CATCH_UP_SECONDS = 120
 # How long a point is waited for: a group may have to miss a dead member first.
 POINT_SECONDS = 8
-LIVELY_SECONDS = 1.5
+# A worker that has passed a point within this time has partitions.
+BUSY_SECONDS = 3
 
 
 class Slot:
@@ -42,7 +43,7 @@ class Run:
         self.slots = [Slot(number) for number in range(scenario.workers)]
         self.kills, self.events = [], Counter()
         self.report = None
-        self._traces = 0
+        self._workers = []
         self._configure()
 
     def _configure(self):
@@ -68,14 +69,15 @@ class Run:
                 self._catch_up()
                 self._leave_all()
             finally:
-                for slot in self.slots:
-                    if slot.runs():
-                        slot.worker.__exit__()
-            self.sink.run_to_end()
-        log = read_committed(self.kafka, self.topic, 120)
+                for worker in self._workers:
+                    worker.__exit__()
+            with stays():
+                self.sink.run_to_end()
+                log = read_committed(self.kafka, self.topic, 120)
         self.report = compare(log, self.sink.files).check()
         assert watcher.first and self.report.records == len(log), "no file was seen"
-        self.sink.verify()
+        with stays():
+            self.sink.verify()
         assert self.sink.staged() == [], f"staged bytes remain: {self.sink.staged()[:5]}"
 
     # what happens
@@ -90,7 +92,7 @@ class Run:
                 self._rare(plan.pop(0)[1])
                 continue
             action = self.rng.choices([self._aimed, self._timed, self._early, self._all, self._sleeper, self._leaver, self._joiner, self._duplicate],
-                                      [45, 15, 8, 5, 5, 6, 5, 3 if self.scenario.static else 0])[0]
+                                      [50, 15, 5, 5, 5, 6, 5, 3 if self.scenario.static else 0])[0]
             action()
 
     def _rare_faults(self, seconds):
@@ -120,13 +122,13 @@ class Run:
         point = self.rng.choices(list(points), list(points.values()))[0]
         occurrences, pause = self.rng.choice([1, 1, 2, 3]), self.rng.choice([0, self.rng.uniform(0, 0.004), self.rng.uniform(0, 0.02)])
         self._fill()
-        number = wait_for_point([slot.trace for slot in self.slots], point, occurrences, POINT_SECONDS, LIVELY_SECONDS)
+        number = wait_for_point([slot.trace for slot in self.slots], point, occurrences, POINT_SECONDS, self.scenario.shape.span_seconds)
         time.sleep(pause)
-        self._kill(self._anyone() if number is None else self.slots[number], "timed" if number is None else "aimed")
+        self._kill(self._busy() if number is None else self.slots[number], "timed" if number is None else "aimed")
 
     def _timed(self):
         time.sleep(self.rng.uniform(0.02, 1.5))
-        self._kill(self._anyone(), "timed")
+        self._kill(self._busy(), "timed")
 
     def _early(self):
         """Dies young: while it starts, joins or opens."""
@@ -139,7 +141,7 @@ class Run:
     def _all(self):
         """A power cut."""
         self._fill()
-        wait_for_point([slot.trace for slot in self.slots], "commit.before", 1, POINT_SECONDS, LIVELY_SECONDS)
+        wait_for_point([slot.trace for slot in self.slots], "commit.before", 1, POINT_SECONDS, self.scenario.shape.span_seconds)
         for slot in self.slots:
             self._kill(slot, "all")
 
@@ -195,6 +197,13 @@ class Run:
         self._fill()
         return self.rng.choice(self.slots)
 
+    def _busy(self):
+        """A worker that has partitions, where there is one: those without any are killed often enough while they start."""
+        self._fill()
+        since = time.time() - BUSY_SECONDS
+        busy = [slot for slot in self.slots if slot.trace.passed_since(since)]
+        return self.rng.choice(busy or self.slots)
+
     def _fill(self):
         for slot in self.slots:
             if not slot.runs():
@@ -202,10 +211,10 @@ class Run:
             self._still_runs(slot)
 
     def _start(self, slot):
-        self._traces += 1
-        path = self.sink.logs / f"{self._traces}.trace"
+        path = self.sink.logs / f"{len(self._workers)}.trace"
         environment = {"INSTANCE": f"worker-{slot.number}", "KAS3_KILL_TRACE": str(path)}
         slot.worker, slot.trace, slot.started = self.sink.start(**environment), Trace(path), time.time()
+        self._workers.append(slot.worker)
 
     def _extra(self):
         extra = Slot(len(self.slots))

@@ -27,6 +27,8 @@ class Shape:
     # Points that are worth waiting for, with weights.
     points: dict
     fields: object = field(default=lambda i: {})
+    # Between two spans of a partition: how long a point is waited for while points are being passed.
+    span_seconds: float = 1.5
 
 
 SMALL_POINTS = {
@@ -43,10 +45,10 @@ SHAPES = [
     Shape("one path", 3, 1200, 40, "{topic}/{partition}_{offset}", ("gzip", "zstd"), {"age": "200ms"}, SMALL_POINTS),
     Shape("long history", 2, 120, 30, "{topic}/{partition}/{offset}", ("gzip", "none"), {"records": 20, "age": "400ms"},
           {**SMALL_POINTS, "segment.before": 2, "segment.after": 2}),
-    Shape("uploads", 2, 5, 1_000_000, "{topic}/{partition}_{offset}", ("none",), {"age": "2s", "bytes": "24MiB"}, LARGE_POINTS),
-    # One large record in twenty of the same stream, under a path of its own: spans of an upload and a bundle.
+    Shape("uploads", 3, 6, 1_000_000, "{topic}/{partition}_{offset}", ("none",), {"age": "4s", "bytes": "20MiB"}, LARGE_POINTS, span_seconds=4),
+    # Two records in three go to one path and make an upload of it; the others make a bundle of the same span.
     Shape("uploads and bundles", 2, 60, 90_000, "{topic}/{value.kind}/{partition}_{offset}", ("none", "gzip"), {"age": "2500ms"},
-          {**SMALL_POINTS, **LARGE_POINTS}, lambda i: {"kind": "abcc"[i % 4] if i % 3 == 0 else "many"}),
+          {**SMALL_POINTS, **LARGE_POINTS}, lambda i: {"kind": "abcc"[i % 4] if i % 3 == 0 else "many"}, 3),
 ]
 SHAPE_WEIGHTS = [4, 3, 2, 2, 2]
 

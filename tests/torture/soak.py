@@ -86,7 +86,7 @@ class Soak:
             Stream(self.kafka, large, 1, 2, padding=200_000),
         ]
         print(f"samples go to {self.folder}/samples.csv", flush=True)
-        with Watcher(self.files, seconds_between=20):
+        with Watcher(self.files, seconds_between=60):
             with self.sink.start() as veteran:
                 with streams[0], streams[1]:
                     self._load(veteran)

@@ -58,6 +58,11 @@ class Trace:
         self.events += new
         return new
 
+    def passed_since(self, moment):
+        """Whether a point was passed since a moment (seconds since 1970)."""
+        self.read()
+        return bool(self.events) and self.events[-1][0] >= moment
+
     def step(self, died):
         """The step at the moment of death (seconds since 1970): that of the span that moved last, else what else went on."""
         self.read()

@@ -20,6 +20,8 @@ from .trace import SPAN_STEPS, Trace, wait_for_point
 CATCH_UP_SECONDS = 120
 # How long a point is waited for: a group may have to miss a dead member first.
 POINT_SECONDS = 8
+# How long two workers with one instance id may live side by side.
+TWINS_SECONDS = 15
 # A worker that has passed a point within this time has partitions.
 BUSY_SECONDS = 3
 
@@ -177,7 +179,7 @@ class Run:
         slot = self._anyone()
         twin = Slot(slot.number)
         self._start(twin)
-        until = time.monotonic() + 4
+        until = time.monotonic() + TWINS_SECONDS
         while time.monotonic() < until and slot.worker.poll() is None and twin.worker.poll() is None:
             time.sleep(0.05)
         for each in (slot, twin):
@@ -187,7 +189,11 @@ class Run:
                 finished.says("instance")
                 each.worker = None
         if slot.runs() and twin.runs():
-            self._kill(twin, "timed")
+            # the one that is killed may have had the other thrown out already, which learns of it later: both go
+            for each in (twin, slot):
+                if each.worker.poll() is None:
+                    self._kill(each, "timed")
+                each.worker = None
         elif twin.runs():
             slot.worker, slot.trace, slot.started = twin.worker, twin.trace, twin.started
 

@@ -183,3 +183,25 @@ def test_two_first_starts_at_once_agree_on_one_beginning(kafka, topic, pipeline)
         assert lost == offsets[: len(lost)], f"partition {partition}: a hole after the beginning"
         assert 0 < len(lost) < len(offsets)
     sink.verify()
+
+
+@pytest.mark.xfail(reason="a static member that comes back causes no rebalance, and the one that was to give the partition away is gone", strict=True)
+def test_a_static_member_that_dies_while_it_gives_a_partition_away_leaves_none_without_an_owner(kafka, topic, pipeline):
+    name = topic(partitions=2)
+    produce(kafka, name, 400, partitions=2)
+    sink = pipeline(name)
+    sink.protocol("cooperative")
+    sink.kafka.update({"group.instance.id": "${INSTANCE}", "session.timeout.ms": 20_000})
+    # the first bundle is that of the revocation, which the second worker causes
+    sink.configure(roll={"records": 1_000_000, "age": "1h"})
+    with Watcher(sink.files), sink.start(kill="bundle.before", INSTANCE="one") as first:
+        time.sleep(5)
+        sink.configure(roll={"records": 1_000_000, "age": "1s"})
+        with sink.start(INSTANCE="two") as other:
+            assert first.wait(60).code == -signal.SIGKILL
+            with sink.start(INSTANCE="one") as again:
+                wait_for(lambda: _partitions(sink) == {"0", "1"}, 20, "files of both partitions")
+                assert again.terminate().code == 0
+            assert other.terminate().code == 0
+    del sink.kafka["group.instance.id"]
+    end(kafka, name, sink)

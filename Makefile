@@ -39,17 +39,19 @@ e2e: build ## only the tests that drive the command from outside
 	dev/setup
 	dev/services run .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests
 
-# How long no further seed is begun, and what each run is made of: `make torture SEEDS=17`, `SEEDS=1-40 WORKERS=2`, `KILLS=1000`.
-# `make soak` takes SECONDS as well.
+# `make torture SEEDS=17`, `SECONDS=3600 KILLS=1000`: no seed is begun after so long, or after so many kills. `make soak` takes
+# SECONDS as well.
 SEEDS := 1-100000
 WORKERS :=
 KILLS := 0
 JOBS := 2
+SEED_SECONDS := 30
 TORTURE := dev/services run env PYTHONPATH=tests .venv/bin/python -u -m
 
 torture: build ## seeded kills, sleepers, joins, leaves and broker troubles: SECONDS, SEEDS, WORKERS, KILLS, JOBS
 	dev/setup
-	$(TORTURE) torture --seconds $(or $(SECONDS),600) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS)) --kills $(KILLS) --jobs $(JOBS)
+	$(TORTURE) torture --seconds $(or $(SECONDS),600) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS)) --kills $(KILLS) --jobs $(JOBS) \
+	  --seed-seconds $(SEED_SECONDS)
 
 soak: build ## an hour of steady load in which nothing may grow: SECONDS
 	dev/setup

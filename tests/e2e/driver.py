@@ -157,8 +157,10 @@ class Pipeline:
         self.kafka.update(PROTOCOLS[name])
 
     def write(self):
-        """Writes the file: every command does. JSON is YAML."""
-        self.file.write_text(json.dumps(self.settings, indent=1))
+        """Writes the file: every command does, while another may read it. JSON is YAML."""
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(self.settings, indent=1))
+        new.replace(self.file)
 
     def start(self, *arguments, kill=None, **environment):
         """Starts `kas3 run`; a worker of the pipeline."""

@@ -10,7 +10,13 @@ from confluent_kafka.admin import NewPartitions
 
 from e2e.driver import PROTOCOLS, stopped, wait_for
 from oracle import Stream, Watcher, compare, produce, read_committed
+from torture.files import Bucket
+from torture.run import Run
+from torture.scenario import scenario
 
+# Of the campaigns of `make torture`: one to three workers, each protocol, bundles and uploads; the broker is shared, and left alone.
+CAMPAIGN_SEEDS = [4, 7, 26, 33]
+CAMPAIGN_SECONDS = 8
 SEEDS = [int(seed) for seed in os.environ.get("KAS3_SEEDS", "1,2,3").split(",")]
 
 
@@ -96,6 +102,37 @@ def test_a_static_member_comes_back_without_a_rebalance(kafka, topic, pipeline):
     end(kafka, name, sink)
 
 
+@pytest.mark.parametrize("seed", CAMPAIGN_SEEDS)
+def test_a_short_campaign_of_random_faults(kafka, admin, topic, s3, bucket, pipeline, seed):
+    plan = scenario(seed, broker=False)
+    name = topic(partitions=plan.shape.partitions, max_message_bytes=8_000_000)
+    run = Run(plan, admin, kafka, name, pipeline(name, files=Bucket(s3, bucket, "lake")))
+    run.go(CAMPAIGN_SECONDS)
+    assert any(kill["in_span"] for kill in run.kills), f"no kill fell between the first staged byte and the settlement: {run.kills}"
+
+
+@pytest.mark.parametrize("protocol", ["cooperative", "kip-848"])
+def test_of_two_workers_with_one_instance_id_one_says_so_and_the_other_goes_on(kafka, topic, pipeline, protocol):
+    name = topic(partitions=2)
+    sink = pipeline(name)
+    sink.configure(roll={"records": 300, "age": "500ms"})
+    sink.protocol(protocol)
+    sink.kafka["group.instance.id"] = "twin"
+    with Watcher(sink.files), Stream(kafka, name, 2):
+        with sink.start() as one:
+            wait_for(sink.files.paths, 60, "the first worker's files")
+            with sink.start() as other:
+                wait_for(lambda: one.poll() or other.poll(), 60, "one of them to end")
+                ended, lives = (one, other) if one.poll() else (other, one)
+                assert ended.finished.code == 3
+                ended.finished.says("instance")
+                seen = len(sink.files.paths())
+                wait_for(lambda: len(sink.files.paths()) > seen, 60, "files of the one that is left")
+                assert lives.terminate().code == 0
+    del sink.kafka["group.instance.id"]
+    end(kafka, name, sink)
+
+
 def test_partitions_that_appear_later_begin_at_their_beginning(kafka, admin, topic, pipeline):
     name = topic(partitions=1)
     produce(kafka, name, 200)
@@ -146,3 +183,25 @@ def test_two_first_starts_at_once_agree_on_one_beginning(kafka, topic, pipeline)
         assert lost == offsets[: len(lost)], f"partition {partition}: a hole after the beginning"
         assert 0 < len(lost) < len(offsets)
     sink.verify()
+
+
+@pytest.mark.xfail(reason="a static member that comes back causes no rebalance, and the one that was to give the partition away is gone", strict=True)
+def test_a_static_member_that_dies_while_it_gives_a_partition_away_leaves_none_without_an_owner(kafka, topic, pipeline):
+    name = topic(partitions=2)
+    produce(kafka, name, 400, partitions=2)
+    sink = pipeline(name)
+    sink.protocol("cooperative")
+    sink.kafka.update({"group.instance.id": "${INSTANCE}", "session.timeout.ms": 20_000})
+    # the first bundle is that of the revocation, which the second worker causes
+    sink.configure(roll={"records": 1_000_000, "age": "1h"})
+    with Watcher(sink.files), sink.start(kill="bundle.before", INSTANCE="one") as first:
+        time.sleep(5)
+        sink.configure(roll={"records": 1_000_000, "age": "1s"})
+        with sink.start(INSTANCE="two") as other:
+            assert first.wait(60).code == -signal.SIGKILL
+            with sink.start(INSTANCE="one") as again:
+                wait_for(lambda: _partitions(sink) == {"0", "1"}, 20, "files of both partitions")
+                assert again.terminate().code == 0
+            assert other.terminate().code == 0
+    del sink.kafka["group.instance.id"]
+    end(kafka, name, sink)

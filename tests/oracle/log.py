@@ -119,8 +119,11 @@ class Stream(threading.Thread):
             self._failures.append("flush timed out")
 
 
-def read_committed(bootstrap, topic, timeout_seconds=60):
-    """All records of `topic` that a committed reader sees, up to the last stable offset of this moment."""
+def read_committed(bootstrap, topic, timeout_seconds=60, partitions=None, keep=lambda entry: entry):
+    """All records of `topic` that a committed reader sees, up to the last stable offset of this moment.
+
+    Of logs that are too large to be held, take some `partitions` at a time, and `keep(entry)`, say with a digest as its value.
+    """
     settings = {
         "bootstrap.servers": bootstrap, "group.id": "kas3-oracle", "enable.auto.commit": False, "isolation.level": "read_committed",
         "enable.partition.eof": True, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 50, "fetch.message.max.bytes": 8_000_000,
@@ -130,7 +133,7 @@ def read_committed(bootstrap, topic, timeout_seconds=60):
         found = consumer.list_topics(topic, 10).topics[topic]
         if found.error:
             raise KafkaException(found.error)
-        unfinished = set(found.partitions)
+        unfinished = set(found.partitions if partitions is None else partitions)
         consumer.assign([TopicPartition(topic, partition, _earliest(consumer, topic, partition)) for partition in unfinished])
         entries, deadline = [], time.monotonic() + timeout_seconds
         while unfinished:
@@ -139,7 +142,7 @@ def read_committed(bootstrap, topic, timeout_seconds=60):
             for message in consumer.consume(5000, 0.2):
                 error = message.error()
                 if error is None:
-                    entries.append(_entry(message))
+                    entries.append(keep(_entry(message)))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unfinished.discard(message.partition())
                 else:

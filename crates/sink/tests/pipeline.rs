@@ -11,6 +11,7 @@ use rdkafka::{
     ClientConfig,
     mocking::MockCluster,
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
+    types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -75,4 +76,18 @@ async fn everything_up_to_the_end_is_published_once_and_a_second_run_adds_nothin
         assert_eq!(ids, (0..10_000).collect::<Vec<_>>());
         assert!(files.values().all(|lines| lines.len() <= 1000), "a file holds at most `roll.records`");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_to_the_end_asks_again_where_the_end_is_while_a_partition_changes_its_leader() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("orders", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    produce(&servers, 100, 1);
+    cluster.request_errors(RDKafkaApiKey::ListOffsets, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH; 3]);
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = pipeline(&servers, folder.path(), "");
+    let ended = pipeline::run(Arc::clone(&pipeline), Options { until_end: true }, Status::new(&pipeline), Default::default()).await.unwrap();
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert_eq!(lines(folder.path()).values().map(Vec::len).sum::<usize>(), 100);
 }

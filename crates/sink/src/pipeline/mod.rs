@@ -28,7 +28,11 @@ use crate::{
     status::{Phase, Status},
 };
 use kas3_store::Store;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How often a process looks for pending spans that nobody owns any more.
@@ -36,6 +40,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// How long a run that reached its end waits for its first look at the whole ledger.
 const SWEEP_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a run to the end waits for Kafka to say where the end is, and how soon it asks again.
+const ENDS_WAIT: Duration = Duration::from_secs(60);
+const ENDS_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a pipeline runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -139,7 +147,7 @@ pub async fn run_parts(parts: Parts, topics: Option<(Duration, AskTopics)>, opti
     let observer: Arc<dyn LedgerObserver> = Arc::new(StatusObserver(Arc::clone(&status)));
     let opening = async {
         let ledger = Ledger::open(Arc::clone(&pipeline), sink.clone(), ledger_store, Arc::clone(&log), observer).await?;
-        let targets = if options.until_end { Some(end_offsets(&log, &first_topics).await?) } else { None };
+        let targets = if options.until_end { Some(end_offsets(&log, &first_topics, &status).await?) } else { None };
         Ok::<_, Error>((ledger, targets))
     };
     let Some(opened) = stop.run_until_cancelled(opening).await else { return Ok(Ended::Shutdown) };
@@ -179,8 +187,22 @@ pub async fn open_stores(pipeline: &Pipeline, status: &Arc<Status>) -> Result<(S
     Ok((sink, ledger))
 }
 
-/// The end of every partition of the topics, as of now: the last stable offset.
-async fn end_offsets(log: &Arc<dyn Log>, topics: &[String]) -> Result<HashMap<TopicPartition, i64>> {
+/// The end of every partition of the topics, as of now: the last stable offset. The brokers have answered before, so that what
+/// they cannot say at this moment, of a partition that changes its leader for one, they say a little later.
+async fn end_offsets(log: &Arc<dyn Log>, topics: &[String], status: &Status) -> Result<HashMap<TopicPartition, i64>> {
+    let until = Instant::now() + ENDS_WAIT;
+    loop {
+        match ask_end_offsets(log, topics).await {
+            Err(error) if error.kind() == Kind::Transient && Instant::now() < until => {
+                status.warn(format!("Kafka does not say how far to read, asking again: {}", error.chain()));
+                tokio::time::sleep(ENDS_AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn ask_end_offsets(log: &Arc<dyn Log>, topics: &[String]) -> Result<HashMap<TopicPartition, i64>> {
     let mut asked = Vec::new();
     for topic in topics {
         for partition in 0..log.partitions(topic).await? {

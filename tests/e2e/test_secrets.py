@@ -37,13 +37,14 @@ class Canaries(dict):
 
 @pytest.fixture
 def proxy():
-    """A proxy for plain HTTP that passes everything on, and keeps what it was asked."""
+    """A proxy, and a token endpoint, that refuse everything and keep what they were asked."""
     asked = []
 
     class Proxy(BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(dict(self.headers))
-            self.send_error(503)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_error(401 if self.path.endswith("/token") else 503)
 
         do_PUT = do_POST = do_HEAD = do_DELETE = do_CONNECT = do_GET
 
@@ -149,7 +150,7 @@ WRONG = {
     "a list": {"sink": {"storage": {"secret_access_key": ["${TEST_SECRET}"]}}},
     "half a pair": {"sink": {"storage": {"secret_access_key": "${TEST_SECRET}"}}},
     "a misspelt property": {"source": {"kafka": {"sasl.pasword": "${TEST_SECRET}"}}},
-    "a property's value": {"source": {"kafka": {"security.protocol": "${TEST_SECRET}"}}},
+    "a property's value": {"source": {"kafka": {"ssl.endpoint.identification.algorithm": "${TEST_SECRET}"}}},
     "a number": {"source": {"kafka": {"socket.timeout.ms": "${TEST_SECRET}"}}},
     "a key that is none": {"source": {"kafka": {"security.protocol": "ssl", "ssl.key.pem": "${TEST_SECRET}"}}},
     "a keystore": {"source": {"kafka": {"security.protocol": "ssl", "ssl.keystore.location": "/nowhere", "ssl.keystore.password": "${TEST_SECRET}"}}},
@@ -185,7 +186,7 @@ def test_no_secret_is_in_a_message_about_a_failed_connection(proxy, pipeline, bu
         "sasl.oauthbearer.method": "oidc", "sasl.oauthbearer.client.id": "kas3", "sasl.oauthbearer.client.secret": secrets["oidc"],
         "sasl.oauthbearer.token.endpoint.url": f"http://kas3:{secrets['oidc']}@{address}/token", "debug": "all",
     })
-    finished = sink.command("--log-level", "trace", "check", sink.file, code=1, seconds=90).says("503", "OAUTHBEARER token")
+    finished = sink.command("--log-level", "trace", "check", sink.file, code=1, seconds=90).says("503", "OAUTHBEARER token", "401")
     secrets.check(finished.stdout, finished.stderr)
     used = base64.b64encode(f"kas3:{secrets['proxy']}".encode()).decode()
     assert any(used in headers.get("Proxy-Authorization", "") for headers in asked), "the proxy was not used"

@@ -80,7 +80,12 @@ pub(super) fn bound_queue(config: &mut ClientConfig, pipeline: &Pipeline, bytes:
 pub(super) fn create(config: &ClientConfig, pipeline: &Pipeline) -> Result<Arc<Consumer>> {
     config.create_with_context(Context::new(pipeline)).map(Arc::new).map_err(|source| {
         let hint = refusal::property_hint(&source.to_string());
-        Error::new(Kind::Config, "make a Kafka client from `source.kafka`").hint(hint).source(source)
+        match source {
+            // shown as it is it would repeat the value, which may be a secret under a misspelt name
+            KafkaError::ClientConfig(_, reason, ..) => Error::new(Kind::Config, format!("make a Kafka client from `source.kafka`: {reason}")),
+            source => Error::new(Kind::Config, "make a Kafka client from `source.kafka`").source(source),
+        }
+        .hint(hint)
     })
 }
 

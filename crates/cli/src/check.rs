@@ -198,7 +198,9 @@ async fn stores(pipeline: &Pipeline, findings: &mut Findings) -> anyhow::Result<
         }
         match store.bucket_rules().await {
             Ok(Some(rules)) if store.url().starts_with("s3:") => lifecycle(pipeline, what, store, &rules, findings)?,
-            Ok(None) if store.url().starts_with("s3:") => findings.known(&format!("{what}: the store does not show lifecycle rules"))?,
+            Ok(None) if store.url().starts_with("s3:") => findings.known(&format!(
+                "{what}: the store does not show lifecycle rules; with `s3:GetLifecycleConfiguration` this looks for one that deletes the ledger"
+            ))?,
             Ok(_) => {}
             Err(error) => findings.known(&format!("{what}: lifecycle rules cannot be seen: {}", Error::from(error).chain()))?,
         }

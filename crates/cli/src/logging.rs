@@ -1,8 +1,12 @@
 //! Logs: on standard error, as text or JSON, librdkafka's included, without secrets.
 
-use crate::{progress, redact};
+use crate::{output, progress, redact};
 use clap::{Args, ValueEnum};
-use std::io::{self, IsTerminal, Write};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal, Write},
+    panic::PanicHookInfo,
+};
 use tracing_subscriber::{EnvFilter, Layer, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How logs look.
@@ -47,8 +51,20 @@ impl LoggingArguments {
         let layer = tracing_subscriber::fmt::layer().with_writer(Redacted).with_target(json);
         let layer = if json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(terminal).boxed() };
         tracing_subscriber::registry().with(layer).with(filter).try_init()?;
+        std::panic::set_hook(Box::new(|panic| output::tell(&panicked(panic))));
         Ok(())
     }
+}
+
+/// A panic in words, without secrets: its message may hold any value.
+fn panicked(panic: &PanicHookInfo<'_>) -> String {
+    let thread = std::thread::current();
+    let mut text = format!("thread `{}` {panic}", thread.name().unwrap_or_default());
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        text.push_str(&format!("\n{backtrace}"));
+    }
+    redact::text(&text).into_owned()
 }
 
 /// Collects one event, then writes it at once, without secrets, above the progress if there is one.
@@ -79,5 +95,27 @@ impl Drop for Event {
         progress::above(|| {
             let _ = io::stderr().lock().write_all(redact::text(&text).as_bytes());
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kas3_sink::config::Redactor;
+    use std::sync::Mutex;
+
+    static SAID: Mutex<String> = Mutex::new(String::new());
+
+    #[test]
+    fn a_panic_names_its_place_and_shows_no_secret() {
+        let mut redactor = Redactor::default();
+        redactor.hide("a-password-nobody-may-see");
+        redact::install(redactor);
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|panic| SAID.lock().expect("one at a time").push_str(&panicked(panic))));
+        let caught = std::panic::catch_unwind(|| panic!("no broker takes a-password-nobody-may-see"));
+        std::panic::set_hook(before);
+        let said = SAID.lock().expect("one at a time").clone();
+        assert!(caught.is_err() && said.contains("panicked at crates/cli/src/logging.rs") && said.contains("no broker takes ***"), "{said}");
     }
 }

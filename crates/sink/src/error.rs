@@ -90,13 +90,18 @@ impl Error {
         None
     }
 
-    /// The message and those of all causes, joined by `: `.
+    /// The message and those of all causes, joined by `: `. What a message repeats of its cause is said once.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
+        let mut last = text.clone();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            let message = error.to_string();
+            if !last.contains(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+                last = message;
+            }
             cause = error.source();
         }
         text

@@ -91,6 +91,15 @@ fn secrets_appear_in_no_debug_text_and_no_serialised_form() {
 }
 
 #[test]
+fn a_password_in_a_url_is_hidden_as_it_is_and_as_clients_send_it() {
+    let text = with_sink("  storage: {proxy: 'http://me:proxy-pass@proxy:3128'}")
+        .replace("b:9092", "b:9092, sasl.oauthbearer.token.endpoint.url: 'https://me:oidc-pass@idp/token?a=b@c'");
+    let redactor = load(&text, &|_| None).unwrap().redactor;
+    let shown = redactor.redact("https://me:oidc-pass@idp/token, proxy-pass, Basic bWU6cHJveHktcGFzcw==, b@c");
+    assert_eq!(shown, "https://me:***@idp/token, ***, Basic ***, b@c");
+}
+
+#[test]
 fn secrets_appear_in_no_error_whatever_is_wrong_about_them() {
     let env = |name: &str| (name == "SECRET").then(|| "hunter2-hunter2".to_owned());
     for lines in [

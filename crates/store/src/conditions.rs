@@ -1,6 +1,8 @@
-//! Whether a store keeps the conditions on which the protocol rests, found out by racing.
+//! Whether a store keeps the conditions on which the protocol rests, found out by racing, and whether we may do there what
+//! the protocol does.
 //!
-//! A store that takes `If-Match` and `If-None-Match` for decoration would double records; it is refused at start.
+//! A store that takes `If-Match` and `If-None-Match` for decoration would double records; it is refused at start. So is one
+//! that answers a look at what is not there by a denial, because then nobody can tell what is there.
 
 use crate::{Backend, Completed, Created, Error, Kind, PutOptions, Result, Store, Swapped, Version};
 use bytes::Bytes;
@@ -20,9 +22,19 @@ const HINT: &str = "exactly-once needs a store that keeps `If-Match`, `If-None-M
 /// Races creates, swaps and completions below `folder`, and cleans up.
 pub(crate) async fn check(store: &Store, folder: &str) -> Result<()> {
     let folder = format!("{}/conditions-{:016x}", folder.trim_matches('/'), rand::random::<u64>());
-    let result = races(store, &folder).await;
+    let result = match looks(store, &folder).await {
+        Ok(()) => races(store, &folder).await,
+        Err(error) => Err(error),
+    };
     let cleaned = clean_up(store, &folder).await;
     result.and(cleaned)
+}
+
+/// Looks at what cannot be there: S3 denies that to those who may read, but not list.
+async fn looks(store: &Store, folder: &str) -> Result<()> {
+    store.info(&format!("{folder}/absent")).await?;
+    store.list(&format!("{folder}/"), None, 1).await?;
+    Ok(())
 }
 
 async fn races(store: &Store, folder: &str) -> Result<()> {

@@ -10,6 +10,7 @@
 
 mod api;
 mod health;
+mod host;
 mod metrics;
 mod page;
 
@@ -66,7 +67,8 @@ impl Port {
             Error::new(Kind::Config, format!("cannot listen on `http: {address}`")).source(error).hint(hint)
         })?;
         let address = listener.local_addr()?;
-        Ok(Port { address, task: tokio::spawn(accept(listener, router(status))) })
+        let router = if address.ip().is_loopback() { router(status).layer(middleware::from_fn(host::local)) } else { router(status) };
+        Ok(Port { address, task: tokio::spawn(accept(listener, router)) })
     }
 
     /// Where it listens.
@@ -134,11 +136,12 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
 }
 
 /// Headers of every answer: nothing is guessed, framed, kept, or loaded from elsewhere.
-const SECURITY: [(HeaderName, &str); 5] = [
+const SECURITY: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; img-src data:; style-src 'self'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+        "default-src 'none'; img-src data:; style-src 'self'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     ),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),

@@ -2,6 +2,7 @@
 
 use super::{Settings, properties};
 use crate::error::Error;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use std::{borrow::Cow, fmt};
 
 /// Knows the secrets of a configuration and hides them.
@@ -28,7 +29,19 @@ impl Redactor {
         let keys = [&storage.access_key_id, &storage.secret_access_key, &storage.session_token, &storage.external_id, &storage.proxy];
         keys.into_iter().flatten().for_each(|secret| redactor.hide(secret.expose()));
         settings.source.kafka.iter().filter(|(name, _)| properties::is_secret(name)).for_each(|(_, value)| redactor.hide(value));
+        let urls = settings.source.kafka.values().map(String::as_str).chain(storage.proxy.as_ref().map(kas3_store::Secret::expose));
+        urls.for_each(|url| redactor.hide_user_info(url));
         redactor
+    }
+
+    /// Hides the password in a text such as `https://user:password@host/`, and the header that a client makes of it.
+    fn hide_user_info(&mut self, url: &str) {
+        let Some((_, rest)) = url.split_once("://") else { return };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let Some((user_info, _)) = authority.rsplit_once('@') else { return };
+        self.hide(&BASE64_STANDARD.encode(user_info));
+        let password = user_info.split_once(':').map_or(user_info, |(_, password)| password);
+        self.hide(password);
     }
 
     /// Hides `secret` too, and the forms that it takes in JSON, in URLs and in Rust's debug texts. Values of less than six

@@ -32,6 +32,7 @@ pub struct Partition {
 
 /// Staged bytes that nobody needs once their span is settled.
 struct Leftovers {
+    of: TopicPartition,
     store: Store,
     bundles: BTreeSet<String>,
     uploads: Vec<(String, UploadId)>,
@@ -297,7 +298,7 @@ impl Cell {
                 _ => {}
             }
         }
-        Ok(Some(Leftovers { store, bundles, uploads }))
+        Ok(Some(Leftovers { of: self.of.clone(), store, bundles, uploads }))
     }
 }
 
@@ -306,12 +307,18 @@ impl Ledger {
         Origin { kas3: 1, pipeline: self.pipeline.name.clone(), ledger: self.ledger.url().to_owned(), incarnation }
     }
 
-    /// Deletes what was staged for a settled span. What this misses is reclaimed later: one try is enough.
+    /// Deletes what was staged for a settled span. What this misses is reclaimed later: one try is enough. A denial is told,
+    /// because then nothing is ever deleted.
     async fn clear(&self, leftovers: Option<Leftovers>) {
-        let Some(Leftovers { store, bundles, uploads }) = leftovers else { return };
+        let Some(Leftovers { of, store, bundles, uploads }) = leftovers else { return };
         for path in bundles {
             kill_point("bundle_delete.before");
-            let _ = store.delete(&path).await;
+            let deleted = store.delete(&path).await;
+            if let Err(error) = deleted
+                && error.kind() == kas3_store::Kind::Denied
+            {
+                self.observer.retrying(&of, "delete a bundle of no more use", &error.into());
+            }
             kill_point("bundle_delete.after");
         }
         for (path, id) in uploads {

@@ -263,6 +263,7 @@ impl LedgerObserver for StatusObserver {
     }
 
     fn retrying(&self, of: &TopicPartition, what: &str, error: &Error) {
-        self.0.warn(format!("`{of}`: {what} does not succeed, trying again: {}", error.chain()));
+        let hint = error.way_out().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
+        self.0.warn(format!("`{of}`: {what} does not succeed, trying again: {}{hint}", error.chain()));
     }
 }

@@ -115,7 +115,7 @@ impl Reply {
                 (Kind::Transient, format!("no answer from `{endpoint}` in time"), "the store or the way to it is slow or down; it goes on by itself")
             }
             _ if chain.contains("invalid peer certificate") || chain.contains("UnknownIssuer") => {
-                (Kind::Config, format!("the certificate of `{endpoint}` is not trusted"), "name its certificate authority with `ca_file`")
+                (Kind::Config, format!("the certificate of `{endpoint}` is not trusted"), certificate_hint(&chain))
             }
             Nature::Unreachable => (
                 Kind::Transient,
@@ -210,6 +210,16 @@ impl Reply {
         }
         let actions: Vec<String> = actions.into_iter().map(|action| format!("`{action}`")).collect();
         format!("allow {} on bucket `{}`", actions.join(" and "), store.bucket)
+    }
+}
+
+fn certificate_hint(chain: &str) -> &'static str {
+    if chain.contains("not valid for name") || chain.contains("NotValidForName") {
+        "the store is another one, or its certificate lacks this name: look at `endpoint`"
+    } else if chain.contains("expired") || chain.contains("Expired") {
+        "renew the store's certificate, and look at the clock of this machine"
+    } else {
+        "name its certificate authority with `ca_file`"
     }
 }
 

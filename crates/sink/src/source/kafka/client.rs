@@ -1,6 +1,6 @@
 //! librdkafka clients: their properties, and what they call back.
 
-use super::native::topic_error;
+use super::{native::topic_error, refusal};
 use crate::{
     config::Pipeline,
     error::{Error, Kind, Result},
@@ -18,9 +18,9 @@ use rdkafka::{
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The consumer that everything here is built on.
@@ -79,9 +79,13 @@ pub(super) fn bound_queue(config: &mut ClientConfig, pipeline: &Pipeline, bytes:
 /// `Config` when librdkafka refuses a property, naming it.
 pub(super) fn create(config: &ClientConfig, pipeline: &Pipeline) -> Result<Arc<Consumer>> {
     config.create_with_context(Context::new(pipeline)).map(Arc::new).map_err(|source| {
-        Error::new(Kind::Config, "make a Kafka client from `source.kafka`")
-            .hint("librdkafka's property names are listed in its CONFIGURATION.md")
-            .source(source)
+        let hint = refusal::property_hint(&source.to_string());
+        match source {
+            // shown as it is it would repeat the value, which may be a secret under a misspelt name
+            KafkaError::ClientConfig(_, reason, ..) => Error::new(Kind::Config, format!("make a Kafka client from `source.kafka`: {reason}")),
+            source => Error::new(Kind::Config, "make a Kafka client from `source.kafka`").source(source),
+        }
+        .hint(hint)
     })
 }
 
@@ -97,6 +101,8 @@ pub(super) enum Unanswered {
 pub(super) struct Context {
     events: Mutex<Vec<Event>>,
     last_error: Mutex<Option<String>>,
+    /// How often a broker has refused us.
+    refusals: AtomicU32,
     /// A rebalance that was noted and not answered yet: librdkafka waits for the answer, and so does leaving the group.
     unanswered: Mutex<Option<Unanswered>>,
     closing: AtomicBool,
@@ -110,6 +116,7 @@ impl Context {
         Context {
             events: Mutex::default(),
             last_error: Mutex::default(),
+            refusals: AtomicU32::new(0),
             unanswered: Mutex::default(),
             closing: AtomicBool::new(false),
             msk_iam: wanted.then(|| msk_iam::Signer::new(servers, pipeline.storage.clone())),
@@ -128,6 +135,11 @@ impl Context {
     /// The newest error of the client, for a message about a broker that does not answer.
     pub(super) fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a broker refuses us again and again.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusals.load(Ordering::Relaxed) > 1
     }
 
     /// From now on revocations are answered at once: the client is leaving. What was not answered so far is given back.
@@ -158,6 +170,9 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(target: "librdkafka", %error, "{reason}");
+        if refusal::is_final(&error, reason) {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 
@@ -174,8 +189,11 @@ impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         use rdkafka::consumer::Consumer as _;
         if self.closing.load(Ordering::SeqCst) {
-            // each protocol takes its own call only, and leaving the group waits until one was taken
+            // each protocol takes its own call only, and leaving the group waits until one was taken; what comes now and was
+            // never ours cannot be given back
+            let given = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
             let _ = match consumer.rebalance_protocol() {
+                RebalanceProtocol::Cooperative if given => consumer.incremental_assign(list),
                 RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
                 _ => consumer.unassign(),
             };
@@ -218,11 +236,25 @@ pub(super) fn metadata(consumer: &Consumer, topic: Option<&str>, timeout: Durati
     Ok(metadata)
 }
 
+/// The first answer of a broker. One that refuses us is not asked for as long as one that is not there (yet).
+pub(super) fn first_metadata(consumer: &Consumer, timeout: Duration) -> Result<rdkafka::metadata::Metadata> {
+    /// As long as this one broker may refuse while another one is slow.
+    const STEP: Duration = Duration::from_secs(3);
+    use rdkafka::consumer::Consumer as _;
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match metadata(consumer, None, STEP.min(left)) {
+            Err(error) if error.kind() == Kind::Transient && left > STEP && !consumer.context().is_refused() => {}
+            answer => return answer,
+        }
+    }
+}
+
 /// No broker answers: with what the client saw last.
 pub(super) fn unreachable_broker(consumer: &Consumer, source: KafkaError) -> Error {
     use rdkafka::consumer::Consumer as _;
-    let seen = consumer.context().last_error().map_or_else(String::new, |reason| format!(" (last seen: {reason})"));
-    Error::new(Kind::Transient, format!("no broker of `bootstrap.servers` answers{seen}"))
-        .hint("check `source.kafka`: `bootstrap.servers`, `security.protocol`, and the `sasl.` and `ssl.` properties")
-        .source(source)
+    let reason = consumer.context().last_error().unwrap_or_default();
+    let seen = if reason.is_empty() { String::new() } else { format!(" (last seen: {reason})") };
+    Error::new(Kind::Transient, format!("no broker of `bootstrap.servers` answers{seen}")).hint(refusal::way_out(&reason)).source(source)
 }

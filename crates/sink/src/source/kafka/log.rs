@@ -82,7 +82,7 @@ impl KafkaLog {
         };
         let asked = Arc::clone(&log.consumer);
         log.cluster = blocking(move || {
-            client::metadata(&asked, None, ASK)?;
+            client::first_metadata(&asked, ASK)?;
             asked.client().fetch_cluster_id(ASK).ok_or_else(|| client::unreachable_broker(&asked, KafkaError::NoMessageReceived))
         })
         .await?;

@@ -4,6 +4,7 @@ mod client;
 mod log;
 mod native;
 mod reader;
+mod refusal;
 
 pub use log::KafkaLog;
 pub(super) use native::{Message, Messages};

@@ -286,8 +286,8 @@ pub(super) fn topic_error(topic: &str, code: RDKafkaErrorCode) -> Error {
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
             Error::new(Kind::Missing, format!("there is no topic `{topic}`")).hint("create it, or correct `source.topics`")
         }
-        Code::TopicAuthorizationFailed => Error::new(Kind::Fatal, format!("no permission for topic `{topic}`"))
-            .hint("the principal needs READ and DESCRIBE on the topic, and READ on the group: see docs/permissions.md"),
+        Code::TopicAuthorizationFailed => Error::new(Kind::Fatal, format!("no permission to read topic `{topic}`"))
+            .hint("the principal needs READ on the topic, and READ on the group: see docs/permissions.md"),
         Code::InvalidTopic => Error::new(Kind::Config, format!("`{topic}` cannot be the name of a topic")).hint("an expression begins with `^`"),
         other => {
             Error::new(Kind::Transient, format!("ask the broker about topic `{topic}`")).source(rdkafka::error::KafkaError::MetadataFetch(other))

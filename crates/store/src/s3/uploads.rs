@@ -125,6 +125,22 @@ impl S3 {
     }
 
     pub(crate) async fn list_uploads(&self, prefix: &str) -> Result<Option<Vec<OpenUpload>>> {
+        let full = format!("{}{prefix}", self.root);
+        let listed = self.list_uploads_below(&full).await?;
+        // MinIO takes a prefix for a whole key, and lists what is below it only when it is asked for everything
+        if listed.as_ref().is_some_and(Vec::is_empty) && !full.is_empty() && !self.endpoint.contains("amazonaws.com") {
+            return match self.list_uploads_below("").await {
+                Ok(all) => Ok(all.map(|all| all.into_iter().filter(|upload| upload.path.starts_with(prefix)).collect())),
+                // a policy may let us see no more than our prefix, of which the store has said that it holds none
+                Err(error) if error.kind() == Kind::Denied => Ok(listed),
+                Err(error) => Err(error),
+            };
+        }
+        Ok(listed)
+    }
+
+    /// Open uploads below this store whose keys begin with `prefix`.
+    async fn list_uploads_below(&self, prefix: &str) -> Result<Option<Vec<OpenUpload>>> {
         let mut found = Vec::new();
         let mut after = None;
         loop {
@@ -145,7 +161,6 @@ impl S3 {
     }
 
     async fn uploads_page(&self, prefix: &str, after: Option<&(String, String)>) -> Result<Option<Page>> {
-        let prefix = &format!("{}{prefix}", self.root);
         let attempt = || async move {
             let list = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(prefix).encoding_type(EncodingType::Url);
             let list = list

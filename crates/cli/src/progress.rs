@@ -110,6 +110,10 @@ fn line(snapshot: &Snapshot, per_second: f64) -> String {
         human::count(snapshot.partitions.len() as u64, "partition"),
         human::number(sum(|partition| partition.open_files)),
     );
+    for (store, seconds) in snapshot.stores_down() {
+        let reason = store.reason.as_deref().unwrap_or("no reason was kept");
+        text.push_str(&format!("\n  store {} down for {seconds:.0} s: {reason}", store.store));
+    }
     for partition in snapshot.stopped() {
         let reason = partition.reason.as_deref().unwrap_or("no reason was kept");
         text.push_str(&format!("\n  stopped {}-{}: {reason}", partition.topic, partition.partition));

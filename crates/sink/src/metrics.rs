@@ -62,9 +62,7 @@ const PROCESS: &[OfProcess] = &[
     ("kas3_running", Type::Gauge, "1 while records are read and written; 0 while the process starts or stops.", |s| {
         f64::from(u8::from(s.phase == Phase::Running))
     }),
-    ("kas3_poll_age_seconds", Type::Gauge, "Time since the poll loop last went round.", |s| {
-        (s.now.as_millisecond() - s.polled_ms).max(0) as f64 / 1000.0
-    }),
+    ("kas3_poll_age_seconds", Type::Gauge, "Time since the poll loop last went round.", |s| s.poll_age_ms as f64 / 1000.0),
     ("kas3_partitions_assigned", Type::Gauge, "Partitions of this process.", |s| s.partitions.len() as f64),
     ("kas3_partitions_stopped", Type::Gauge, "Partitions that stopped until a person decides.", |s| s.stopped().count() as f64),
     ("kas3_buffered_bytes", Type::Gauge, "Bytes that the memory budget counts right now.", |s| s.buffered_bytes as f64),
@@ -84,6 +82,9 @@ const PROCESS: &[OfProcess] = &[
 
 /// The requests that carry bytes of files, for `kafka_connector_s3_write_duration`.
 const WRITES: [&str; 3] = ["create", "part", "complete_upload"];
+
+const BREAKER_OPEN: &str = "1 while the object store is down: requests wait, and one at a time asks whether it is back.";
+const BREAKER_OPENED: &str = "Times that the object store was found down.";
 
 /// The snapshot as Prometheus text.
 pub fn text(snapshot: &Snapshot) -> String {
@@ -139,6 +140,15 @@ fn store(out: &mut String, snapshot: &Snapshot, pipeline: &str) {
     for (request, count) in &snapshot.retries {
         line(out, "kas3_store_retries_total", &format!("pipeline=\"{pipeline}\",request=\"{request}\""), *count as f64);
     }
+    let stores = || snapshot.stores.iter().map(|store| (store, format!("pipeline=\"{pipeline}\",store=\"{}\"", escape(&store.store))));
+    head(out, "kas3_store_breaker_open", Type::Gauge, BREAKER_OPEN);
+    for (store, labels) in stores() {
+        line(out, "kas3_store_breaker_open", &labels, f64::from(u8::from(store.down_seconds.is_some())));
+    }
+    head(out, "kas3_store_breaker_opened_total", Type::Counter, BREAKER_OPENED);
+    for (store, labels) in stores() {
+        line(out, "kas3_store_breaker_opened_total", &labels, store.opened as f64);
+    }
     head(out, "kas3_rebalances_total", Type::Counter, "Rebalances of the consumer group by kind.");
     for (kind, count) in &snapshot.rebalances {
         line(out, "kas3_rebalances_total", &format!("pipeline=\"{pipeline}\",kind=\"{kind}\""), *count as f64);
@@ -190,6 +200,8 @@ pub fn reference() -> String {
     row("kas3_store_request_duration_seconds{request,outcome}", "summary", "The time that they took: sum and count.");
     row("kas3_store_bytes_total{request,outcome}", "counter", "Bytes that requests to the object store carried.");
     row("kas3_store_retries_total{request}", "counter", "Attempts at the object store that were repeated.");
+    row("kas3_store_breaker_open{store}", "gauge", BREAKER_OPEN);
+    row("kas3_store_breaker_opened_total{store}", "counter", BREAKER_OPENED);
     row("kas3_rebalances_total{kind}", "counter", "Rebalances of the consumer group by kind.");
     row("kafka_connector_s3_write_duration", "summary", "Seconds of requests that write files: the name that the Delta connector's dashboards use.");
     row("kas3_build_info{version}", "gauge", "Version of kas3; always 1.");
@@ -231,7 +243,7 @@ mod tests {
             started: at(1_000_000_000),
             now: at(1_000_000_002),
             phase: Phase::Running,
-            polled_ms: 1_000_000_001_750,
+            poll_age_ms: 250,
             memory_limit: 256 << 20,
             resident_bytes: 50 << 20,
             resident_bytes_max: 60 << 20,
@@ -242,6 +254,12 @@ mod tests {
                 crate::status::RequestSnapshot { request: "get", outcome: "failed", count: 1, seconds: 0.25, bytes: 0 },
             ],
             retries: vec![("get", 1)],
+            stores: vec![crate::status::StoreSnapshot {
+                store: "http://minio:9000/lake".to_owned(),
+                down_seconds: Some(12.5),
+                reason: Some("it cannot be reached".to_owned()),
+                opened: 2,
+            }],
             warnings: Vec::new(),
             partitions: vec![partition(0, State::Running, None), partition(1, State::Stopped, Some("a gap"))],
         }
@@ -276,6 +294,8 @@ mod tests {
             r#"kas3_partition_stopped{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 1"#,
             r#"kas3_spans_total{pipeline="a \"quoted\\ name",topic="orders",partition="0",reason="age"} 2"#,
             r#"kas3_store_requests_total{pipeline="a \"quoted\\ name",request="get",outcome="failed"} 1"#,
+            r#"kas3_store_breaker_open{pipeline="a \"quoted\\ name",store="http://minio:9000/lake"} 1"#,
+            r#"kas3_store_breaker_opened_total{pipeline="a \"quoted\\ name",store="http://minio:9000/lake"} 2"#,
             r#"kas3_poll_age_seconds{pipeline="a \"quoted\\ name"} 0.25"#,
             r#"kafka_connector_records_processed_total{pipeline="a \"quoted\\ name"} 176"#,
             r#"kafka_connector_s3_write_duration_sum{pipeline="a \"quoted\\ name"} 0.5"#,

@@ -6,7 +6,7 @@ use crate::{
     span::{Roll, TopicPartition},
 };
 use jiff::Timestamp;
-use kas3_store::{Outcome, Request};
+use kas3_store::{Breakers, Outcome, Request};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The status of one process.
@@ -25,12 +25,15 @@ pub struct Status {
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionStatus>>>,
     requests: Mutex<BTreeMap<(Request, Outcome), RequestTotals>>,
     retries: Mutex<BTreeMap<Request, u64>>,
+    breakers: Breakers,
     /// Bytes that the budget counts right now.
     pub buffered_bytes: AtomicI64,
     /// Times that partitions were assigned, revoked and lost.
     pub rebalances: [AtomicU64; 3],
-    /// When the poll loop last went round, in milliseconds since the epoch.
-    pub polled_ms: AtomicI64,
+    /// When the process began by a clock that nobody sets.
+    began: Instant,
+    /// When the poll loop last went round, in milliseconds since then.
+    polled_ms: AtomicI64,
     /// Largest resident size seen, in bytes.
     pub resident_max: AtomicU64,
     warnings: Mutex<Vec<(Timestamp, String)>>,
@@ -147,9 +150,11 @@ impl Status {
             partitions: RwLock::default(),
             requests: Mutex::default(),
             retries: Mutex::default(),
+            breakers: Breakers::default(),
             buffered_bytes: AtomicI64::new(0),
             rebalances: Default::default(),
-            polled_ms: AtomicI64::new(Timestamp::now().as_millisecond()),
+            began: Instant::now(),
+            polled_ms: AtomicI64::new(0),
             resident_max: AtomicU64::new(0),
             warnings: Mutex::default(),
             phase: Mutex::new(Phase::Starting),
@@ -167,9 +172,31 @@ impl Status {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(of);
     }
 
-    /// Where the process is.
+    /// The poll loop goes round.
+    pub fn polled(&self) {
+        self.polled_ms.store(self.running_ms(), Ordering::Relaxed);
+    }
+
+    /// Lets the poll loop look silent for so long, in tests.
+    pub fn silence_ms(&self, silence_ms: i64) {
+        self.polled_ms.store(self.running_ms() - silence_ms, Ordering::Relaxed);
+    }
+
+    fn running_ms(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Where the process is. Once it runs, it bears outages of its stores.
     pub fn set_phase(&self, phase: Phase) {
+        if phase == Phase::Running {
+            self.breakers.arm();
+        }
         *lock(&self.phase) = phase;
+    }
+
+    /// Whether requests to a store fail right now: then one line says so for all who wait.
+    pub fn store_fails(&self) -> bool {
+        self.breakers.states().iter().any(|state| state.failing)
     }
 
     /// Logs a warning and keeps the newest for `/api/status`.
@@ -220,7 +247,7 @@ impl Status {
             started: self.started,
             now: Timestamp::now(),
             phase: *lock(&self.phase),
-            polled_ms: load(&self.polled_ms),
+            poll_age_ms: self.running_ms() - load(&self.polled_ms),
             memory_limit: self.memory_limit,
             resident_bytes: resident_bytes().unwrap_or(0),
             resident_bytes_max: count(&self.resident_max),
@@ -237,6 +264,7 @@ impl Status {
                 })
                 .collect(),
             retries: lock(&self.retries).iter().map(|(request, count)| (request_name(*request), *count)).collect(),
+            stores: self.breakers.states().into_iter().map(StoreSnapshot::from).collect(),
             warnings: lock(&self.warnings).clone(),
             partitions: partitions.collect(),
         }
@@ -255,6 +283,10 @@ impl kas3_store::Observer for Status {
     fn retry(&self, request: Request, delay: Duration) {
         *lock(&self.retries).entry(request).or_default() += 1;
         tracing::debug!(request = request_name(request), ?delay, "the store did not answer as it should; trying again");
+    }
+
+    fn breakers(&self) -> Option<&Breakers> {
+        Some(&self.breakers)
     }
 }
 
@@ -305,8 +337,8 @@ pub struct Snapshot {
     pub now: Timestamp,
     /// Where the process is in its life.
     pub phase: Phase,
-    /// When the poll loop last went round, in milliseconds since the epoch.
-    pub polled_ms: i64,
+    /// How long ago the poll loop last went round, in milliseconds.
+    pub poll_age_ms: i64,
     /// The largest resident size allowed, in bytes.
     pub memory_limit: u64,
     /// Resident size, in bytes.
@@ -321,6 +353,8 @@ pub struct Snapshot {
     pub requests: Vec<RequestSnapshot>,
     /// Attempts that were repeated, by kind of request.
     pub retries: Vec<(&'static str, u64)>,
+    /// The stores that are asked.
+    pub stores: Vec<StoreSnapshot>,
     /// The newest warnings.
     pub warnings: Vec<(Timestamp, String)>,
     /// Assigned partitions.
@@ -340,6 +374,30 @@ pub struct RequestSnapshot {
     pub seconds: f64,
     /// Bytes that they carried.
     pub bytes: u64,
+}
+
+/// One store: an endpoint and a bucket.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoreSnapshot {
+    /// Endpoint and bucket.
+    pub store: String,
+    /// For how long requests have failed, in seconds, when the circuit breaker is open; null when it is closed.
+    pub down_seconds: Option<f64>,
+    /// What failed last, while it is open.
+    pub reason: Option<String>,
+    /// Times that the circuit breaker was opened.
+    pub opened: u64,
+}
+
+impl From<kas3_store::BreakerState> for StoreSnapshot {
+    fn from(state: kas3_store::BreakerState) -> Self {
+        StoreSnapshot {
+            store: state.store,
+            down_seconds: state.open_for.map(|open| open.as_secs_f64()),
+            reason: state.open_for.map(|_| state.reason),
+            opened: state.opened,
+        }
+    }
 }
 
 /// One partition.
@@ -390,7 +448,15 @@ impl Snapshot {
     pub fn live(&self) -> bool {
         /// Longer than any wait in the poll loop.
         const SILENCE_MS_MAX: i64 = 60_000;
-        self.now.as_millisecond() - self.polled_ms < SILENCE_MS_MAX
+        self.poll_age_ms < SILENCE_MS_MAX
+    }
+
+    /// Stores that have been down for so long that somebody should know.
+    pub fn stores_down(&self) -> impl Iterator<Item = (&StoreSnapshot, f64)> {
+        /// Longer than what a store that throttles now and then takes to answer again.
+        const DOWN_SECONDS_MIN: f64 = 5.0;
+        let down = |store: &'_ StoreSnapshot| store.down_seconds.filter(|seconds| *seconds >= DOWN_SECONDS_MIN);
+        self.stores.iter().filter_map(move |store| down(store).map(|seconds| (store, seconds)))
     }
 
     /// Partitions that stopped, with their reasons.

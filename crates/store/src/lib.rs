@@ -17,6 +17,7 @@
 
 mod answer;
 mod aws;
+mod breaker;
 mod conditions;
 mod credentials;
 mod error;
@@ -30,6 +31,7 @@ mod s3;
 mod settings;
 
 pub use aws::aws_credentials;
+pub use breaker::{BreakerState, Breakers};
 pub use error::{Error, Kind, Result};
 pub use kill::kill_point;
 pub use settings::{Checksum, Encryption, Secret, StorageSettings};
@@ -277,6 +279,11 @@ pub trait Observer: Send + Sync {
     fn request(&self, request: Request, outcome: Outcome, took: Duration, bytes: u64);
     /// An attempt will be repeated after `delay`.
     fn retry(&self, request: Request, delay: Duration);
+    /// The breakers of those who work for long and must bear an outage. Without any, requests fail when their retries are used up,
+    /// as tools want it.
+    fn breakers(&self) -> Option<&Breakers> {
+        None
+    }
 }
 
 /// An observer that looks away.

@@ -1,7 +1,11 @@
 //! Bounded retries, for all requests in this one place: what is tried again is decided by the kind of the error, how often
-//! and how long by the settings, when by exponential backoff with full jitter.
+//! and how long by the settings, when by exponential backoff with full jitter, or by the store where it says so.
 
-use crate::{Error, Kind, Observer, Outcome, Request, Result, answer::Answer};
+use crate::{
+    Error, Kind, Observer, Outcome, Request, Result,
+    answer::Answer,
+    breaker::{Breaker, Leave},
+};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -11,16 +15,28 @@ const DELAY_FIRST: Duration = Duration::from_millis(100);
 const DELAY_FIRST_THROTTLED: Duration = Duration::from_millis(400);
 /// No delay is drawn from more.
 const DELAY_MAX: Duration = Duration::from_secs(10);
+/// The longest `Retry-After` that is believed.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// An attempt that failed.
 pub(crate) struct Failure {
     pub(crate) error: Error,
     pub(crate) outcome: Outcome,
+    /// The store asks not to be asked again before.
+    pub(crate) retry_after: Option<Duration>,
+    /// It says nothing of other requests: the store answered this one, as a store that is well may.
+    pub(crate) alone: bool,
 }
 
 impl Failure {
     pub(crate) fn new(error: Error, outcome: Outcome) -> Self {
-        Failure { error, outcome }
+        let alone = error.kind() != Kind::Transient;
+        Failure { error, outcome, retry_after: None, alone }
+    }
+
+    /// How long the store asks to be left alone.
+    pub(crate) fn wait_min(&self) -> Duration {
+        self.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
     }
 }
 
@@ -30,6 +46,8 @@ pub(crate) struct Retries {
     pub(crate) attempts_max: u32,
     pub(crate) time_max: Duration,
     pub(crate) observer: Arc<dyn Observer>,
+    /// What makes requests wait while the store is down; none for who must hear of it at once.
+    pub(crate) breaker: Option<Arc<Breaker>>,
 }
 
 impl Retries {
@@ -39,7 +57,7 @@ impl Retries {
     }
 
     /// Runs attempts until one succeeds, fails for good, or the bounds are reached. Each is reported. `sent` bytes go up with
-    /// each attempt; at `deadline` even a running attempt is given up.
+    /// each attempt; at `deadline` even a running attempt is given up. Waiting for the breaker is no attempt, but takes time.
     pub(crate) async fn run<T: Answer, F: Future<Output = Result<T, Failure>>>(
         &self,
         request: Request,
@@ -47,9 +65,11 @@ impl Retries {
         deadline: Option<Instant>,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T> {
-        let started = Instant::now();
+        let last = Instant::now() + self.time_max;
+        let last = deadline.map_or(last, |deadline| deadline.min(last));
         let mut attempts = 0;
         loop {
+            let Some(leave) = self.leave(last).await else { return Err(too_late().error.after(attempts)) };
             attempts += 1;
             let begun = Instant::now();
             // a process that was stopped while it slept must not send what its deadline forbids
@@ -66,18 +86,33 @@ impl Retries {
             };
             self.observer.request(request, outcome, begun.elapsed(), received.max(sent as u64));
             let failure = match result {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
+                Ok(answer) => {
+                    leave.answered();
+                    return Ok(answer);
+                }
+                Err(failure) if failure.alone => {
+                    leave.answered();
+                    failure
+                }
+                Err(failure) => {
+                    leave.failed(&failure);
+                    failure
+                }
             };
-            let delay = delay_after(attempts, failure.outcome);
-            let next = Instant::now() + delay;
-            let in_time = next < started + self.time_max && deadline.is_none_or(|deadline| next < deadline);
-            if failure.error.kind() != Kind::Transient || attempts >= self.attempts_max || !in_time {
+            let delay = delay_after(attempts, &failure);
+            if failure.error.kind() != Kind::Transient || attempts >= self.attempts_max || Instant::now() + delay >= last {
                 return Err(failure.error.after(attempts));
             }
             self.observer.retry(request, delay);
             tracing::debug!(?request, attempts, ?delay, error = ?failure.error, "trying again");
             sleep(delay).await;
+        }
+    }
+
+    async fn leave(&self, until: Instant) -> Option<Leave<'_>> {
+        match &self.breaker {
+            Some(breaker) => breaker.leave(until).await,
+            None => Some(Leave::always()),
         }
     }
 }
@@ -86,10 +121,11 @@ fn too_late() -> Failure {
     Failure::new(Error::new(Kind::Transient, "the store did not answer before the deadline"), Outcome::Failed)
 }
 
-fn delay_after(attempts: u32, outcome: Outcome) -> Duration {
-    let first = if outcome == Outcome::Throttled { DELAY_FIRST_THROTTLED } else { DELAY_FIRST };
+fn delay_after(attempts: u32, failure: &Failure) -> Duration {
+    let first = if failure.outcome == Outcome::Throttled { DELAY_FIRST_THROTTLED } else { DELAY_FIRST };
     let most = first.saturating_mul(1 << (attempts - 1).min(20)).min(DELAY_MAX);
-    most.mul_f64(rand::random::<f64>())
+    // on top of what the store asks for, so that not everybody comes back at one moment
+    failure.wait_min() + most.mul_f64(rand::random::<f64>())
 }
 
 #[cfg(test)]
@@ -118,7 +154,7 @@ mod tests {
 
     fn retries(attempts_max: u32, time_max: Duration) -> (Arc<Seen>, Retries) {
         let seen = Arc::new(Seen::default());
-        (seen.clone(), Retries { attempts_max, time_max, observer: seen })
+        (seen.clone(), Retries { attempts_max, time_max, observer: seen, breaker: None })
     }
 
     #[tokio::test]
@@ -151,14 +187,20 @@ mod tests {
     #[test]
     fn delays_are_drawn_from_a_span_that_doubles_up_to_a_limit() {
         for (attempts, most) in [(1, DELAY_FIRST), (2, DELAY_FIRST * 2), (5, DELAY_FIRST * 16), (50, DELAY_MAX), (u32::MAX, DELAY_MAX)] {
-            let delays: Vec<Duration> = (0..200).map(|_| delay_after(attempts, Outcome::Failed)).collect();
+            let failed = failing(Kind::Transient, Outcome::Failed).unwrap_err();
+            let delays: Vec<Duration> = (0..200).map(|_| delay_after(attempts, &failed)).collect();
             assert!(
                 delays.iter().all(|delay| *delay <= most)
                     && delays.iter().any(|delay| *delay > most / 2)
                     && delays.iter().any(|delay| *delay < most / 2)
             );
         }
-        assert!((0..200).any(|_| delay_after(1, Outcome::Throttled) > DELAY_FIRST));
+        let mut throttled = failing(Kind::Transient, Outcome::Throttled).unwrap_err();
+        assert!((0..200).any(|_| delay_after(1, &throttled) > DELAY_FIRST));
+        throttled.retry_after = Some(Duration::from_secs(5));
+        assert!((0..200).all(|_| delay_after(1, &throttled) >= Duration::from_secs(5)), "the store is given the time that it asks for");
+        throttled.retry_after = Some(Duration::from_secs(86_400));
+        assert!((0..200).all(|_| delay_after(50, &throttled) <= RETRY_AFTER_MAX + DELAY_MAX), "but not a day");
     }
 
     #[tokio::test]
@@ -167,6 +209,90 @@ mod tests {
             let (seen, retries) = retries(8, Duration::from_secs(3600));
             let error = retries.run(Request::Get, 0, None, || async move { failing(kind, Outcome::Failed) }).await.unwrap_err();
             assert_eq!((error.kind(), seen.outcomes.lock().unwrap().len()), (kind, 1));
+        }
+    }
+
+    fn guarded(breakers: &crate::Breakers, time_max: Duration) -> Retries {
+        Retries { breaker: Some(breakers.of("store".to_owned())), ..retries(3, time_max).1 }
+    }
+
+    /// Requests that fail until the breaker has opened.
+    async fn until_open(retries: &Retries, breakers: &crate::Breakers) {
+        let open = || breakers.states()[0].open_for.is_some();
+        while !open() {
+            let _ = retries.once().run(Request::Get, 0, None, || async { failing(Kind::Transient, Outcome::Failed) }).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outage_stops_everybody_but_one_until_an_answer_comes() {
+        let breakers = crate::Breakers::default();
+        let retries = guarded(&breakers, Duration::from_secs(60));
+        breakers.arm();
+        until_open(&retries, &breakers).await;
+        let (calls, well) = (&std::sync::atomic::AtomicU32::new(0), &std::sync::atomic::AtomicBool::new(false));
+        use std::sync::atomic::Ordering::Relaxed;
+        let attempt = || async move {
+            calls.fetch_add(1, Relaxed);
+            if well.load(Relaxed) { Ok(()) } else { failing(Kind::Transient, Outcome::Failed) }
+        };
+        let many = futures::future::join_all((0..50).map(|_| retries.run(Request::Get, 0, None, attempt)));
+        let recovery = async {
+            sleep(Duration::from_millis(1500)).await;
+            assert!((1..=2).contains(&calls.load(Relaxed)), "one probe, or two, in one and a half seconds, not {}", calls.load(Relaxed));
+            let state = breakers.states().remove(0);
+            assert!(state.open_for.is_some_and(|open| open > FAILING) && state.opened == 1 && state.reason == "it failed", "{state:?}");
+            well.store(true, Relaxed);
+        };
+        let (many, ()) = tokio::join!(many, recovery);
+        assert!(many.iter().all(Result::is_ok), "who waited goes on, and waiting is no attempt");
+        let state = breakers.states().remove(0);
+        assert!(state.open_for.is_none() && !state.failing && state.opened == 1, "{state:?}");
+    }
+
+    const FAILING: Duration = Duration::from_secs(2);
+
+    #[tokio::test]
+    async fn who_waits_for_a_store_gives_up_in_time_and_sends_nothing() {
+        let breakers = crate::Breakers::default();
+        let retries = guarded(&breakers, Duration::from_millis(300));
+        breakers.arm();
+        until_open(&retries, &breakers).await;
+        let breaker = breakers.of("store".to_owned());
+        // somebody else's probe, which hangs
+        let probe = breaker.leave(Instant::now() + Duration::from_secs(5)).await.unwrap();
+        for deadline in [None, Some(Instant::now() + Duration::from_millis(100))] {
+            let started = Instant::now();
+            let error = retries.run(Request::Get, 0, deadline, || async { panic!("it was sent") as Result<(), Failure> }).await.unwrap_err();
+            assert!(error.kind() == Kind::Transient && started.elapsed() < Duration::from_millis(1000), "{error} after {:?}", started.elapsed());
+        }
+        // the probe's sender is gone: the next one takes its place
+        drop(probe);
+        retries.run(Request::Get, 0, None, || async { Ok(()) }).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_blip_an_answer_in_between_or_a_start_opens_nothing() {
+        let breakers = crate::Breakers::default();
+        let retries = guarded(&breakers, Duration::from_secs(60)).once();
+        let fails = || async { failing(Kind::Transient, Outcome::Failed) };
+        for round in 0..40 {
+            let _ = retries.run(Request::Get, 0, None, fails).await;
+            sleep(Duration::from_millis(60)).await;
+            assert!(breakers.states()[0].open_for.is_none(), "not armed, round {round}");
+        }
+        let _ = retries.run(Request::Get, 0, None, || async { failing(Kind::Missing, Outcome::Refused) }).await;
+        breakers.arm();
+        let blip = futures::future::join_all((0..50).map(|_| retries.run(Request::Get, 0, None, fails)));
+        assert!(blip.await.iter().all(Result::is_err) && breakers.states()[0].open_for.is_none(), "fifty at one moment");
+        for round in 0..40 {
+            let _ = retries.run(Request::Get, 0, None, fails).await;
+            sleep(Duration::from_millis(60)).await;
+            if round % 4 == 0 {
+                let _ = retries.run(Request::Get, 0, None, || async { failing(Kind::Denied, Outcome::Denied) }).await;
+            }
+            assert!(breakers.states()[0].open_for.is_none(), "an answer now and then, round {round}");
         }
     }
 }

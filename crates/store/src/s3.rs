@@ -83,15 +83,17 @@ impl S3 {
         };
         let keys = Keys::new(settings, region.clone(), http);
         let client = client::client(&config, settings, endpoint.as_deref(), keys.clone());
+        let endpoint_name = endpoint.clone().unwrap_or_else(|| format!("s3.{region}.amazonaws.com"));
+        let breaker = observer.breakers().map(|breakers| breakers.of(format!("{endpoint_name}/{bucket}")));
         Ok(S3 {
             client,
             keys,
             url: format!("s3://{bucket}/{root}").trim_end_matches('/').to_owned(),
             bucket,
             root,
-            endpoint: endpoint.clone().unwrap_or_else(|| format!("s3.{region}.amazonaws.com")),
+            endpoint: endpoint_name,
             fixed_keys: credentials::are_fixed(settings),
-            retries: Retries { attempts_max: settings.attempts_max(), time_max: settings.retry_time(), observer },
+            retries: Retries { attempts_max: settings.attempts_max(), time_max: settings.retry_time(), observer, breaker },
             permits: Semaphore::new(settings.part_permits()),
             writes: Writes::new(settings, endpoint.is_some()),
         })

@@ -13,5 +13,8 @@ pub(super) async fn status(State(status): State<Arc<Status>>) -> Json<Snapshot> 
     for reason in snapshot.partitions.iter_mut().filter_map(|partition| partition.reason.as_mut()) {
         *reason = redact::text(reason).into_owned();
     }
+    for reason in snapshot.stores.iter_mut().filter_map(|store| store.reason.as_mut()) {
+        *reason = redact::text(reason).into_owned();
+    }
     Json(snapshot)
 }

@@ -2,11 +2,12 @@
 //!
 //! | path | 503 when | for |
 //! | --- | --- | --- |
-//! | `/health` | the poll loop is silent, or a partition stopped | alerts |
+//! | `/health` | the poll loop is silent, a partition stopped, or a store is down | alerts |
 //! | `/health/live` | the poll loop is silent | liveness probes: a restart would help |
 //! | `/health/ready` | the process still starts, or leaves | readiness probes |
 //!
-//! A stopped partition waits for a person; a restart would not help, so it is no reason for `/health/live`.
+//! A stopped partition waits for a person and a store that is down comes back by itself; a restart would help neither, so they
+//! are no reason for `/health/live`.
 
 use crate::redact;
 use axum::{
@@ -33,6 +34,10 @@ pub(super) async fn health(State(status): State<Arc<Status>>) -> Response {
         let reason = partition.reason.as_deref().unwrap_or("no reason was kept");
         format!("partition `{}-{}` stopped: {}", partition.topic, partition.partition, redact::text(reason))
     }));
+    reasons.extend(snapshot.stores_down().map(|(store, seconds)| {
+        let reason = store.reason.as_deref().unwrap_or("no reason was kept");
+        format!("store `{}` has been down for {seconds:.0} s: {}", store.store, redact::text(reason))
+    }));
     answer(&snapshot, reasons)
 }
 
@@ -56,8 +61,7 @@ fn silence(snapshot: &Snapshot) -> Vec<String> {
     if snapshot.live() {
         return Vec::new();
     }
-    let seconds = (snapshot.now.as_millisecond() - snapshot.polled_ms) / 1000;
-    vec![format!("the poll loop has been silent for {seconds} s")]
+    vec![format!("the poll loop has been silent for {} s", snapshot.poll_age_ms / 1000)]
 }
 
 fn answer(snapshot: &Snapshot, reasons: Vec<String>) -> Response {

@@ -48,7 +48,7 @@ async fn health_says_why_and_only_silence_asks_for_a_restart() {
     assert_eq!(code, 503);
     assert!(body.contains("orders-3") && body.contains("retention overtook it"), "{body}");
     assert_eq!(get(&port, "/health/live").await.0, 200, "a restart would not help");
-    status.polled_ms.fetch_sub(120_000, Ordering::Relaxed);
+    status.silence_ms(120_000);
     let (code, _, body) = get(&port, "/health/live").await;
     assert_eq!(code, 503);
     assert!(body.contains("silent for 120 s"), "{body}");

@@ -263,6 +263,12 @@ impl LedgerObserver for StatusObserver {
     }
 
     fn retrying(&self, of: &TopicPartition, what: &str, error: &Error) {
+        // of a store that is down the breaker tells, once for everybody
+        let stores = std::error::Error::source(error).is_some_and(|source| source.is::<kas3_store::Error>());
+        if stores && error.kind() == Kind::Transient && self.0.store_fails() {
+            tracing::debug!(partition = %of, error = %error.chain(), "{what} does not succeed, trying again");
+            return;
+        }
         let hint = error.way_out().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
         self.0.warn(format!("`{of}`: {what} does not succeed, trying again: {}{hint}", error.chain()));
     }

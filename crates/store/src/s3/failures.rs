@@ -15,6 +15,8 @@ pub(super) struct Reply {
     message: String,
     /// Region that the bucket is in, when the store says so.
     region: Option<String>,
+    /// Seconds that the store asks to wait.
+    retry_after: Option<u64>,
     nature: Nature,
     source: Option<BoxError>,
 }
@@ -42,6 +44,7 @@ impl Reply {
             code: text(error.code()),
             message: text(error.message()),
             region: raw.and_then(|raw| raw.headers().get("x-amz-bucket-region")).map(str::to_owned),
+            retry_after: raw.and_then(|raw| raw.headers().get("retry-after")).and_then(|seconds| seconds.trim().parse().ok()),
             nature: match &error {
                 SdkError::ServiceError(_) => Nature::Answer,
                 SdkError::ResponseError(_) => Nature::Garbled,
@@ -140,7 +143,10 @@ impl Reply {
     fn answered(self, store: &S3, request: Request, doing: &str) -> Failure {
         let (kind, outcome, hint) = self.meaning(store, request);
         let error = Error::new(kind, format!("{doing}: the store answered {}", self.text()));
-        Failure::new(if hint.is_empty() { error } else { error.hint(hint) }, outcome)
+        let failure = Failure::new(if hint.is_empty() { error } else { error.hint(hint) }, outcome);
+        // a conflict, a body that did not arrive whole, an error within a success: a store that is well says so too
+        let alone = failure.alone || (outcome == Outcome::Failed && matches!(self.status, 200 | 400 | 408 | 409 | 425));
+        Failure { alone, retry_after: self.retry_after.map(std::time::Duration::from_secs), ..failure }
     }
 
     fn meaning(&self, store: &S3, request: Request) -> (Kind, Outcome, String) {

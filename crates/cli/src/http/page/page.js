@@ -75,8 +75,13 @@ function drawTiles(status) {
 
 function drawStops(status) {
   const stopped = status.partitions.filter((p) => p.state === "stopped");
-  byId("stops").hidden = stopped.length === 0;
-  byId("stops").replaceChildren(...stopped.slice(0, 20).map((p) => {
+  const down = status.stores.filter((s) => s.down_seconds !== null);
+  byId("stops").hidden = stopped.length + down.length === 0;
+  byId("stops").replaceChildren(...down.map((s) => {
+    const made = element("div");
+    made.append(element("b", "Store " + s.store + " has been down for " + span(s.down_seconds * 1000) + "; partitions wait, and go on by themselves"), element("span", s.reason || "no reason was kept"));
+    return made;
+  }), ...stopped.slice(0, 20).map((p) => {
     const made = element("div");
     made.append(element("b", p.topic + "-" + p.partition + " stopped until a person decides"), element("span", p.reason || "no reason was kept"));
     return made;

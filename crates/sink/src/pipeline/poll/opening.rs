@@ -1,0 +1,172 @@
+//! From an assignment to lanes: heads are read by tasks while polling goes on, then reading begins where they say.
+
+use super::{Context, Loop, OPEN_AGAIN};
+use crate::{
+    error::Kind,
+    lane::{BeginUpload, Lane},
+    ledger::{Partition, Upload},
+    pipeline::{
+        Notice,
+        assignment::{Assigning, LaneHandle, Owned, Stage},
+        committer::Committer,
+        worker::{LaneShared, OpenLane, Work},
+    },
+    span::{Position, TopicPartition},
+    status::State,
+};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+/// How long an assignment waits for heads before the partitions that are open begin without the others.
+const ASSIGN_WAIT: Duration = Duration::from_secs(10);
+/// Partitions whose heads are read at once.
+pub(super) const OPEN_AT_ONCE: usize = 32;
+
+impl Loop {
+    pub(super) fn begin_opening(&mut self, of: TopicPartition) {
+        self.assignment.forget(&of);
+        self.assignment.epoch += 1;
+        let epoch = self.assignment.epoch;
+        let status = self.context.status.partition(&of);
+        status.set_state(State::Opening, None);
+        let task = self.open_task(of.clone(), epoch);
+        self.assignment.owned.insert(of, Owned { epoch, stage: Stage::Opening(task), assigned: false, status, stops: 0 });
+    }
+
+    /// Opens a partition again whose lane ended while it stays ours.
+    pub(super) fn reopen(&mut self, of: &TopicPartition) {
+        self.assignment.epoch += 1;
+        let epoch = self.assignment.epoch;
+        let task = self.open_task(of.clone(), epoch);
+        if let Some(owned) = self.assignment.owned.get_mut(of) {
+            owned.epoch = epoch;
+            if owned.stops == 0 {
+                owned.status.set_state(State::Opening, None);
+            }
+            owned.stage = Stage::Opening(task);
+        }
+    }
+
+    pub(super) fn open_task(&self, of: TopicPartition, epoch: u64) -> tokio::task::JoinHandle<()> {
+        let (ledger, notices, permits) = (Arc::clone(&self.context.ledger), self.context.notices.clone(), Arc::clone(&self.opening));
+        let status = Arc::clone(&self.context.status);
+        self.context.runtime.spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            loop {
+                match ledger.open_partition(&of).await {
+                    Ok(partition) => {
+                        let _ = notices.send(Notice::Opened { of, epoch, partition: Box::new(partition) });
+                        return;
+                    }
+                    Err(error) if matches!(error.kind(), Kind::Transient | Kind::Fenced) => {
+                        status.warn(format!("`{of}` cannot be opened yet, trying again: {}", error.chain()));
+                        tokio::time::sleep(OPEN_AGAIN).await;
+                    }
+                    Err(error) => {
+                        let _ = notices.send(Notice::NotOpened { of, epoch, error });
+                        return;
+                    }
+                }
+            }
+        })
+    }
+
+    pub(super) fn opened(&mut self, of: &TopicPartition, epoch: u64, partition: Box<Partition>) {
+        let Some(owned) = self.assignment.owned.get_mut(of).filter(|owned| owned.epoch == epoch) else { return };
+        let position = partition.position();
+        owned.status.committed.store(position.next, Ordering::Relaxed);
+        owned.status.published.store(position.next, Ordering::Relaxed);
+        owned.status.position.store(position.next, Ordering::Relaxed);
+        if !owned.assigned {
+            owned.stage = Stage::Opened(partition);
+            return;
+        }
+        if self.stopping.is_some() {
+            owned.stage = Stage::Finished;
+            return;
+        }
+        match self.source.seek(of, position) {
+            Ok(()) => self.begin_lane(of, partition),
+            Err(error) => {
+                tracing::warn!(partition = %of, error = %error.chain(), "cannot seek yet");
+                owned.stage = Stage::Stopped(Instant::now() + OPEN_AGAIN);
+            }
+        }
+    }
+
+    /// Hands an assignment to the source once every head is read, or those that are read after a while.
+    pub(super) fn assign_when_ready(&mut self) {
+        let late = self.assignment.assigning.as_ref().is_some_and(|assigning| assigning.since.elapsed() >= ASSIGN_WAIT);
+        if !late && !self.assignment.ready() {
+            return;
+        }
+        let Some(assigning) = self.assignment.assigning.take() else { return };
+        let unknown = Position { next: -1, leader_epoch: -1 };
+        let at = |of: &TopicPartition| match self.assignment.owned.get(of).map(|owned| &owned.stage) {
+            Some(Stage::Opened(partition)) => partition.position(),
+            _ => unknown,
+        };
+        let positions: Vec<(TopicPartition, Position)> = assigning.partitions.iter().map(|of| (of.clone(), at(of))).collect();
+        if let Err(error) = self.source.assign(&positions) {
+            // an event that takes the partitions away follows, or the next attempt succeeds
+            self.context.status.warn(format!("the group does not let us begin: {}", error.chain()));
+            self.assignment.assigning = Some(Assigning { since: Instant::now(), ..assigning });
+            return;
+        }
+        for (of, position) in positions {
+            if let Some(owned) = self.assignment.owned.get_mut(&of) {
+                owned.assigned = true;
+                match std::mem::replace(&mut owned.stage, Stage::Finished) {
+                    Stage::Opened(partition) if self.stopping.is_none() => {
+                        debug_assert_eq!(partition.position(), position);
+                        self.begin_lane(&of, partition);
+                    }
+                    Stage::Opened(_) => {}
+                    other => owned.stage = other,
+                }
+            }
+        }
+    }
+
+    pub(super) fn begin_lane(&mut self, of: &TopicPartition, partition: Box<Partition>) {
+        let Some(owned) = self.assignment.owned.get_mut(of) else { return };
+        let Context { pipeline, notices, runtime, .. } = &self.context;
+        let plan = Arc::clone(pipeline.plan(&of.topic));
+        let begin = begin_upload(&self.context, of);
+        let position = partition.position();
+        let lane = Lane::new(of.clone(), plan, pipeline.timezone.clone(), partition.incarnation(), position, begin);
+        let id = self.next_lane;
+        self.next_lane += 1;
+        let worker = self.workers[usize::try_from(id).unwrap_or(0) % self.workers.len()].0.clone();
+        let (commit, commands) = tokio::sync::mpsc::unbounded_channel();
+        let shared = Arc::new(LaneShared::default());
+        shared.position.store(position.next, Ordering::Relaxed);
+        let status = Arc::clone(&owned.status);
+        status.set_state(State::Running, None);
+        let committer = Committer {
+            lane: id,
+            partition: *partition,
+            commands,
+            worker: worker.clone(),
+            notices: notices.clone(),
+            status: Arc::clone(&status),
+            settle: pipeline.settle,
+        };
+        let committer = runtime.spawn(committer.run());
+        let open = OpenLane { id, lane, commit, shared: Arc::clone(&shared), status, committed: position };
+        let _ = worker.send(Work::Open(Box::new(open)));
+        owned.stage = Stage::Running(LaneHandle { id, shared, worker, committer, finishing: false, paused: false });
+    }
+}
+
+/// What a lane calls when a file has grown to a part.
+fn begin_upload(context: &Context, of: &TopicPartition) -> BeginUpload {
+    let (runtime, sink, budget) = (context.runtime.clone(), context.sink.clone(), Arc::clone(&context.budget));
+    let staging = context.pipeline.staged_prefix(of);
+    Box::new(move |path, options| {
+        let budget = Arc::clone(&budget);
+        Some(Upload::begin(&runtime, sink.clone(), path.to_owned(), staging.clone(), options, Arc::new(move |bytes| budget.hold(bytes))))
+    })
+}

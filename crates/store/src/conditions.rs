@@ -69,7 +69,13 @@ async fn creates(store: &Store, path: String) -> Result<usize> {
 }
 
 async fn swaps(store: &Store, path: String) -> Result<usize> {
-    let Created::Done(version) = store.create_cell(&path, body(RACERS)).await? else { return Ok(0) };
+    let version = match store.create_cell(&path, body(RACERS)).await {
+        Ok(Created::Done(version)) => version,
+        Ok(Created::Exists) => return Ok(0),
+        // sent once: its answer may be lost, and the race is run again
+        Err(error) if error.kind() == Kind::Transient => return Ok(0),
+        Err(error) => return Err(error),
+    };
     let results = join_all((0..RACERS).map(|racer| store.swap_cell(&path, &version, body(racer)))).await;
     let mut winners = Vec::new();
     for (racer, result) in results.into_iter().enumerate() {
@@ -82,17 +88,21 @@ async fn swaps(store: &Store, path: String) -> Result<usize> {
         }
     }
     compare(store.read_cell(&path, LIMIT).await?.map(|object| object.bytes), &winners, &path)?;
-    if winners.len() == 1 {
-        stale_swap(store, &path, &version).await?;
+    if let [winner] = winners[..] {
+        stale_swap(store, &path, &version, winner).await?;
     }
     Ok(winners.len())
 }
 
-async fn stale_swap(store: &Store, path: &str, version: &Version) -> Result<()> {
-    match store.swap_cell(path, version, body(RACERS + 1)).await? {
-        Swapped::Moved => Ok(()),
-        Swapped::Done(_) => Err(Error::new(Kind::Fatal, "the store swapped an object whose version had changed").hint(HINT)),
-    }
+async fn stale_swap(store: &Store, path: &str, version: &Version, winner: usize) -> Result<()> {
+    let swapped = match store.swap_cell(path, version, body(RACERS + 1)).await {
+        Ok(Swapped::Moved) => false,
+        Ok(Swapped::Done(_)) => true,
+        // no answer: what is there now tells
+        Err(error) if error.kind() == Kind::Transient => store.read_cell(path, LIMIT).await?.is_none_or(|object| object.bytes != body(winner)),
+        Err(error) => return Err(error),
+    };
+    if swapped { Err(Error::new(Kind::Fatal, "the store swapped an object whose version had changed").hint(HINT)) } else { Ok(()) }
 }
 
 async fn completions(store: &Store, staging: &str, path: String) -> Result<usize> {

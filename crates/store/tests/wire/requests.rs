@@ -192,6 +192,18 @@ async fn a_burst_of_slow_down_is_ridden_out_and_counted() {
 }
 
 #[tokio::test]
+async fn a_store_that_asks_to_wait_is_not_asked_before() {
+    let busy = |number| number < 1;
+    let server =
+        StandIn::start(move |asked, number| if busy(number) { error(503, "SlowDown", "Wait.").with("Retry-After", "2") } else { well(asked) });
+    let server = server.await;
+    let (store, _) = open(&settings(&server)).await;
+    let started = Instant::now();
+    assert!(matches!(store.create("a", x(), &data()).await.unwrap(), Created::Done(_)));
+    assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
 async fn retries_end_and_what_could_echo_is_sent_once() {
     let server = StandIn::start(|_, _| error(503, "SlowDown", "Reduce your request rate.")).await;
     let (store, seen) = open(&StorageSettings { max_attempts: Some(3), ..settings(&server) }).await;

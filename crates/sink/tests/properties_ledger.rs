@@ -19,7 +19,7 @@ fn entry(number: usize, incarnation: u32, span: Span) -> Entry {
         now: Timestamp::from_second(1_767_225_600 + number as i64).unwrap(),
         roll: (kind == EntryKind::Files).then(|| Roll::ALL[number % Roll::ALL.len()]),
         counts: Counts { read: span.next.abs_diff(span.first), ..Counts::default() },
-        timestamps: (number.is_multiple_of(2)).then_some(Bounds { min: -5, max: number as i64 }),
+        timestamps: number.is_multiple_of(2).then_some(Bounds { min: -5, max: number as i64 }),
         base: String::new(),
         settings: String::new(),
         files: Vec::new(),

@@ -8,9 +8,8 @@ SHELL := /bin/bash
 FEATURES := --locked --workspace --features kas3-cli/kill-points
 KAS3 := $(or $(CARGO_TARGET_DIR),target)/debug/kas3
 export KAS3
-# Arguments for pytest, as PYTEST="-k kill -x"; tests wait more than they compute, hence more workers than cores. Those that
-# share a broker of their own stay together.
-PYTEST := -n 4 --dist loadgroup
+# Arguments for pytest, as PYTEST="-k kill -x"; tests wait more than they compute, hence more workers than cores.
+PYTEST := -n 4
 
 help: ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  \1\t/p' Makefile | expand -t 18

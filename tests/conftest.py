@@ -9,6 +9,18 @@ from oracle.files import LocalFiles, S3Files, s3_client
 from services import create_topic, fresh_name
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests that share a broker of their own stay together, and come first; all others go where there is room."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "broker" if "/test_broker.py::" in nodeid else nodeid
+
+    return Together(config, log)
+
+
 def _needed(name):
     value = os.environ.get(name)
     if not value:

@@ -42,7 +42,7 @@ def proxy():
 
     class Proxy(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(dict(self.headers))
+            asked.append(self.headers)
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_error(401 if self.path.endswith("/token") else 503)
 

@@ -32,7 +32,7 @@ pub(crate) async fn check(store: &Store, folder: &str) -> Result<()> {
 
 /// Looks at what cannot be there: S3 denies that to those who may read, but not list.
 async fn looks(store: &Store, folder: &str) -> Result<()> {
-    store.info(&format!("{folder}/absent")).await?;
+    store.get(&format!("{folder}/absent"), LIMIT).await?;
     store.list(&format!("{folder}/"), None, 1).await?;
     Ok(())
 }

@@ -76,6 +76,8 @@ pub struct Ledger {
     log: Arc<dyn Log>,
     observer: Arc<dyn LedgerObserver>,
     timing: Timing,
+    /// Whether what may pass is tried again for ever: not where a person waits for an answer.
+    patient: bool,
     /// Start records, which never change.
     records: Mutex<StartRecords>,
     /// Looks for the newest start record of a topic.

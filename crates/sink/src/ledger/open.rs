@@ -54,7 +54,7 @@ impl Ledger {
         observer: Arc<dyn LedgerObserver>,
         timing: Timing,
     ) -> Result<Arc<Ledger>> {
-        let opened = Ledger::look_with(pipeline, sink, ledger, log, observer, timing);
+        let opened = Ledger::made(pipeline, sink, ledger, log, observer, (timing, true));
         let folder = format!("_kas3/{}/check", opened.pipeline.name);
         opened.sink.check_conditions(&folder).await?;
         if opened.ledger.url() != opened.sink.url() {
@@ -64,18 +64,19 @@ impl Ledger {
         Ok(opened)
     }
 
-    /// The ledger of a pipeline for looking (`show`, `verify`) and for `accept`: makes no request.
+    /// The ledger of a pipeline for looking (`show`, `verify`) and for `accept`: makes no request. What fails is an error at once,
+    /// after the store's own retries.
     pub fn look(pipeline: Arc<Pipeline>, sink: Store, ledger: Store, log: Arc<dyn Log>, observer: Arc<dyn LedgerObserver>) -> Arc<Ledger> {
-        Ledger::look_with(pipeline, sink, ledger, log, observer, Timing::default())
+        Ledger::made(pipeline, sink, ledger, log, observer, (Timing::default(), false))
     }
 
-    fn look_with(
+    fn made(
         pipeline: Arc<Pipeline>,
         sink: Store,
         ledger: Store,
         log: Arc<dyn Log>,
         observer: Arc<dyn LedgerObserver>,
-        timing: Timing,
+        (timing, patient): (Timing, bool),
     ) -> Arc<Ledger> {
         Arc::new(Ledger {
             pipeline,
@@ -84,6 +85,7 @@ impl Ledger {
             log,
             observer,
             timing,
+            patient,
             records: Mutex::default(),
             incarnations: Gathered::default(),
             others: Mutex::default(),

@@ -60,7 +60,7 @@ impl Ledger {
         Backoff::new(self.timing.retry_first, self.timing.retry_longest)
     }
 
-    /// Repeats `attempt` until it succeeds or fails for good.
+    /// Repeats `attempt` until it succeeds or fails for good; in a ledger for looking, once.
     pub(super) async fn patiently<T, E, F>(&self, of: &TopicPartition, what: &str, attempt: impl Fn() -> F) -> Result<T>
     where
         E: MayPass + Into<Error>,
@@ -70,7 +70,7 @@ impl Ledger {
         loop {
             match attempt().await {
                 Ok(value) => return Ok(value),
-                Err(error) if error.may_pass() => {
+                Err(error) if self.patient && error.may_pass() => {
                     self.observer.retrying(of, what, &error.into());
                     backoff.sleep().await;
                 }

@@ -425,6 +425,17 @@ async fn a_store_that_ignores_conditions_is_found_out() {
     }
 }
 
+#[tokio::test]
+async fn a_store_that_says_forbidden_of_what_is_not_there_is_refused_at_the_start() {
+    for denied in ["/absent", "list-type"] {
+        let server = StandIn::start(move |asked, _| if asked.target.contains(denied) { error(403, "AccessDenied", "x") } else { well(asked) }).await;
+        let (store, _) = open(&settings(&server)).await;
+        let found = store.check_conditions("_kas3/check").await.unwrap_err();
+        assert!(found.kind() == Kind::Denied && found.way_out().unwrap().contains("`s3:ListBucket`"), "{found:?}");
+        assert!(server.asked().iter().all(|asked| asked.method != "PUT"), "nothing was written");
+    }
+}
+
 /// A store of plain objects that does not look at one of the conditions.
 fn careless(objects: &Mutex<BTreeMap<String, (String, Vec<u8>)>>, asked: &Asked, number: usize, ignored: &str) -> Told {
     let mut objects = objects.lock().unwrap();
@@ -442,6 +453,7 @@ fn careless(objects: &Mutex<BTreeMap<String, (String, Vec<u8>)>>, asked: &Asked,
             objects.insert(key, (etag.clone(), asked.body.clone()));
             answer(200, "").with("ETag", &etag)
         }
+        "GET" if asked.target.contains("list-type") => answer(200, "<ListBucketResult></ListBucketResult>"),
         "GET" if asked.target.contains("uploads") => answer(200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>"),
         "GET" => match there {
             Some((etag, body)) => Told::Answer { status: 200, headers: vec![("ETag".to_owned(), etag)], body },

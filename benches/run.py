@@ -4,6 +4,8 @@
     make bench                       the main comparison: 20,000,000 records, gzip and zstd
     make bench BENCH="shapes"        partitions and sizes of records
     make bench BENCH="paths"         5,000 open paths against one
+    make bench BENCH="latency"       from produced to visible
+    make bench BENCH="scale"         four workers against one; a worker that dies
     make bench BENCH="main --records 5000000 --rounds 3"
 
 One sink at a time. Every run is checked by a reader that is not kas3's. Results go to standard output as Markdown."""
@@ -12,6 +14,7 @@ import argparse
 import statistics
 
 import ground
+import live
 from ground import HEADER, say
 
 # Bytes of values and their newlines of the events of `load.py`, per record: what "size" is a share of.
@@ -111,14 +114,16 @@ def paths(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", default="main", choices=["main", "shapes", "paths"])
+    parser.add_argument("what", nargs="?", default="main", choices=["main", "shapes", "paths", "latency", "scale"])
     parser.add_argument("--records", type=int, default=20_000_000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--compressions", default="gzip,zstd")
-    parser.add_argument("--percent", type=int, default=100, help="shapes: share of the records")
+    parser.add_argument("--percent", type=int, default=100, help="all but main and latency: share of the records")
     parser.add_argument("--only", help="shapes: those whose name contains this")
+    parser.add_argument("--seconds", type=int, default=30, help="latency: how long")
     options = parser.parse_args()
-    {"main": main_table, "shapes": shapes, "paths": paths}[options.what](options)
+    tables = {"main": main_table, "shapes": shapes, "paths": paths, "latency": live.latencies, "scale": live.scale}
+    tables[options.what](options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from e2e.driver import wait_for
+from e2e.driver import Worker, wait_for
 from oracle import S3Files, compare, produce, read_committed
 from services import fresh_name
 
@@ -154,9 +154,10 @@ def is_refused(pipeline, local):
         sink = pipeline("orders", files=local)
         sink.kafka.update(properties)
         sink.environment.update(environment)
-        for command, code in zip((["run", sink.file, "--until-end"], ["check", sink.file]), codes, strict=True):
-            finished = sink.command(*command, code=code, seconds=60).says(*words)
-            assert WRONG not in finished.stdout + finished.stderr
+        with sink.start("--until-end") as run, Worker(["check", sink.file], sink.logs, environment=sink.environment) as looked:
+            for finished, code in zip((run.wait(60), looked.wait(60)), codes, strict=True):
+                finished.says(*words)
+                assert finished.code == code and WRONG not in finished.stdout + finished.stderr, finished.stderr
         assert sink.files.paths(everything=True) == []
 
     return check

@@ -83,7 +83,7 @@ def canaries_in_use(sink, bucket, tmp_path):
     openssl(tmp_path, "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "plain.key")
     openssl(tmp_path, "ec", "-aes256", "-passout", "pass:canary-key-pass", "-in", "plain.key", "-out", "locked.key")
     secrets |= {"password": PASSWORD, "key password": "canary-key-pass", "client secret": "canary-client-secret"}
-    secrets |= {"tags": "canary-of-a-tag", "user info": "canary-user-info"}
+    secrets["user info"] = "canary-user-info"
     sink.kafka.update({
         "sasl.password": "${TEST_PASSWORD}", "ssl.key.password": secrets["key password"],
         "sasl.oauthbearer.client.secret": secrets["client secret"], "debug": "all",
@@ -103,7 +103,6 @@ def test_no_secret_is_logged_served_or_written(source, kafka, topic, bucket, s3,
     produce(kafka, name, 300)
     sink = pipeline(name, files=S3Files(s3, bucket, "lake"))
     secrets = canaries_in_use(sink, bucket, tmp_path)
-    del secrets["tags"]
     for each in [name for name in sink.environment if name.startswith("AWS_")]:
         del sink.environment[each]
     given = {name.removeprefix("store "): secret for name, secret in secrets.items() if name.startswith("store ")}
@@ -157,8 +156,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("written", ["from the environment", "in the file"])
-@pytest.mark.parametrize("case", WRONG)
+# Where no secret belongs, what is written in the open may be repeated.
+PUBLIC = {"a size", "a key", "a format", "a property's value", "a number", "a sink with a user"}
+PLACES = [(case, "from the environment") for case in WRONG] + [(case, "in the file") for case in WRONG if case not in PUBLIC]
+
+
+@pytest.mark.parametrize(("case", "written"), PLACES, ids=[" ".join(place) for place in PLACES])
 def test_no_secret_is_in_a_message_about_a_wrong_configuration(case, written, pipeline, local):
     secrets = Canaries({"secret": "canary-in-a-message"})
     sink = pipeline("orders", files=local, name="wrong")
@@ -167,8 +170,6 @@ def test_no_secret_is_in_a_message_about_a_wrong_configuration(case, written, pi
             place = sink.settings[section]
             place[key] = {**place[key], **value} if isinstance(place.get(key), dict) else value
     if written == "in the file":
-        if case in ("a size", "a key", "a format", "a property's value", "a number", "a sink with a user"):
-            pytest.skip("what is written in the open, where no secret belongs, may be repeated")
         sink.settings = json.loads(json.dumps(sink.settings).replace("${TEST_SECRET}", secrets["secret"]))
     for command in (("check", sink.file), ("run", sink.file, "--until-end")):
         finished = sink.command(*command, code=(1, 2, 3), seconds=60, TEST_SECRET=secrets["secret"], KAS3_LOG="trace")

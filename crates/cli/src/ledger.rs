@@ -81,8 +81,8 @@ async fn print_table(ledger: &Ledger, heads: &[Head], results: &mut Results) -> 
     for head in heads {
         let of = head.of();
         let (mut spans, mut records, mut files, mut bytes, mut gaps) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-        let (mut history, mut pending) = (ledger.walk(head).await?, Some(head.pending.clone()));
-        while let Some(entries) = history.page().await?.or_else(|| pending.take()) {
+        let mut history = ledger.walk(head).await?.with_pending();
+        while let Some(entries) = history.page().await? {
             for entry in &entries {
                 spans += 1;
                 records += entry.counts.written;

@@ -164,12 +164,6 @@ impl Lane {
         }
     }
 
-    /// Says which leader wrote the last record that was taken in, when only a part of its batch was. Without it nobody could tell
-    /// whether the log was cut back there.
-    pub fn led_by(&mut self, leader_epoch: i32) {
-        self.position.leader_epoch = leader_epoch;
-    }
-
     /// Forgets everything that was read since the last roll.
     pub fn abandon(&mut self) {
         if let Some(span) = self.span.take() {
@@ -179,19 +173,18 @@ impl Lane {
         self.cache = PathCache::default();
     }
 
-    /// Takes in records until a roll is due. Offsets below the position are passed over.
+    /// Takes in records until a roll is due. Offsets below the position are passed over. `epoch_at` says which leader epoch the
+    /// record at an offset has, -1 where that is not known; it is asked about the last record that was taken in, because without
+    /// it nobody could tell whether the log was cut back there.
     ///
     /// # Errors
     /// `BadRecord` when a record does not fit and the policy is to stop: everything before it is in the lane, and
     /// [`Lane::position`] names it.
-    pub fn append(&mut self, records: &[Record<'_>], leader_epoch: i32, now: Now) -> Result<Progress> {
+    pub fn append(&mut self, records: &[Record<'_>], epoch_at: impl Fn(i64) -> i32, now: Now) -> Result<Progress> {
         let before = self.position.next;
         let progress = self.append_until_roll(records, now);
-        if matches!(&progress, Ok(Progress { taken, .. }) if *taken == records.len()) {
-            self.position.leader_epoch = leader_epoch;
-        } else if self.position.next > before {
-            // the batch's epoch is that of its last record, which is not among those taken in
-            self.position.leader_epoch = -1;
+        if self.position.next > before {
+            self.position.leader_epoch = epoch_at(self.position.next - 1);
         }
         progress
     }
@@ -559,7 +552,7 @@ impl Again {
 
     /// Takes in the next record of the span.
     pub(crate) fn append(&mut self, record: &Record<'_>) -> Result<()> {
-        self.lane.append(std::slice::from_ref(record), -1, self.now).map(|_| ())
+        self.lane.append(std::slice::from_ref(record), |_| -1, self.now).map(|_| ())
     }
 
     /// The wanted files that the records made, with their numbers.

@@ -258,23 +258,23 @@ impl Run {
         let from = self.records.partition_point(|record| record.offset < self.position);
         let owned = self.records[from.saturating_sub(again)..from.saturating_add(records).min(self.records.len())].to_vec();
         let borrowed: Vec<Record<'_>> = owned.iter().map(OwnedRecord::borrow).collect();
+        // every record has an epoch of its own, as after an election in the middle of a batch
+        let epoch_at = |offset: i64| match owned.binary_search_by_key(&offset, |record| record.offset) {
+            Ok(at) => leader_epoch + i32::try_from(at).unwrap(),
+            Err(_) => -1,
+        };
         let mut rest = &borrowed[..];
         loop {
             let due_before = self.due();
             let before = self.lane.position();
-            let progress = match self.lane.append(rest, leader_epoch, self.now) {
+            let progress = match self.lane.append(rest, epoch_at, self.now) {
                 Ok(progress) => progress,
                 Err(error) => return self.stopped(&error),
             };
             let consumed = self.consume(&rest[..progress.taken]);
             rest = &rest[progress.taken..];
-            let expected = if rest.is_empty() {
-                leader_epoch
-            } else if consumed == 0 {
-                before.leader_epoch
-            } else {
-                -1
-            };
+            let expected = if consumed == 0 { before.leader_epoch } else { epoch_at(self.position - 1) };
+            assert!(consumed == 0 || expected >= leader_epoch, "the last record taken in is of this batch");
             assert_eq!(self.lane.position(), Position { next: self.position, leader_epoch: expected });
             if due_before.is_some() {
                 assert_eq!((progress.roll, consumed), (due_before, 0), "it was due before the batch came");
@@ -537,7 +537,7 @@ fn files_that_grow_past_a_part_go_up_in_parts_numbered_as_they_began() {
     for (offset, field) in (5..).zip(order) {
         let value = if field == "small" { format!("{{\"p\":\"{field}\"}}") } else { format!("{{\"p\":\"{field}\",\"f\":\"{fill}\"}}") };
         let record = OwnedRecord { topic: TOPIC.into(), partition: 3, offset, value: Some(value.into_bytes()), ..OwnedRecord::default() };
-        let progress = lane.append(&[record.borrow()], 0, Now::read()).unwrap();
+        let progress = lane.append(&[record.borrow()], |_| 0, Now::read()).unwrap();
         assert_eq!((progress.taken, progress.roll), (1, None));
         assert!(lane.held() < 3 * (PART_BYTES + (4 << 20)), "{}", lane.held());
     }

@@ -99,17 +99,25 @@ pub struct History<'a> {
     /// Segments that are not read yet, the oldest last.
     segments: Vec<String>,
     spans: Vec<Span>,
-    /// The spans in the head were handed out.
-    newest: bool,
+    /// What the head itself holds, in pages that were not handed out, the oldest last.
+    in_head: Vec<&'a [Entry]>,
 }
 
 impl History<'_> {
-    /// The offsets of all settled spans, oldest first.
+    /// The same with the pending span behind the settled ones, if there is one.
+    #[must_use]
+    pub fn with_pending(mut self) -> Self {
+        self.spans.extend(self.head.pending.iter().map(Entry::span));
+        self.in_head.insert(0, &self.head.pending);
+        self
+    }
+
+    /// The offsets of all its spans, oldest first.
     pub fn spans(&self) -> &[Span] {
         &self.spans
     }
 
-    /// The next settled spans, oldest first; `None` after the last.
+    /// The next spans, oldest first; `None` after the last.
     ///
     /// # Errors
     /// `Stopped` when a segment vanished since the chain was looked at.
@@ -117,7 +125,7 @@ impl History<'_> {
         if let Some(name) = self.segments.pop() {
             return Ok(Some(self.ledger.read_history(&self.of, &name).await?.1));
         }
-        Ok((!std::mem::replace(&mut self.newest, true)).then(|| self.head.closed.clone()))
+        Ok(self.in_head.pop().map(<[Entry]>::to_vec))
     }
 }
 
@@ -161,7 +169,7 @@ impl Ledger {
             next = header.before;
         }
         spans.reverse();
-        Ok(History { ledger: self, head, of, segments, spans, newest: false })
+        Ok(History { ledger: self, head, of, segments, spans, in_head: vec![&head.closed] })
     }
 
     async fn read_history(&self, of: &TopicPartition, name: &str) -> Result<(SegmentHeader, Vec<Entry>)> {

@@ -217,12 +217,8 @@ impl LaneState {
         let mut rest = &records[..];
         let mut done = false;
         while !done && self.waiting.is_none() {
-            match self.open.lane.append(rest, batch.leader_epoch(), now) {
+            match self.open.lane.append(rest, |offset| batch.leader_epoch_at(offset), now) {
                 Ok(progress) => {
-                    let at = self.open.lane.position();
-                    if at.leader_epoch < 0 && at.next > before {
-                        self.open.lane.led_by(batch.leader_epoch_at(at.next - 1));
-                    }
                     rest = &rest[progress.taken..];
                     done = rest.is_empty();
                     match progress.roll {

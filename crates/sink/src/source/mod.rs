@@ -99,19 +99,13 @@ impl Batch {
         }
     }
 
-    /// Leader epoch of the last record; -1 when not known.
-    pub fn leader_epoch(&self) -> i32 {
-        match &self.0 {
-            Inner::Kafka(messages, _) => messages.iter().filter(|message| message.error().is_none()).last().map_or(-1, kafka::Message::leader_epoch),
-            Inner::Memory(_) => -1,
-        }
-    }
-
     /// Leader epoch of the record at `offset`; -1 when not known.
     pub fn leader_epoch_at(&self, offset: i64) -> i32 {
         match &self.0 {
             Inner::Kafka(messages, _) => {
-                messages.iter().find(|message| message.error().is_none() && message.offset() == offset).map_or(-1, |message| message.leader_epoch())
+                // nearly always it is the last one
+                let found = messages.iter().rfind(|message| message.error().is_none() && message.offset() == offset);
+                found.map_or(-1, kafka::Message::leader_epoch)
             }
             Inner::Memory(_) => -1,
         }

@@ -32,13 +32,11 @@ pub struct Read {
 pub async fn read(pipeline: &Pipeline, sink: Store, ledger: &Ledger, of: &TopicPartition, span: Span, each: &mut EachLine<'_>) -> Result<Read> {
     let head = find_head(ledger, of).await?;
     let stores = Stores::new(sink, pipeline.storage.clone());
-    let mut history = ledger.walk(&head).await?;
+    let mut history = ledger.walk(&head).await?.with_pending();
     let mut read = Read::default();
-    let spans: Vec<Span> = history.spans().iter().copied().chain(head.pending.iter().map(Entry::span)).collect();
-    let (mut passed, _) = super::current(&head, of, &spans);
+    let (mut passed, _) = super::current(&head, of, history.spans());
     let mut at = span.first;
-    let mut pending = Some(head.pending.clone());
-    while let Some(entries) = history.page().await?.or_else(|| pending.take()) {
+    while let Some(entries) = history.page().await? {
         let current = passed.min(entries.len());
         passed -= current;
         for entry in entries[current..].iter().filter(|entry| entry.span().first < span.next && entry.span().next > span.first) {

@@ -76,9 +76,8 @@ impl Comparison {
         let mut names = Names::default();
         for head in self.ledger.heads().await? {
             let of = head.of();
-            let mut history = self.ledger.walk(&head).await?;
-            let mut pending = Some(head.pending.clone());
-            while let Some(entries) = history.page().await?.or_else(|| pending.take()) {
+            let mut history = self.ledger.walk(&head).await?.with_pending();
+            while let Some(entries) = history.page().await? {
                 for entry in &entries {
                     self.ledger.files(entry, &of).await?.iter().for_each(|file| names.insert(&file.url));
                 }

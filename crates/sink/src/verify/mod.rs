@@ -110,9 +110,8 @@ struct Extent {
 impl Comparison {
     async fn partition(&self, head: &Head, wanted: bool, names: &mut foreign::Names) -> Result<Option<(PartitionReport, Vec<Finding>)>> {
         let of = head.of();
-        let mut history = self.ledger.walk(head).await?;
-        let settled = history.spans().len();
-        let spans: Vec<Span> = history.spans().iter().copied().chain(head.pending.iter().map(Entry::span)).collect();
+        let mut history = self.ledger.walk(head).await?.with_pending();
+        let settled = history.spans().len() - head.pending.len();
         let extent = if wanted { self.extent(head, &of).await? } else { None };
         let mut report = PartitionReport {
             topic: head.topic.clone(),
@@ -124,15 +123,15 @@ impl Comparison {
             end: extent.as_ref().map(|extent| extent.end),
             totals: Totals::default(),
         };
-        let (current, mut findings) = current(head, &of, &spans);
+        let (current, mut findings) = current(head, &of, history.spans());
         report.totals.differences += findings.len() as u64;
-        let first = spans.get(current).map_or(head.next, |span| span.first);
+        let first = history.spans().get(current).map_or(head.next, |span| span.first);
         let mut records = match &extent {
             Some(extent) => Records::read(Arc::clone(&self.log), of.clone(), first.max(extent.earliest), head.next.min(extent.end)),
             None => Records::none(),
         };
-        let (mut number, mut pending) = (0, Some(head.pending.clone()));
-        while let Some(entries) = history.page().await?.or_else(|| pending.take()) {
+        let mut number = 0;
+        while let Some(entries) = history.page().await? {
             for (number, entry) in (number..).zip(&entries) {
                 let files = self.ledger.files(entry, &of).await?;
                 files.iter().for_each(|file| names.insert(&file.url));

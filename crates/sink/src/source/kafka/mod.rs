@@ -345,8 +345,11 @@ impl KafkaSource {
             self.misplaced.clear();
             return;
         }
+        let until = Instant::now() + SEEK_TIMEOUT;
         for (of, position) in places {
-            match self.native.seek(&[(of.clone(), position)], SEEK_TIMEOUT) {
+            // each may wait for a broker that is gone: polling must go on, and the others are sought the next time
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return };
+            match self.native.seek(&[(of.clone(), position)], left) {
                 Ok(()) => _ = self.misplaced.remove(&of),
                 Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot go on after the rebalance yet"),
             }

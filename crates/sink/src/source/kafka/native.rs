@@ -402,7 +402,7 @@ impl Drop for Messages {
 
 impl Messages {
     /// All messages, errors and the end of the partition included.
-    pub(in crate::source) fn iter(&self) -> impl Iterator<Item = &Message> {
+    pub(in crate::source) fn iter(&self) -> impl DoubleEndedIterator<Item = &Message> {
         self.pointers.iter()
     }
 

@@ -48,6 +48,8 @@ fuzz: ## feed made-up bytes to everything that reads outside bytes; FUZZ="head f
 SEEDS := 1-100000
 WORKERS :=
 KILLS := 0
+# Seeds of the store's faults that follow: a proxy before the store loses, delays, refuses and cuts.
+STORE_SEEDS := 1 2 3
 JOBS := 2
 SEED_SECONDS := 30
 TORTURE := dev/services run env PYTHONPATH=tests .venv/bin/python -u -m
@@ -56,6 +58,7 @@ torture: build ## seeded kills, sleepers, joins, leaves and broker troubles: SEC
 	dev/setup
 	$(TORTURE) torture --seconds $(or $(SECONDS),600) --seeds $(SEEDS) $(if $(WORKERS),--workers $(WORKERS)) --kills $(KILLS) --jobs $(JOBS) \
 	  --seed-seconds $(SEED_SECONDS)
+	for seed in $(STORE_SEEDS); do $(TORTURE) faults.campaign $$seed $(SEED_SECONDS) $(or $(WORKERS),2); done
 
 soak: build ## an hour of steady load in which nothing may grow: SECONDS
 	dev/setup

@@ -3,6 +3,9 @@
 import itertools
 import os
 import re
+import threading
+from contextlib import contextmanager
+from http.server import HTTPServer
 
 from confluent_kafka.admin import NewTopic
 
@@ -22,3 +25,15 @@ def create_topic(admin, name, partitions=1, **config):
     topic = NewTopic(name, partitions, 1, config={key.replace("_", "."): str(value) for key, value in config.items()})
     admin.create_topics([topic])[name].result(30)
     return name
+
+
+@contextmanager
+def serving(handler):
+    """Runs an HTTP server on a free port for the time of the block; its address."""
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

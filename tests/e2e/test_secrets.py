@@ -5,10 +5,9 @@ import base64
 import json
 import os
 import socket
-import threading
 import time
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -16,6 +15,7 @@ from e2e.driver import wait_for
 from e2e.test_permissions import RUN, filled, keys
 from e2e.test_sign_in import openssl
 from oracle import S3Files, compare, produce, read_committed
+from services import serving
 
 PASSWORD = "canary:broker/pass word#1"
 
@@ -51,11 +51,8 @@ def proxy():
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.server_close()
+    with serving(Proxy) as address:
+        yield address, asked
 
 
 def ask(port, request):

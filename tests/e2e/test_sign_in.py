@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import boto3
@@ -16,7 +16,7 @@ import pytest
 
 from e2e.driver import Worker, wait_for
 from oracle import S3Files, compare, produce, read_committed
-from services import fresh_name
+from services import fresh_name, serving
 
 WRONG = "a-wrong-password-nobody-may-see"
 
@@ -52,11 +52,8 @@ def tokens():
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Endpoint)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/token", asked
-    server.shutdown()
-    server.server_close()
+    with serving(Endpoint) as address:
+        yield f"http://{address}/token", asked
 
 
 def openssl(folder, *arguments):

@@ -28,7 +28,7 @@ pub use report::{FINDINGS_MAX, Finding, FindingKind, PartitionReport, Report, To
 use crate::{
     config::Pipeline,
     error::Result,
-    ledger::{Entry, EntryKind, Head, Ledger},
+    ledger::{EntryKind, Head, Ledger},
     span::{Span, TopicPartition},
 };
 use kas3_store::Store;

@@ -297,6 +297,7 @@ pub fn request_name(request: Request) -> &'static str {
         Request::Head => "head",
         Request::List => "list",
         Request::Create => "create",
+        Request::Put => "put",
         Request::Swap => "swap",
         Request::Delete => "delete",
         Request::BeginUpload => "begin_upload",

@@ -455,7 +455,7 @@ async fn the_cursor_moves_forward_and_never_back() {
     let (sink, path) = (store(&url(folder.path())).await, "last_chunk_index.orders-00000.txt");
     let version = sink.info(path).await.unwrap().unwrap().version;
     let mut options = kas3_store::PutOptions::data("text/plain");
-    options.metadata = vec![("kas3-next", "100".to_owned()), ("kas3-incarnation", "0".to_owned())];
+    options.metadata = vec![("kas3-next".into(), "100".to_owned()), ("kas3-incarnation".into(), "0".to_owned())];
     let ahead = Bytes::from_static(b"orders-00000-000000000090.index.json");
     sink.replace(path, Some(&version), ahead.clone(), &options).await.unwrap();
     log.change(|topic| topic.partitions[0].push(Some("a 8".to_owned())));

@@ -69,7 +69,8 @@ impl Keys {
         }
     }
 
-    async fn get(&self) -> Result<Credentials, CredentialsError> {
+    /// Those at hand, or new ones.
+    pub(crate) async fn get(&self) -> Result<Credentials, CredentialsError> {
         let mut state = self.0.state.lock().await;
         let usable = match &state.current {
             Some((current, _)) => match current.expiry().map(|expiry| expiry.duration_since(SystemTime::now())) {

@@ -25,15 +25,20 @@ mod error;
 pub mod faults;
 mod kill;
 mod local;
+mod options;
 mod paths;
+mod reading;
 mod retry;
 mod s3;
 mod settings;
+mod sums;
 
 pub use aws::aws_credentials;
 pub use breaker::{BreakerState, Breakers};
 pub use error::{Error, Kind, Result};
 pub use kill::kill_point;
+pub use options::{Class, PutOptions};
+pub use reading::Reading;
 pub use settings::{Checksum, Encryption, Secret, StorageSettings};
 
 use bytes::Bytes;
@@ -44,7 +49,6 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::time::Instant;
 
 /// Bytes of every part of an upload, the last aside: some stores refuse parts of unequal size.
 pub const PART_BYTES: usize = 8 << 20;
@@ -93,6 +97,8 @@ pub struct Info {
     pub modified: SystemTime,
     /// Its own metadata, keys in lower case; `None` when the answer does not hold it (listings) or the file system keeps none.
     pub metadata: Option<BTreeMap<String, String>>,
+    /// Its media type; `None` where the answer does not hold it (listings) and on a local disk, which keeps none.
+    pub content_type: Option<String>,
 }
 
 /// What became of a create.
@@ -124,54 +130,6 @@ pub enum Completed {
     Gone,
     /// The store refuses these parts for good, with its reason.
     Refused(String),
-}
-
-/// What bytes are for: settings such as storage class and tags apply to data alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// A file that users read.
-    Data,
-    /// Ledger objects, start records, bundles.
-    Ledger,
-}
-
-/// How an object is written.
-#[derive(Clone, Debug)]
-pub struct PutOptions {
-    /// What the bytes are for.
-    pub class: Class,
-    /// Media type.
-    pub content_type: &'static str,
-    /// `Content-Encoding`, none unless asked for.
-    pub content_encoding: Option<&'static str>,
-    /// Metadata of our own, keys in lower case.
-    pub metadata: Vec<(&'static str, String)>,
-    /// Give up then, retries included.
-    pub deadline: Option<Instant>,
-}
-
-impl PutOptions {
-    /// A data file without metadata.
-    pub fn data(content_type: &'static str) -> Self {
-        PutOptions { class: Class::Data, content_type, content_encoding: None, metadata: Vec::new(), deadline: None }
-    }
-
-    /// An object of the ledger.
-    pub fn ledger(content_type: &'static str) -> Self {
-        PutOptions { class: Class::Ledger, ..PutOptions::data(content_type) }
-    }
-
-    /// Metadata travels in HTTP headers: what no header can hold is refused on every store, before anything is sent.
-    fn check(&self) -> Result<()> {
-        for (key, value) in &self.metadata {
-            let key_fits = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
-            if !key_fits || !value.bytes().all(|b| (b' '..=b'~').contains(&b)) || value.trim() != value {
-                return Err(Error::new(Kind::Fatal, format!("metadata `{key}` with value `{value}` does not fit a header"))
-                    .hint("keys are lower-case letters, digits, `-` and `_`; values are printable ASCII"));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Names an upload. Opaque; kept in the head, so that anyone can complete it.
@@ -242,6 +200,8 @@ pub enum Request {
     List,
     /// Create an object.
     Create,
+    /// Write an object, whatever is there.
+    Put,
     /// Swap a cell.
     Swap,
     /// Delete an object.
@@ -366,6 +326,26 @@ impl Store {
         }
     }
 
+    /// Opens an object to read it piece by piece from byte `from`; `None` when there is none. At its end or beyond, the reading
+    /// is empty. Only opening it is tried again.
+    pub async fn read(&self, path: &str, from: u64) -> Result<Option<Reading>> {
+        self.open_reading(path, from, None).await
+    }
+
+    /// The same, but of this version only, so that a reading which goes on never mixes two objects; `None` when it is not there
+    /// any more: deleted, or another one in its place.
+    pub async fn read_version(&self, path: &str, from: u64, version: &Version) -> Result<Option<Reading>> {
+        self.open_reading(path, from, Some(version)).await
+    }
+
+    async fn open_reading(&self, path: &str, from: u64, version: Option<&Version>) -> Result<Option<Reading>> {
+        paths::check(path)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.read(path, from, version).await,
+            Backend::S3(s3) => Box::pin(s3.read(path, from, version)).await,
+        }
+    }
+
     /// What the store says of an object, its metadata included; `None` when there is none. Not for cells.
     pub async fn info(&self, path: &str) -> Result<Option<Info>> {
         paths::check(path)?;
@@ -393,6 +373,17 @@ impl Store {
         match &self.0.backend {
             Backend::Local(local) => local.create(path, bytes, options).await,
             Backend::S3(s3) => Box::pin(s3.create(path, bytes, options)).await,
+        }
+    }
+
+    /// Writes an object, whatever is there: for names that are random, or that name their content. Durable when it returns.
+    /// Tried again after an answer that was lost.
+    pub async fn put(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Version> {
+        paths::check(path)?;
+        options.check()?;
+        match &self.0.backend {
+            Backend::Local(local) => local.put(path, bytes, options).await,
+            Backend::S3(s3) => Box::pin(s3.put(path, bytes, options)).await,
         }
     }
 

@@ -10,15 +10,18 @@
 mod cells;
 mod disk;
 mod listing;
+mod reading;
 mod sys;
 mod uploads;
 
 use crate::{
     Completed, Created, Error, Info, Kind, Object, Observer, OpenUpload, PartId, PutOptions, Request, Result, Swapped, UploadId, Version,
     answer::{Answer, Part, outcome_of},
+    sums,
 };
 use bytes::Bytes;
 use disk::Disk;
+pub(crate) use reading::Rest;
 use std::{ops::Range, sync::Arc};
 use tokio::time::Instant;
 
@@ -67,8 +70,18 @@ impl Local {
 
     pub(crate) async fn create(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Created> {
         in_time(options)?;
-        let (path, metadata) = (path.to_owned(), options.metadata.clone());
-        self.run(Request::Create, bytes.len(), move |disk| disk.create(&path, &bytes, &metadata)).await
+        let sent = bytes.len();
+        let (path, metadata, sha256) = (path.to_owned(), options.metadata.clone(), options.sha256);
+        let create = move |disk: &Disk| same_bytes(&path, &bytes, sha256).and_then(|()| disk.create(&path, &bytes, &metadata));
+        self.run(Request::Create, sent, create).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Version> {
+        in_time(options)?;
+        let sent = bytes.len();
+        let (path, metadata, sha256) = (path.to_owned(), options.metadata.clone(), options.sha256);
+        let put = move |disk: &Disk| same_bytes(&path, &bytes, sha256).and_then(|()| disk.put(&path, &bytes, &metadata));
+        self.run(Request::Put, sent, put).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<()> {
@@ -98,8 +111,13 @@ impl Local {
 
     pub(crate) async fn replace(&self, path: &str, expected: Option<&Version>, bytes: Bytes, options: &PutOptions) -> Result<Swapped> {
         in_time(options)?;
-        let (path, expected, metadata) = (path.to_owned(), expected.cloned(), options.metadata.clone());
-        self.run(Request::Swap, bytes.len(), move |disk| disk.replace(&path, expected.as_ref(), &bytes, &metadata)).await
+        let sent = bytes.len();
+        let (path, expected, metadata, sha256) = (path.to_owned(), expected.cloned(), options.metadata.clone(), options.sha256);
+        let replace = move |disk: &Disk| {
+            same_bytes(&path, &bytes, sha256)?;
+            disk.replace(&path, expected.as_ref(), &bytes, &metadata)
+        };
+        self.run(Request::Swap, sent, replace).await
     }
 
     pub(crate) async fn begin_upload(&self, path: &str, staging: &str, options: &PutOptions) -> Result<UploadId> {
@@ -170,6 +188,17 @@ impl Local {
 fn in_time(options: &PutOptions) -> Result<()> {
     match options.deadline {
         Some(deadline) if deadline <= Instant::now() => Err(Error::new(Kind::Transient, "the deadline passed before the request was sent")),
+        _ => Ok(()),
+    }
+}
+
+/// What S3 does with a body that is not what its hash says.
+fn same_bytes(path: &str, bytes: &Bytes, sha256: Option<[u8; 32]>) -> Result<()> {
+    match sha256 {
+        Some(expected) if sums::sha256(bytes) != expected => {
+            Err(Error::new(Kind::Fatal, format!("the bytes of `{path}` are not those of their SHA-256"))
+                .hint("they changed on their way: give them again"))
+        }
         _ => Ok(()),
     }
 }

@@ -63,14 +63,21 @@ pub(crate) fn percent_encode(path: &str) -> String {
 
 /// Encodes a key or value of a query, as S3 wants tags.
 pub(crate) fn query_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    encode_into(&mut encoded, text, b"");
+    encoded
+}
+
+/// Encodes everything but what S3 leaves as it is in signatures, and the bytes of `kept`.
+pub(crate) fn encode_into(encoded: &mut String, text: &str, kept: &[u8]) {
     use std::fmt::Write;
-    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+    for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ if kept.contains(&byte) => encoded.push(char::from(byte)),
             _ => _ = write!(encoded, "%{byte:02X}"),
         }
-        encoded
-    })
+    }
 }
 
 /// Decodes `%41`; a `%` without two hexadecimal digits stands for itself. `None` when the result is not UTF-8.

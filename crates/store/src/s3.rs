@@ -1,31 +1,33 @@
 //! The store on S3: `s3://bucket/prefix`, of AWS or a compatible store.
 //!
-//! Conditions are the store's own: `If-None-Match: *` creates and completes, `If-Match: <ETag>` swaps. The SDK sends each
-//! request once; retries are ours, in [`crate::retry`], so that they are bounded and counted in one place.
+//! Conditions are the store's own: `If-None-Match: *` creates and completes, `If-Match: <ETag>` swaps. Requests for objects are
+//! sent by ourselves, in [`wire`], rare ones by the SDK; each once: retries are ours, in [`crate::retry`], so that they are bounded
+//! and counted in one place.
 
 pub(crate) mod client;
 mod failures;
 mod objects;
 mod rules;
-mod sums;
 mod uploads;
+mod wire;
 
 use crate::{
-    Error, Kind, Observer, Request, Result, StorageSettings, Version,
+    Class, Encryption, Error, Kind, Observer, PutOptions, Request, Result, StorageSettings, Version,
     credentials::{self, Keys},
+    options::{TAGS_MAX, too_many_tags},
     paths,
     retry::{Failure, Retries},
 };
-use aws_sdk_s3::{
-    Client,
-    types::{ObjectCannedAcl, ServerSideEncryption, StorageClass},
-};
+use aws_sdk_s3::Client;
 use failures::Reply;
-use std::sync::Arc;
+pub(crate) use objects::Rest;
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Semaphore;
+use wire::Wire;
 
 /// A bucket at a prefix, opened.
 pub(crate) struct S3 {
+    wire: Wire,
     client: Client,
     keys: Keys,
     bucket: String,
@@ -44,28 +46,38 @@ pub(crate) struct S3 {
 struct Writes {
     owner: Option<String>,
     checksum: crate::Checksum,
-    sse: Option<ServerSideEncryption>,
+    sse: Option<&'static str>,
     sse_key: Option<String>,
     bucket_key: Option<bool>,
-    storage_class: Option<StorageClass>,
-    acl: Option<ObjectCannedAcl>,
-    tagging: Option<String>,
+    storage_class: Option<String>,
+    acl: Option<String>,
+    tags: BTreeMap<String, String>,
 }
 
 impl Writes {
     fn new(settings: &StorageSettings, endpoint: bool) -> Writes {
-        let tags: Vec<String> =
-            settings.tags.iter().map(|(key, value)| format!("{}={}", paths::query_encode(key), paths::query_encode(value))).collect();
         Writes {
             owner: settings.expected_bucket_owner.clone(),
             checksum: settings.checksum(endpoint),
-            sse: settings.sse.map(|sse| ServerSideEncryption::from(sse.name())),
+            sse: settings.sse.map(Encryption::name),
             sse_key: settings.sse_kms_key_id.clone(),
             bucket_key: settings.bucket_key,
-            storage_class: settings.storage_class.as_deref().map(StorageClass::from),
-            acl: settings.acl.as_deref().map(ObjectCannedAcl::from),
-            tagging: (!tags.is_empty()).then(|| tags.join("&")),
+            storage_class: settings.storage_class.clone(),
+            acl: settings.acl.clone(),
+            tags: settings.tags.clone(),
         }
+    }
+
+    /// Tags of an object, as a query: those of the settings are for data, its own take their place.
+    fn tagging(&self, options: &PutOptions) -> Result<Option<String>> {
+        let settings = self.tags.iter().filter(|_| options.class == Class::Data);
+        let own = options.tags.iter().map(|(key, value)| (key, value));
+        let tags: BTreeMap<&String, &String> = settings.chain(own).collect();
+        if tags.len() > TAGS_MAX {
+            return Err(too_many_tags(tags.len()));
+        }
+        let tags: Vec<String> = tags.into_iter().map(|(key, value)| format!("{}={}", paths::query_encode(key), paths::query_encode(value))).collect();
+        Ok((!tags.is_empty()).then(|| tags.join("&")))
     }
 }
 
@@ -83,9 +95,13 @@ impl S3 {
         };
         let keys = Keys::new(settings, region.clone(), http);
         let client = client::client(&config, settings, endpoint.as_deref(), keys.clone());
+        let address = (bucket.as_str(), client::address(&config, endpoint.as_deref()), client::path_style(settings, endpoint.as_deref()));
+        let timeouts = (settings.read_timeout(), settings.attempt_timeout());
+        let wire = Wire::new(client::connector(settings)?, &config, address, keys.clone(), timeouts).await?;
         let endpoint_name = endpoint.clone().unwrap_or_else(|| format!("s3.{region}.amazonaws.com"));
         let breaker = observer.breakers().map(|breakers| breakers.of(format!("{endpoint_name}/{bucket}")));
         Ok(S3 {
+            wire,
             client,
             keys,
             url: format!("s3://{bucket}/{root}").trim_end_matches('/').to_owned(),
@@ -127,7 +143,7 @@ impl S3 {
 }
 
 /// ETags travel in quotes; versions hold them without.
-fn version(etag: Option<String>) -> Version {
+fn version(etag: Option<&str>) -> Version {
     Version(etag.unwrap_or_default().trim_matches('"').to_owned())
 }
 

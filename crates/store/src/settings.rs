@@ -1,6 +1,6 @@
 //! How a store is reached, as users write it. The doc comment of a field is its manual text.
 
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, options::TAGS_MAX};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -136,9 +136,6 @@ pub enum Checksum {
     /// SHA-256.
     Sha256,
 }
-
-/// Tags of one object at most, by S3.
-const TAGS_MAX: usize = 10;
 
 impl StorageSettings {
     /// Refuses settings that contradict each other, naming both keys.

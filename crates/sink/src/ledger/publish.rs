@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use kas3_store::{Completed, Created, Info, PutOptions, Store, Swapped, kill_point};
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap},
     sync::Mutex,
     time::Duration,
@@ -311,7 +312,7 @@ impl Ledger {
         let place = (entry.incarnation, entry.span().next);
         let path = format!("last_chunk_index.{}-{:05}.txt", of.topic, of.partition);
         let mut options = PutOptions::data("text/plain; charset=utf-8");
-        options.metadata = vec![("kas3-next", place.1.to_string()), ("kas3-incarnation", place.0.to_string())];
+        options.metadata = vec![("kas3-next".into(), place.1.to_string()), ("kas3-incarnation".into(), place.0.to_string())];
         kill_point("cursor.before");
         loop {
             let info = self.patiently(of, "look at the cursor", || store.info(&path)).await?;
@@ -386,14 +387,14 @@ pub(super) fn put_options(of: &TopicPartition, entry: &Entry, file: &File, deadl
 
 /// Metadata of file `number` of span `id`: the mark by which it is known again, and what is useful to people. `next` is not
 /// known yet when an upload begins.
-pub fn metadata(of: &TopicPartition, id: &str, number: u32, first: i64, next: Option<i64>) -> Vec<(&'static str, String)> {
+pub fn metadata(of: &TopicPartition, id: &str, number: u32, first: i64, next: Option<i64>) -> Vec<(Cow<'static, str>, String)> {
     let mut metadata = vec![
-        ("kas3-span", format!("{id}/{number}")),
-        ("kas3-topic", of.topic.to_string()),
-        ("kas3-partition", of.partition.to_string()),
-        ("kas3-first", first.to_string()),
+        ("kas3-span".into(), format!("{id}/{number}")),
+        ("kas3-topic".into(), of.topic.to_string()),
+        ("kas3-partition".into(), of.partition.to_string()),
+        ("kas3-first".into(), first.to_string()),
     ];
-    metadata.extend(next.map(|next| ("kas3-next", next.to_string())));
+    metadata.extend(next.map(|next| ("kas3-next".into(), next.to_string())));
     metadata
 }
 

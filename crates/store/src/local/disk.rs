@@ -4,6 +4,7 @@ use super::sys;
 use crate::{Created, Error, Info, Kind, Object, Result, Swapped, Version, paths};
 use bytes::Bytes;
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashSet},
     fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read, Write},
@@ -91,7 +92,7 @@ impl Disk {
         let fail = |error| failed("probe", &hidden.path, error);
         let name = hidden.path.file_name().map(|name| name.to_string_lossy().to_uppercase()).unwrap_or_default();
         self.ignores_case = hidden.path.with_file_name(name).exists();
-        self.keeps_metadata = Some(sys::write_metadata(&hidden.file, &[("probe", "1".to_owned())]).map_err(fail)?);
+        self.keeps_metadata = Some(sys::write_metadata(&hidden.file, &[(Cow::Borrowed("probe"), "1".to_owned())]).map_err(fail)?);
         let link = hidden.path.with_extension("link");
         let linked = fs::hard_link(&hidden.path, &link);
         _ = fs::remove_file(&link);
@@ -150,6 +151,11 @@ impl Disk {
     }
 
     pub(super) fn info(&self, path: &str) -> Result<Option<Info>> {
+        Ok(self.open_known(path)?.map(|(_, info)| info))
+    }
+
+    /// Opens an object, with all that is known of it.
+    pub(super) fn open_known(&self, path: &str) -> Result<Option<(File, Info)>> {
         let place = self.at(path);
         let fail = |error| failed("look at", &place, error);
         let Some((file, metadata)) = open_object(&place).map_err(fail)? else { return Ok(None) };
@@ -157,10 +163,11 @@ impl Disk {
             Some(false) => None,
             known => Some(sys::read_metadata(&file).map_err(fail)?).filter(|kept| known.is_some() || !kept.is_empty()),
         };
-        Ok(Some(info_of(path, &metadata, kept)))
+        let info = info_of(path, &metadata, kept);
+        Ok(Some((file, info)))
     }
 
-    pub(super) fn create(&self, path: &str, bytes: &[u8], metadata: &[(&str, String)]) -> Result<Created> {
+    pub(super) fn create(&self, path: &str, bytes: &[u8], metadata: &[(Cow<'static, str>, String)]) -> Result<Created> {
         let place = self.at(path);
         let fail = |error| failed("create", &place, error);
         if self.is_object(&place) {
@@ -174,6 +181,17 @@ impl Disk {
         }
     }
 
+    /// Writes an object, whatever is there. No lock is taken: who writes so asks for no version.
+    pub(super) fn put(&self, path: &str, bytes: &[u8], metadata: &[(Cow<'static, str>, String)]) -> Result<Version> {
+        let place = self.at(path);
+        let fail = |error| failed("write", &place, error);
+        let Some(folder) = place.parent() else { return Err(fail(ErrorKind::InvalidInput.into())) };
+        let hidden = self.write_hidden(bytes, metadata, None).map_err(fail)?;
+        let version = version_of(&hidden.file.metadata().map_err(fail)?);
+        self.within(folder, || fs::rename(&hidden.path, &place)).and_then(|()| sync_folder(folder)).map_err(fail)?;
+        Ok(version)
+    }
+
     pub(super) fn delete(&self, path: &str) -> Result<()> {
         let place = self.at(path);
         match fs::remove_file(&place) {
@@ -184,7 +202,7 @@ impl Disk {
     }
 
     /// Replaces an object under a lock: a rename alone would not look at the version.
-    pub(super) fn replace(&self, path: &str, expected: Option<&Version>, bytes: &[u8], metadata: &[(&str, String)]) -> Result<Swapped> {
+    pub(super) fn replace(&self, path: &str, expected: Option<&Version>, bytes: &[u8], metadata: &[(Cow<'static, str>, String)]) -> Result<Swapped> {
         let place = self.at(path);
         let fail = |error| failed("replace", &place, error);
         let Some(folder) = place.parent() else { return Err(fail(ErrorKind::InvalidInput.into())) };
@@ -217,7 +235,7 @@ impl Disk {
     }
 
     /// A new hidden file with these bytes, made durable; not older than `not_before`.
-    pub(super) fn write_hidden(&self, bytes: &[u8], metadata: &[(&str, String)], not_before: Option<SystemTime>) -> io::Result<Hidden> {
+    pub(super) fn write_hidden(&self, bytes: &[u8], metadata: &[(Cow<'static, str>, String)], not_before: Option<SystemTime>) -> io::Result<Hidden> {
         let mut hidden = self.hidden()?;
         hidden.file.write_all(bytes)?;
         sys::write_metadata(&hidden.file, metadata)?;
@@ -354,7 +372,7 @@ pub(super) fn read_whole(file: &File, metadata: &Metadata, path: &str, limit: u6
 
 pub(super) fn info_of(path: &str, metadata: &Metadata, kept: Option<BTreeMap<String, String>>) -> Info {
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-    Info { path: path.to_owned(), bytes: metadata.len(), version: version_of(metadata), modified, metadata: kept }
+    Info { path: path.to_owned(), bytes: metadata.len(), version: version_of(metadata), modified, metadata: kept, content_type: None }
 }
 
 pub(super) fn version_of(metadata: &Metadata) -> Version {

@@ -2,7 +2,7 @@
 //!
 //! The one place of this crate with `unsafe` code, kill points aside.
 
-use std::{collections::BTreeMap, fs::File, io, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, fs::File, io, path::Path};
 
 /// Attributes of ours begin so; `user.` is the namespace that ordinary processes may write.
 #[cfg(target_os = "linux")]
@@ -11,7 +11,7 @@ const PREFIX: &str = "user.kas3.";
 /// Writes metadata as extended attributes. `Ok(false)` when the file system keeps none.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-pub(super) fn write_metadata(file: &File, metadata: &[(&str, String)]) -> io::Result<bool> {
+pub(super) fn write_metadata(file: &File, metadata: &[(Cow<'static, str>, String)]) -> io::Result<bool> {
     use std::{ffi::CString, os::fd::AsRawFd};
     for (key, value) in metadata {
         let name = CString::new(format!("{PREFIX}{key}"))?;
@@ -118,7 +118,7 @@ pub(super) fn network_file_system(folder: &Path) -> io::Result<Option<&'static s
 
 /// Elsewhere metadata is not kept: callers see `None` and compare contents instead.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn write_metadata(_: &File, _: &[(&str, String)]) -> io::Result<bool> {
+pub(super) fn write_metadata(_: &File, _: &[(Cow<'static, str>, String)]) -> io::Result<bool> {
     Ok(false)
 }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{Completed, Error, Kind, OpenUpload, PART_BYTES, PartId, Result, UploadId, answer::Part, paths};
 use std::{
+    borrow::Cow,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{FileExt, MetadataExt},
@@ -20,7 +21,7 @@ const STAGED: &str = ".kas3-upload-";
 const TARGET: &str = ".path";
 
 impl Disk {
-    pub(super) fn begin_upload(&self, path: &str, staging: &str, metadata: &[(&str, String)]) -> Result<UploadId> {
+    pub(super) fn begin_upload(&self, path: &str, staging: &str, metadata: &[(Cow<'static, str>, String)]) -> Result<UploadId> {
         let staging = staging.trim_end_matches('/');
         let name = format!("{STAGED}{:016x}", rand::random::<u64>());
         let id = if staging.is_empty() { name } else { format!("{staging}/{name}") };

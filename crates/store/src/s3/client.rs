@@ -1,4 +1,4 @@
-//! The client: endpoint, TLS, proxy, timeouts; no retries and no checksums of the SDK's own.
+//! The SDK's client and connector: endpoint, TLS, proxy, timeouts; no retries and no checksums of the SDK's own.
 
 use crate::{Error, Kind, Result, StorageSettings, credentials};
 use aws_config::{
@@ -14,8 +14,10 @@ use aws_smithy_http_client::{
     proxy::ProxyConfig,
     tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpClient};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+const TLS: tls::Provider = tls::Provider::Rustls(CryptoMode::Ring);
 
 /// Where instances and containers get their credentials: never through a proxy.
 const METADATA_HOSTS: &str = "169.254.169.254,169.254.170.2,169.254.170.23,[fd00:ec2::254],[fd00:ec2::23]";
@@ -42,22 +44,35 @@ pub(super) fn endpoint(settings: &StorageSettings) -> Result<Option<String>> {
         "http" => return wrong("is not encrypted, and `allow_http` is not set", "set `allow_http: true`, or write `https://` in `endpoint`"),
         _ => return wrong("is neither http nor https", "write `https://host:port`"),
     }
-    Ok(Some(endpoint.trim_end_matches('/').to_owned()))
+    let trimmed = endpoint.trim_end_matches('/');
+    // the SDK's rules put the bucket right behind a path
+    let path = trimmed.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    Ok(Some(format!("{trimmed}{}", if path { "/" } else { "" })))
 }
 
-/// One HTTP client for the store and for whoever gives credentials.
+/// One HTTP client for the store's rare requests and for whoever gives credentials.
 pub(crate) fn http_client(settings: &StorageSettings) -> Result<SharedHttpClient> {
-    let tls = TlsContext::builder().with_trust_store(trust_store(settings)?).build();
-    let tls = tls.map_err(|error| Error::new(Kind::Config, "cannot set up TLS").source(error))?;
-    let proxy = proxy(settings)?;
+    let (tls, proxy) = (tls(settings)?, proxy(settings)?);
     Ok(Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder();
         connector.set_connector_settings(settings.cloned());
         if let Some(components) = components {
             connector.set_sleep_impl(components.sleep_impl());
         }
-        connector.proxy_config(proxy.clone()).tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
+        connector.proxy_config(proxy.clone()).tls_provider(TLS).tls_context(tls.clone()).build()
     }))
+}
+
+/// The same way to the store without a client around it.
+pub(super) fn connector(settings: &StorageSettings) -> Result<Connector> {
+    let timeouts = HttpConnectorSettings::builder().connect_timeout(settings.connect_timeout()).read_timeout(settings.read_timeout());
+    let connector = Connector::builder().connector_settings(timeouts.build());
+    Ok(connector.proxy_config(proxy(settings)?).tls_provider(TLS).tls_context(tls(settings)?).build())
+}
+
+fn tls(settings: &StorageSettings) -> Result<TlsContext> {
+    let tls = TlsContext::builder().with_trust_store(trust_store(settings)?).build();
+    tls.map_err(|error| Error::new(Kind::Config, "cannot set up TLS").source(error))
 }
 
 /// The system's authorities and those of `ca_file`, which is looked at here: the SDK would panic on a bad one.
@@ -105,6 +120,15 @@ pub(crate) async fn config(settings: &StorageSettings, endpoint: Option<&str>, h
     credentials::loader(settings, http).region(region).load().await
 }
 
+/// The endpoint that is not AWS's own, if there is one.
+pub(super) fn address<'a>(config: &'a SdkConfig, endpoint: Option<&'a str>) -> Option<&'a str> {
+    endpoint.or_else(|| config.endpoint_url())
+}
+
+pub(super) fn path_style(settings: &StorageSettings, endpoint: Option<&str>) -> bool {
+    settings.path_style.unwrap_or(endpoint.is_some())
+}
+
 pub(super) fn client(config: &SdkConfig, settings: &StorageSettings, endpoint: Option<&str>, keys: credentials::Keys) -> Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(settings.connect_timeout())
@@ -120,8 +144,8 @@ pub(super) fn client(config: &SdkConfig, settings: &StorageSettings, endpoint: O
         // Ours are set by hand: those of the SDK may come as trailers with `Content-Encoding: aws-chunked`.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .force_path_style(settings.path_style.unwrap_or(endpoint.is_some()));
-    builder.set_endpoint_url(endpoint.map(str::to_owned).or_else(|| config.endpoint_url().map(str::to_owned)));
+        .force_path_style(path_style(settings, endpoint));
+    builder.set_endpoint_url(address(config, endpoint).map(str::to_owned));
     let config: Config = builder.build();
     Client::from_conf(config)
 }

@@ -4,7 +4,12 @@ use super::S3;
 use crate::{Error, Kind, Outcome, Request, retry::Failure};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_runtime_api::{box_error::BoxError, client::orchestrator::HttpResponse};
+use aws_smithy_runtime_api::{
+    box_error::BoxError,
+    client::{orchestrator::HttpResponse, result::ConnectorError},
+    http::Headers,
+};
+use aws_smithy_xml::decode::{Document, XmlDecodeError, try_data};
 
 /// What came back instead of success.
 pub(super) struct Reply {
@@ -38,27 +43,62 @@ impl Reply {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-        let raw = error.raw_response();
-        let mut reply = Reply {
-            status: raw.map_or(0, |raw| raw.status().as_u16()),
-            code: text(error.code()),
-            message: text(error.message()),
-            region: raw.and_then(|raw| raw.headers().get("x-amz-bucket-region")).map(str::to_owned),
-            retry_after: raw.and_then(|raw| raw.headers().get("retry-after")).and_then(|seconds| seconds.trim().parse().ok()),
-            nature: match &error {
-                SdkError::ServiceError(_) => Nature::Answer,
-                SdkError::ResponseError(_) => Nature::Garbled,
-                SdkError::TimeoutError(_) => Nature::TimedOut,
-                SdkError::DispatchFailure(failure) if failure.is_timeout() => Nature::TimedOut,
-                SdkError::DispatchFailure(_) => Nature::Unreachable,
-                _ => Nature::Unsent,
-            },
-            source: None,
+        let nature = match &error {
+            SdkError::ServiceError(_) => Nature::Answer,
+            SdkError::ResponseError(_) => Nature::Garbled,
+            SdkError::TimeoutError(_) => Nature::TimedOut,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => Nature::TimedOut,
+            SdkError::DispatchFailure(_) => Nature::Unreachable,
+            _ => Nature::Unsent,
         };
-        if reply.nature != Nature::Answer {
+        let mut reply = Reply { code: text(error.code()), message: text(error.message()), ..Reply::without_answer(nature, None) };
+        if let Some(raw) = error.raw_response() {
+            reply.say(raw.status().as_u16(), raw.headers());
+        }
+        if nature != Nature::Answer {
             reply.source = Some(error.into_source().unwrap_or_else(Into::into));
         }
         reply
+    }
+
+    /// An answer that is no success, with its body.
+    pub(super) fn answer(status: u16, headers: &Headers, body: &[u8]) -> Reply {
+        // what is not an error of S3's has neither code nor message: its status must do
+        let (code, message) = code_and_message(body).unwrap_or_default();
+        let mut reply = Reply { code, message, ..Reply::without_answer(Nature::Answer, None) };
+        reply.say(status, headers);
+        reply
+    }
+
+    /// An answer that is no success, with a body that could not be read.
+    pub(super) fn garbled(status: u16, error: BoxError) -> Reply {
+        Reply { status, ..Reply::without_answer(Nature::Garbled, Some(error)) }
+    }
+
+    /// No answer came in time.
+    pub(super) fn late(error: impl Into<BoxError>) -> Reply {
+        Reply::without_answer(Nature::TimedOut, Some(error.into()))
+    }
+
+    /// The request was not made, for want of credentials, or because it cannot be.
+    pub(super) fn unsent(error: BoxError) -> Reply {
+        Reply::without_answer(Nature::Unsent, Some(error))
+    }
+
+    /// The request or its answer was lost.
+    pub(super) fn undelivered(error: ConnectorError) -> Reply {
+        let nature = if error.is_timeout() { Nature::TimedOut } else { Nature::Unreachable };
+        Reply::without_answer(nature, Some(error.into()))
+    }
+
+    fn without_answer(nature: Nature, source: Option<BoxError>) -> Reply {
+        Reply { status: 0, code: String::new(), message: String::new(), region: None, retry_after: None, nature, source }
+    }
+
+    fn say(&mut self, status: u16, headers: &Headers) {
+        self.status = status;
+        self.region = headers.get("x-amz-bucket-region").map(str::to_owned);
+        self.retry_after = headers.get("retry-after").and_then(|seconds| seconds.trim().parse().ok());
     }
 
     /// A condition did not hold.
@@ -90,6 +130,11 @@ impl Reply {
     pub(super) fn blames_keys(&self) -> bool {
         ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId"].contains(&self.code.as_str())
             || (self.status == 400 && matches!(self.code.as_str(), "" | "BadRequest"))
+    }
+
+    /// The time of the request is at fault, by the store's clock.
+    pub(super) fn blames_clock(&self) -> bool {
+        matches!(self.code.as_str(), "RequestTimeTooSkewed" | "RequestExpired")
     }
 
     /// As one line: status, code and what the store says.
@@ -200,15 +245,15 @@ impl Reply {
         let mut actions = match request {
             Request::Get | Request::Head => vec!["s3:GetObject", "s3:ListBucket"],
             Request::List => vec!["s3:ListBucket"],
-            Request::Create | Request::BeginUpload | Request::Part | Request::CompleteUpload => vec!["s3:PutObject"],
+            Request::Create | Request::Put | Request::BeginUpload | Request::Part | Request::CompleteUpload => vec!["s3:PutObject"],
             Request::Swap => vec!["s3:PutObject", "s3:GetObject"],
             Request::Delete => vec!["s3:DeleteObject"],
             Request::AbortUpload => vec!["s3:AbortMultipartUpload"],
             Request::ListUploads => vec!["s3:ListBucketMultipartUploads"],
         };
         let writes = &store.writes;
-        if matches!(request, Request::Create | Request::BeginUpload) {
-            actions.extend(writes.tagging.as_ref().map(|_| "s3:PutObjectTagging"));
+        if matches!(request, Request::Create | Request::Put | Request::BeginUpload) {
+            actions.extend((!writes.tags.is_empty()).then_some("s3:PutObjectTagging"));
             actions.extend(writes.acl.as_ref().map(|_| "s3:PutObjectAcl"));
         }
         if writes.sse_key.is_some() {
@@ -217,6 +262,21 @@ impl Reply {
         let actions: Vec<String> = actions.into_iter().map(|action| format!("`{action}`")).collect();
         format!("allow {} on bucket `{}`", actions.join(" and "), store.bucket)
     }
+}
+
+/// What an error of S3's says of itself.
+fn code_and_message(body: &[u8]) -> Result<(String, String), XmlDecodeError> {
+    let mut document = Document::try_from(body)?;
+    let mut root = document.root_element()?;
+    let (mut code, mut message) = (String::new(), String::new());
+    while let Some(mut tag) = root.next_tag() {
+        match tag.start_el().local() {
+            "Code" => code = try_data(&mut tag)?.into_owned(),
+            "Message" => message = try_data(&mut tag)?.into_owned(),
+            _ => {}
+        }
+    }
+    Ok((code, message))
 }
 
 fn certificate_hint(chain: &str) -> &'static str {
@@ -279,6 +339,7 @@ fn verb(request: Request) -> &'static str {
         Request::Head => "look at",
         Request::List => "list",
         Request::Create => "create",
+        Request::Put => "write",
         Request::Swap => "swap",
         Request::Delete => "delete",
         Request::BeginUpload => "begin an upload to",

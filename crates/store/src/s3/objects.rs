@@ -3,20 +3,21 @@
 use super::{
     S3,
     failures::Reply,
-    sums::{Sum, with_sum},
     version,
+    wire::{Ask, Told},
 };
 use crate::{
     Class, Created, Error, Info, Kind, Object, Outcome, PutOptions, Request, Result, Swapped, Version, answer, paths,
+    reading::{self, Reading},
     retry::{Failure, Retries},
+    sums::{Sum, Sums},
 };
 use aws_sdk_s3::{
-    operation::put_object::builders::PutObjectFluentBuilder,
-    primitives::{ByteStream, DateTime},
+    primitives::{DateTime, DateTimeFormat},
     types::EncodingType,
 };
 use bytes::{Bytes, BytesMut};
-use std::{ops::Range, time::SystemTime};
+use std::{collections::BTreeMap, ops::Range, time::SystemTime};
 use tokio::time::Instant;
 
 /// Keys of one page: S3's own limit.
@@ -30,24 +31,32 @@ const RESERVED_MAX: u64 = 8 << 20;
 enum Condition<'a> {
     Absent,
     Is(&'a Version),
+    Any,
 }
 
 impl S3 {
+    /// A request without a body to this bucket.
+    fn ask<'a>(&'a self, method: &'static str, key: &'a str) -> Ask<'a> {
+        let mut ask = Ask::new(method, key);
+        ask.header_of("x-amz-expected-bucket-owner", self.writes.owner.as_deref());
+        ask
+    }
+
     pub(crate) async fn get(&self, path: &str, limit: u64) -> Result<Option<Object>> {
         let key = &self.key(path)?;
+        let ask = &self.ask("GET", key);
         let attempt = || async move {
-            let request = self.client.get_object().bucket(&self.bucket).key(key).set_expected_bucket_owner(self.writes.owner.clone());
-            let answer = match request.send().await.map_err(Reply::of) {
-                Ok(answer) => answer,
+            let told = match self.wire.send(ask).await {
+                Ok(told) => told,
                 Err(reply) if reply.is_no_object() => return Ok(None),
                 Err(reply) => return Err(self.failure(Request::Get, key, reply).await),
             };
-            let bytes = answer.content_length().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+            let bytes = length(&told);
             if bytes > limit {
                 return Err(Failure::new(answer::too_large(path, bytes, limit), Outcome::Done));
             }
-            let version = version(answer.e_tag);
-            Ok(Some(Object { bytes: self.read(answer.body, key, bytes, limit).await?, version }))
+            let version = version(told.header("etag"));
+            Ok(Some(Object { bytes: whole(told, key, bytes, limit).await?, version }))
         };
         self.retries.run(Request::Get, 0, None, attempt).await
     }
@@ -57,37 +66,49 @@ impl S3 {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let header = &format!("bytes={}-{}", range.start, range.end - 1);
-        let length = range.end - range.start;
+        let mut ask = self.ask("GET", key);
+        ask.header("range", format!("bytes={}-{}", range.start, range.end - 1));
+        let (ask, length) = (&ask, range.end - range.start);
         let attempt = || async move {
-            let request = self.client.get_object().bucket(&self.bucket).key(key).range(header);
-            let answer = match request.set_expected_bucket_owner(self.writes.owner.clone()).send().await.map_err(Reply::of) {
-                Ok(answer) => answer,
+            let told = match self.wire.send(ask).await {
+                Ok(told) => told,
                 Err(reply) if reply.status == 416 => return Ok(Bytes::new()),
                 Err(reply) => return Err(self.failure(Request::Get, key, reply).await),
             };
-            if answer.content_range().is_none() {
-                let error = Error::new(Kind::Fatal, format!("the store answered a request for a range of `{path}` with the whole object"));
-                return Err(Failure::new(error.hint("use a store that knows range requests"), Outcome::Failed));
+            if told.header("content-range").is_none() {
+                return Err(no_ranges(path));
             }
-            self.read(answer.body, key, length, length).await
+            whole(told, key, length, length).await
         };
         self.retries.run(Request::Get, 0, None, attempt).await
     }
 
-    async fn read(&self, mut body: ByteStream, key: &str, expected: u64, limit: u64) -> Result<Bytes, Failure> {
-        let mut bytes = BytesMut::with_capacity(usize::try_from(expected.min(RESERVED_MAX)).unwrap_or(0));
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| {
-                let error = Error::new(Kind::Transient, format!("the answer with `{key}` was cut short")).source(error);
-                Failure::new(error, Outcome::Failed)
-            })?;
-            if (bytes.len() + chunk.len()) as u64 > limit {
-                return Err(Failure::new(answer::too_large(key, (bytes.len() + chunk.len()) as u64, limit), Outcome::Failed));
-            }
-            bytes.extend_from_slice(&chunk);
+    pub(crate) async fn read(&self, path: &str, from: u64, version: Option<&Version>) -> Result<Option<Reading>> {
+        let key = &self.key(path)?;
+        let mut ask = self.ask("GET", key);
+        if from > 0 {
+            ask.header("range", format!("bytes={from}-"));
         }
-        Ok(bytes.freeze())
+        if let Some(version) = version {
+            ask.header("if-match", quoted(version));
+        }
+        let ask = &ask;
+        let attempt = || async move {
+            match self.wire.send(ask).await {
+                Ok(told) => opened(path, key, from, told.patient()),
+                Err(reply) if reply.status == 416 => Ok(Opened::AtEnd),
+                Err(reply) if reply.is_no_object() || (version.is_some() && reply.is_precondition()) => Ok(Opened::Absent),
+                Err(reply) => Err(self.failure(Request::Get, key, reply).await),
+            }
+        };
+        match self.retries.run(Request::Get, 0, None, attempt).await? {
+            Opened::Reading(reading) => Ok(Some(*reading)),
+            Opened::Absent => Ok(None),
+            Opened::AtEnd => {
+                let info = self.info(path).await?.filter(|info| version.is_none_or(|version| *version == info.version));
+                Ok(info.map(|info| Reading::new(info, reading::Rest::Nothing)))
+            }
+        }
     }
 
     pub(crate) async fn info(&self, path: &str) -> Result<Option<Info>> {
@@ -96,21 +117,13 @@ impl S3 {
 
     pub(super) async fn info_before(&self, path: &str, deadline: Option<Instant>) -> Result<Option<Info>> {
         let key = &self.key(path)?;
+        let ask = &self.ask("HEAD", key);
         let attempt = || async move {
-            let request = self.client.head_object().bucket(&self.bucket).key(key).set_expected_bucket_owner(self.writes.owner.clone());
-            let answer = match request.send().await.map_err(Reply::of) {
-                Ok(answer) => answer,
-                Err(reply) if reply.is_no_object() => return Ok(None),
-                Err(reply) => return Err(self.failure(Request::Head, key, reply).await),
-            };
-            let metadata = answer.metadata.unwrap_or_default().into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect();
-            Ok(Some(Info {
-                path: path.to_owned(),
-                bytes: size(answer.content_length),
-                version: version(answer.e_tag),
-                modified: time(answer.last_modified),
-                metadata: Some(metadata),
-            }))
+            match self.wire.send(ask).await {
+                Ok(told) => Ok(Some(info_of(path, &told, length(&told)))),
+                Err(reply) if reply.is_no_object() => Ok(None),
+                Err(reply) => Err(self.failure(Request::Head, key, reply).await),
+            }
         };
         self.retries.run(Request::Head, 0, deadline, attempt).await
     }
@@ -148,8 +161,8 @@ impl S3 {
             for object in answer.contents.unwrap_or_default() {
                 let Some(key) = object.key.and_then(|key| decode(key, encoded)) else { continue };
                 if let Some(path) = self.path(&key) {
-                    let (bytes, version, modified) = (size(object.size), version(object.e_tag), time(object.last_modified));
-                    found.push(Info { path: path.to_owned(), bytes, version, modified, metadata: None });
+                    let (bytes, version, modified) = (size(object.size), version(object.e_tag.as_deref()), time(object.last_modified));
+                    found.push(Info { path: path.to_owned(), bytes, version, modified, metadata: None, content_type: None });
                 }
                 last = Some(key);
             }
@@ -163,12 +176,20 @@ impl S3 {
         Ok(version.map_or(Created::Exists, Created::Done))
     }
 
+    pub(crate) async fn put(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Version> {
+        let version = self.write(&self.retries, path, &bytes, options, Request::Put, Condition::Any).await?;
+        version.ok_or_else(|| Error::new(Kind::Fatal, format!("the store took a write of `{path}` for a conditional one")))
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<()> {
         let key = &self.key(path)?;
+        let ask = &self.ask("DELETE", key);
         let attempt = || async move {
-            let request = self.client.delete_object().bucket(&self.bucket).key(key).set_expected_bucket_owner(self.writes.owner.clone());
-            match request.send().await.map_err(Reply::of) {
-                Ok(_) => Ok(()),
+            match self.wire.send(ask).await {
+                Ok(told) => {
+                    told.finish().await;
+                    Ok(())
+                }
                 Err(reply) if reply.is_no_object() => Ok(()),
                 Err(reply) => Err(self.failure(Request::Delete, key, reply).await),
             }
@@ -205,38 +226,158 @@ impl S3 {
         condition: Condition<'_>,
     ) -> Result<Option<Version>> {
         let key = &self.key(path)?;
-        let sum = &Sum::of(self.writes.checksum, bytes).await?;
+        let sums = Sums::of(self.writes.checksum, bytes, options.sha256).await?;
+        let mut ask = self.ask_to_put(key, bytes, &sums);
+        self.describe(&mut ask, options)?;
+        match condition {
+            Condition::Absent => ask.header("if-none-match", "*"),
+            Condition::Is(version) => ask.header("if-match", quoted(version)),
+            Condition::Any => {}
+        }
+        let ask = &ask;
         let attempt = || async move {
-            let put = self.put(key, bytes, sum.as_ref(), options);
-            let (put, swaps) = match condition {
-                Condition::Absent => (put.if_none_match("*"), false),
-                Condition::Is(version) => (put.if_match(format!("\"{}\"", version.0)), true),
+            let reply = match self.wire.send(ask).await {
+                Ok(told) => {
+                    let version = version(told.header("etag"));
+                    told.finish().await;
+                    return Ok(Some(version));
+                }
+                Err(reply) => reply,
             };
-            match put.send().await.map_err(Reply::of) {
-                Ok(answer) => Ok(Some(version(answer.e_tag))),
-                Err(reply) if reply.is_precondition() || (swaps && reply.is_no_object()) => Ok(None),
-                Err(reply) => Err(self.failure(request, key, reply).await),
-            }
+            let refused = match condition {
+                Condition::Absent => reply.is_precondition(),
+                Condition::Is(_) => reply.is_precondition() || reply.is_no_object(),
+                Condition::Any => false,
+            };
+            if refused { Ok(None) } else { Err(self.failure(request, key, reply).await) }
         };
         retries.run(request, bytes.len(), options.deadline, attempt).await
     }
 
-    fn put(&self, key: &str, bytes: &Bytes, sum: Option<&Sum>, options: &PutOptions) -> PutObjectFluentBuilder {
-        let writes = &self.writes;
-        let data = options.class == Class::Data;
-        let put = self.client.put_object().bucket(&self.bucket).key(key).body(ByteStream::from(bytes.clone()));
-        let put = with_sum!(put, sum)
-            .content_type(options.content_type)
-            .set_content_encoding(options.content_encoding.map(str::to_owned))
-            .set_expected_bucket_owner(writes.owner.clone())
-            .set_server_side_encryption(writes.sse.clone())
-            .set_ssekms_key_id(writes.sse_key.clone())
-            .set_bucket_key_enabled(writes.bucket_key)
-            .set_storage_class(writes.storage_class.clone().filter(|_| data))
-            .set_acl(writes.acl.clone().filter(|_| data))
-            .set_tagging(writes.tagging.clone().filter(|_| data));
-        options.metadata.iter().fold(put, |put, (key, value)| put.metadata(*key, value))
+    /// A request that takes a body to this bucket, an object or a part.
+    pub(super) fn ask_to_put<'a>(&'a self, key: &'a str, bytes: &Bytes, sums: &'a Sums) -> Ask<'a> {
+        let mut ask = Ask::with_body("PUT", key, bytes, &sums.sha256);
+        ask.header_of("x-amz-expected-bucket-owner", self.writes.owner.as_deref());
+        if let Some((sum, header)) = sums.checksum.as_ref().and_then(|sum| Some((sum, Sum::header(sum)?))) {
+            ask.header(header, sum.value.as_str());
+        }
+        ask
     }
+
+    /// What an object is and how it is kept.
+    fn describe<'a>(&'a self, ask: &mut Ask<'a>, options: &'a PutOptions) -> Result<()> {
+        let (writes, data) = (&self.writes, options.class == Class::Data);
+        ask.header("content-type", options.content_type.as_ref());
+        ask.header_of("content-encoding", options.content_encoding);
+        ask.header_of("x-amz-server-side-encryption", writes.sse);
+        ask.header_of("x-amz-server-side-encryption-aws-kms-key-id", writes.sse_key.as_deref());
+        let bucket_key = writes.bucket_key.map(|on| if on { "true" } else { "false" });
+        ask.header_of("x-amz-server-side-encryption-bucket-key-enabled", bucket_key);
+        ask.header_of("x-amz-storage-class", writes.storage_class.as_deref().filter(|_| data));
+        ask.header_of("x-amz-acl", writes.acl.as_deref().filter(|_| data));
+        if let Some(tagging) = writes.tagging(options)? {
+            ask.header("x-amz-tagging", tagging);
+        }
+        // by name: one that is given twice must not be signed twice
+        let metadata: BTreeMap<&str, &str> = options.metadata.iter().map(|(key, value)| (key.as_ref(), value.as_str())).collect();
+        for (key, value) in metadata {
+            ask.header(format!("x-amz-meta-{key}"), value);
+        }
+        Ok(())
+    }
+}
+
+/// What remains of an object that is read piece by piece.
+pub(crate) struct Rest {
+    told: Told,
+    key: String,
+    bytes: u64,
+}
+
+impl Rest {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        let next = self.told.next().await;
+        next.map_err(|error| Error::new(Kind::Transient, format!("the answer with `{}` was cut short", self.key)).source(error))
+    }
+}
+
+enum Opened {
+    Reading(Box<Reading>),
+    /// There is nothing where it begins.
+    AtEnd,
+    Absent,
+}
+
+impl answer::Answer for Opened {
+    fn outcome(&self) -> Outcome {
+        if matches!(self, Opened::Absent) { Outcome::Refused } else { Outcome::Done }
+    }
+    fn bytes(&self) -> u64 {
+        if let Opened::Reading(reading) = self { reading.bytes() } else { 0 }
+    }
+}
+
+fn opened(path: &str, key: &str, from: u64, told: Told) -> Result<Opened, Failure> {
+    let bytes = length(&told);
+    let size = match told.header("content-range") {
+        _ if from == 0 => bytes,
+        None => return Err(no_ranges(path)),
+        Some(range) => match range.strip_prefix(&format!("bytes {from}-")).and_then(|rest| rest.split_once('/')?.1.parse().ok()) {
+            Some(size) => size,
+            None => {
+                let error = Error::new(Kind::Fatal, format!("the store was asked for `{path}` from byte {from} on, and answered with `{range}`"));
+                return Err(Failure::new(error.hint("use a store that knows range requests"), Outcome::Failed));
+            }
+        },
+    };
+    let info = info_of(path, &told, size);
+    Ok(Opened::Reading(Box::new(Reading::new(info, reading::Rest::S3(Rest { told, key: key.to_owned(), bytes })))))
+}
+
+fn no_ranges(path: &str) -> Failure {
+    let error = Error::new(Kind::Fatal, format!("the store answered a request for a range of `{path}` with the whole object"));
+    Failure::new(error.hint("use a store that knows range requests"), Outcome::Failed)
+}
+
+/// A whole body, which is expected to be so long.
+async fn whole(mut told: Told, key: &str, expected: u64, limit: u64) -> Result<Bytes, Failure> {
+    let mut bytes = BytesMut::with_capacity(usize::try_from(expected.min(RESERVED_MAX)).unwrap_or(0));
+    let cut_short =
+        |error| Failure::new(Error::new(Kind::Transient, format!("the answer with `{key}` was cut short")).source(error), Outcome::Failed);
+    while let Some(chunk) = told.next().await.map_err(cut_short)? {
+        let read = (bytes.len() + chunk.len()) as u64;
+        if read > limit {
+            return Err(Failure::new(answer::too_large(key, read, limit), Outcome::Failed));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+fn info_of(path: &str, told: &Told, bytes: u64) -> Info {
+    let metadata = told.headers().filter_map(|(name, value)| Some((name.strip_prefix("x-amz-meta-")?.to_owned(), value.to_owned())));
+    let modified = told.header("last-modified").and_then(|modified| DateTime::from_str(modified, DateTimeFormat::HttpDate).ok());
+    Info {
+        path: path.to_owned(),
+        bytes,
+        version: version(told.header("etag")),
+        modified: time(modified),
+        metadata: Some(metadata.collect()),
+        content_type: told.header("content-type").map(str::to_owned),
+    }
+}
+
+fn length(told: &Told) -> u64 {
+    told.header("content-length").and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
+}
+
+/// Versions hold ETags without the quotes in which they travel.
+fn quoted(version: &Version) -> String {
+    format!("\"{}\"", version.0)
 }
 
 struct Page {

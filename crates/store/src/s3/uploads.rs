@@ -4,16 +4,16 @@ use super::{
     S3,
     failures::Reply,
     objects::{decode, time},
-    sums::{Sum, with_sum},
 };
 use crate::{
     Checksum, Class, Completed, Error, Kind, OpenUpload, PartId, PutOptions, Request, Result, UploadId,
     answer::{Answer, Part},
+    paths,
+    sums::{Sum, Sums},
 };
 use aws_sdk_s3::{
     operation::list_multipart_uploads::ListMultipartUploadsOutput,
-    primitives::ByteStream,
-    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType},
+    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType, ObjectCannedAcl, ServerSideEncryption, StorageClass},
 };
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,17 +35,17 @@ impl S3 {
         };
         let begin = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
         let begin = begin
-            .content_type(options.content_type)
+            .content_type(options.content_type.as_ref())
             .set_content_encoding(options.content_encoding.map(str::to_owned))
             .set_checksum_algorithm(algorithm)
             .set_expected_bucket_owner(writes.owner.clone())
-            .set_server_side_encryption(writes.sse.clone())
+            .set_server_side_encryption(writes.sse.map(ServerSideEncryption::from))
             .set_ssekms_key_id(writes.sse_key.clone())
             .set_bucket_key_enabled(writes.bucket_key)
-            .set_storage_class(writes.storage_class.clone().filter(|_| data))
-            .set_acl(writes.acl.clone().filter(|_| data))
-            .set_tagging(writes.tagging.clone().filter(|_| data));
-        let begin = &options.metadata.iter().fold(begin, |begin, (key, value)| begin.metadata(*key, value));
+            .set_storage_class(writes.storage_class.as_deref().filter(|_| data).map(StorageClass::from))
+            .set_acl(writes.acl.as_deref().filter(|_| data).map(ObjectCannedAcl::from))
+            .set_tagging(writes.tagging(options)?);
+        let begin = &options.metadata.iter().fold(begin, |begin, (key, value)| begin.metadata(key.as_ref(), value));
         let attempt = || async move {
             match begin.clone().send().await.map_err(Reply::of) {
                 Ok(answer) => Ok(answer.upload_id.map(UploadId)),
@@ -60,16 +60,16 @@ impl S3 {
         let key = &self.key(path)?;
         let permit = self.permits.acquire().await;
         let _permit = permit.map_err(|error| Error::new(Kind::Fatal, "the permits are closed").source(error))?;
-        let sum = Sum::of(self.writes.checksum, &bytes).await?;
-        let part_number = i32::try_from(number).unwrap_or(i32::MAX);
-        let (bytes, sum) = (&bytes, &sum);
+        let sums = &Sums::of(self.writes.checksum, &bytes, None).await?;
+        let mut ask = self.ask_to_put(key, &bytes, sums);
+        ask.query = format!("partNumber={number}&uploadId={}", paths::query_encode(&upload.0));
+        let (ask, length) = (&ask, bytes.len() as u64);
         let attempt = || async move {
-            let put = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(&upload.0).part_number(part_number);
-            let put = with_sum!(put, sum).set_expected_bucket_owner(self.writes.owner.clone());
-            match put.body(ByteStream::from(bytes.clone())).send().await.map_err(Reply::of) {
-                Ok(answer) => {
-                    let etag = answer.e_tag.unwrap_or_default().trim_matches('"').to_owned();
-                    Ok(Part { number, bytes: bytes.len() as u64, etag: Some(etag), checksum: sum.as_ref().map(Sum::to_text) })
+            match self.wire.send(ask).await {
+                Ok(told) => {
+                    let etag = told.header("etag").unwrap_or_default().trim_matches('"').to_owned();
+                    told.finish().await;
+                    Ok(Part { number, bytes: length, etag: Some(etag), checksum: sums.checksum.as_ref().map(Sum::to_text) })
                 }
                 Err(reply) => Err(self.failure(Request::Part, key, reply).await),
             }
@@ -198,8 +198,18 @@ struct Page(ListMultipartUploadsOutput);
 impl Answer for Page {}
 
 fn completed_part(part: Part) -> CompletedPart {
-    let sum = part.checksum.as_deref().and_then(Sum::from_text);
     let number = i32::try_from(part.number).unwrap_or(i32::MAX);
     let etag = part.etag.map(|etag| format!("\"{etag}\""));
-    with_sum!(CompletedPart::builder().part_number(number).set_e_tag(etag), &sum).build()
+    let completed = CompletedPart::builder().part_number(number).set_e_tag(etag);
+    let completed = match part.checksum.as_deref().and_then(Sum::from_text) {
+        None => completed,
+        Some(Sum { algorithm, value }) => match algorithm {
+            Checksum::None => completed,
+            Checksum::Crc32 => completed.checksum_crc32(value),
+            Checksum::Crc32c => completed.checksum_crc32_c(value),
+            Checksum::Crc64nvme => completed.checksum_crc64_nvme(value),
+            Checksum::Sha256 => completed.checksum_sha256(value),
+        },
+    };
+    completed.build()
 }

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use futures::future::join_all;
-use kas3_store::{Completed, Created, Kind, OpenUpload, PART_BYTES, PartId, PutOptions, Store, Swapped, UploadId, Version};
+use kas3_store::{Completed, Created, Kind, OpenUpload, PART_BYTES, PartId, PutOptions, Reading, Store, Swapped, UploadId, Version};
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     time::{Duration, SystemTime},
 };
@@ -15,7 +16,11 @@ pub(crate) async fn run(one: &Store, other: &Store) {
     an_object_is_created_once_and_never_overwritten(one, other).await;
     exactly_one_of_sixteen_creates_wins(one, other).await;
     an_object_reads_back_whole_in_ranges_and_within_limits(one, other).await;
+    an_object_is_read_piece_by_piece_from_any_byte(one, other).await;
+    a_reading_that_goes_on_never_mixes_two_objects(one, other).await;
     metadata_comes_back(one, other).await;
+    a_put_writes_whatever_is_there(one, other).await;
+    bytes_that_are_not_those_of_their_hash_are_refused(one, other).await;
     deleting_is_repeatable(one, other).await;
     a_cell_is_swapped_only_by_who_saw_its_version(one, other).await;
     exactly_one_of_sixteen_swaps_wins_over_many_rounds(one, other).await;
@@ -106,8 +111,9 @@ async fn an_object_reads_back_whole_in_ranges_and_within_limits(one: &Store, oth
 }
 
 async fn metadata_comes_back(one: &Store, other: &Store) {
-    let metadata = vec![("kas3-span", "0123456789abcdef".to_owned()), ("kas3-file", "7".to_owned()), ("text", "a, b; c=\"d\" 'e'".to_owned())];
-    let expected: BTreeMap<String, String> = metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    let metadata = [("kas3-span", "0123456789abcdef"), ("kas3-file", "7"), ("text", "a, b; c=\"d\" 'e'")];
+    let expected: BTreeMap<String, String> = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let metadata = metadata.iter().map(|(key, value)| (Cow::Borrowed(*key), (*value).to_owned())).collect();
     let options = PutOptions { metadata, ..data() };
     one.create("metadata/object", bytes("x"), &options).await.unwrap();
     let kept = other.info("metadata/object").await.unwrap().unwrap().metadata;
@@ -123,11 +129,108 @@ async fn metadata_comes_back(one: &Store, other: &Store) {
     one.create("metadata/none", bytes("x"), &data()).await.unwrap();
     assert_eq!(other.info("metadata/none").await.unwrap().unwrap().metadata.unwrap(), BTreeMap::new());
     for (key, value) in [("Upper", "x"), ("", "x"), ("a b", "x"), ("a", "ä"), ("a", "x\ny"), ("a", " x")] {
-        let key: &'static str = key;
-        let options = PutOptions { metadata: vec![(key, value.to_owned())], ..data() };
+        let options = PutOptions { metadata: vec![(key.to_owned().into(), value.to_owned())], ..data() };
         assert_kind(one.create("metadata/refused", bytes("x"), &options).await, Kind::Fatal);
     }
+    assert_kind(one.put("metadata/refused", bytes("x"), &PutOptions::data("text/plain\r\nx: y".to_owned())).await, Kind::Fatal);
+    let tags = (0..11).map(|n| (format!("tag-{n}"), "x".to_owned())).collect();
+    assert_kind(one.put("metadata/refused", bytes("x"), &PutOptions { tags, ..data() }).await, Kind::Fatal);
+    let tags = vec![("team".to_owned(), "a b".to_owned())];
+    one.put("metadata/tagged", bytes("x"), &PutOptions { tags, ..data() }).await.unwrap();
+    assert!(one.info("metadata/refused").await.unwrap().is_none());
     one.abort_upload("metadata/upload", &upload).await.unwrap();
+}
+
+/// What is left of a reading, and in how many pieces it came.
+async fn rest(reading: &mut Reading) -> (Vec<u8>, usize) {
+    let (mut whole, mut pieces) = (Vec::new(), 0);
+    while let Some(piece) = reading.next().await.unwrap() {
+        assert!(!piece.is_empty(), "a piece is never empty");
+        whole.extend_from_slice(&piece);
+        pieces += 1;
+    }
+    assert!(reading.next().await.unwrap().is_none(), "an end is an end");
+    (whole, pieces)
+}
+
+async fn an_object_is_read_piece_by_piece_from_any_byte(one: &Store, other: &Store) {
+    let path = "reading/large";
+    let whole: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let options = PutOptions { metadata: vec![("key".into(), "value".to_owned())], ..PutOptions::data("image/png") };
+    let version = one.put(path, Bytes::from(whole.clone()), &options).await.unwrap();
+    for from in [0, 1, 1_500_000, 2_999_999] {
+        let mut reading = other.read(path, from).await.unwrap().unwrap();
+        assert_eq!((reading.info.path.as_str(), reading.info.bytes, &reading.info.version), (path, 3_000_000, &version));
+        let (read, pieces) = rest(&mut reading).await;
+        assert!(read == whole[from as usize..] && (from > 0 || pieces > 1), "from {from} in {pieces} pieces");
+    }
+    for from in [3_000_000, 3_000_001, 1 << 40] {
+        let mut reading = other.read(path, from).await.unwrap().unwrap();
+        assert_eq!((reading.info.bytes, rest(&mut reading).await), (3_000_000, (Vec::new(), 0)), "from {from}");
+    }
+    let info = other.read(path, 5).await.unwrap().unwrap().info;
+    let known = other.info(path).await.unwrap().unwrap();
+    assert_eq!((info.metadata, info.content_type, info.modified), (known.metadata, known.content_type.clone(), known.modified));
+    if !one.url().starts_with("file://") {
+        assert_eq!(known.content_type.as_deref(), Some("image/png"));
+    }
+    one.put("reading/empty", Bytes::new(), &data()).await.unwrap();
+    assert_eq!(rest(&mut other.read("reading/empty", 0).await.unwrap().unwrap()).await, (Vec::new(), 0));
+    for path in ["reading", "reading/none", "reading/empty/below"] {
+        assert!(other.read(path, 0).await.unwrap().is_none() && other.read(path, 7).await.unwrap().is_none(), "{path}");
+    }
+}
+
+async fn a_reading_that_goes_on_never_mixes_two_objects(one: &Store, other: &Store) {
+    let path = "reading/replaced";
+    let first = one.put(path, bytes("first"), &data()).await.unwrap();
+    let mut reading = other.read_version(path, 2, &first).await.unwrap().unwrap();
+    assert_eq!(rest(&mut reading).await.0, b"rst");
+    assert_eq!(rest(&mut other.read_version(path, 5, &first).await.unwrap().unwrap()).await.0, b"");
+    let second = one.put(path, bytes("another"), &data()).await.unwrap();
+    for from in [0, 2, 7, 100] {
+        assert!(other.read_version(path, from, &first).await.unwrap().is_none(), "another object is there, from {from}");
+    }
+    assert_eq!(rest(&mut other.read_version(path, 3, &second).await.unwrap().unwrap()).await.0, b"ther");
+    one.delete(path).await.unwrap();
+    assert!(other.read_version(path, 0, &second).await.unwrap().is_none());
+}
+
+async fn a_put_writes_whatever_is_there(one: &Store, other: &Store) {
+    let path = "put/a/object";
+    let first = one.put(path, bytes("first"), &data()).await.unwrap();
+    assert_eq!(other.info(path).await.unwrap().unwrap().version, first);
+    let second = other.put(path, bytes("second"), &data()).await.unwrap();
+    let object = one.get(path, LIMIT).await.unwrap().unwrap();
+    assert_eq!((object.bytes.as_ref(), &object.version), (b"second".as_ref(), &second));
+    assert_ne!(first, second);
+    assert_eq!(one.create(path, bytes("third"), &data()).await.unwrap(), Created::Exists);
+    let all = join_all((0..16).map(|n| {
+        let store = if n % 2 == 0 { one } else { other };
+        async move { store.put(path, Bytes::from(format!("{n:02}")), &data()).await.unwrap() }
+    }))
+    .await;
+    let last = one.get(path, LIMIT).await.unwrap().unwrap();
+    let winner: usize = std::str::from_utf8(&last.bytes).unwrap().parse().unwrap();
+    assert_eq!(last.version, all[winner]);
+    assert_eq!(paths(one, "put/").await, [path]);
+}
+
+async fn bytes_that_are_not_those_of_their_hash_are_refused(one: &Store, other: &Store) {
+    // SHA-256 of "abc", from FIPS 180-2.
+    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let mut hash = [0; 32];
+    for (byte, digits) in hash.iter_mut().zip(abc.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap();
+    }
+    // A store may ask for such a body again: for how long is said here.
+    let options = || PutOptions { sha256: Some(hash), deadline: Some(tokio::time::Instant::now() + Duration::from_secs(1)), ..data() };
+    one.put("hash/put", bytes("abc"), &options()).await.unwrap();
+    assert!(matches!(one.create("hash/create", bytes("abc"), &options()).await.unwrap(), Created::Done(_)));
+    one.put("hash/other", bytes("abd"), &options()).await.unwrap_err();
+    one.create("hash/other", bytes("abd"), &options()).await.unwrap_err();
+    one.replace("hash/other", None, bytes("abd"), &options()).await.unwrap_err();
+    assert_eq!(paths(other, "hash/").await, ["hash/create", "hash/put"]);
 }
 
 async fn deleting_is_repeatable(one: &Store, other: &Store) {

@@ -103,7 +103,7 @@ async fn encryption_class_acl_tags_and_checksums_stand_on_the_requests_that_they
         ..settings(&server)
     };
     let (store, _) = open(&settings).await;
-    let options = PutOptions { metadata: vec![("kas3-span", "7f".to_owned())], ..data() };
+    let options = PutOptions { metadata: vec![("kas3-span".into(), "7f".to_owned())], ..data() };
     store.create("data", x(), &options).await.unwrap();
     assert_eq!(upload(&store, &options).await, Completed::Done);
     store.create_cell("head.json", x()).await.unwrap();
@@ -507,6 +507,13 @@ async fn requests_go_through_the_proxy_and_the_bucket_into_the_host_name_when_as
     let targets: Vec<String> = proxy.asked().into_iter().map(|asked| asked.target).collect();
     assert!(targets[0].starts_with("http://lake.store.invalid:9000/p/a"), "{targets:?}");
     assert!(targets[1].starts_with("http://store.invalid:9000/lake/p/a"), "{targets:?}");
+    for endpoint in ["http://store.invalid/s3", "http://store.invalid/s3/"] {
+        let (store, _) = open(&StorageSettings { endpoint: Some(endpoint.to_owned()), path_style: None, ..settings.clone() }).await;
+        store.create("a", x(), &data()).await.unwrap();
+        store.begin_upload("a", "staged", &data()).await.unwrap();
+        let targets: Vec<String> = proxy.asked().into_iter().rev().take(2).map(|asked| asked.target).collect();
+        assert!(targets.iter().all(|target| target.starts_with("http://store.invalid/s3/lake/p/a")), "{targets:?}");
+    }
     let wrong = StorageSettings { proxy: Some(Secret::new("hunter2 not a url")), ..settings };
     let wrong = Store::open("s3://lake", &wrong, Arc::new(Seen::default())).await.err().unwrap();
     assert!(wrong.kind() == Kind::Config && !format!("{wrong:?}").contains("hunter2"), "{wrong:?}");
@@ -573,4 +580,110 @@ async fn a_swap_of_a_cell_that_vanished_has_moved() {
     let (store, _) = open(&settings(&server)).await;
     assert_eq!(store.swap_cell("h", &Version("e".to_owned()), x()).await.unwrap(), Swapped::Moved);
     assert!(store.read_cell("h", 1).await.unwrap().is_none());
+}
+
+async fn collect(reading: &mut kas3_store::Reading) -> (String, Option<kas3_store::Error>) {
+    let mut read = Vec::new();
+    loop {
+        match reading.next().await {
+            Ok(Some(piece)) => read.extend_from_slice(&piece),
+            Ok(None) => return (String::from_utf8(read).unwrap(), None),
+            Err(error) => return (String::from_utf8(read).unwrap(), Some(error)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reading_that_breaks_off_says_so_and_goes_on_where_it_ended() {
+    let server = StandIn::start(|asked, _| match asked.header("range") {
+        None => Told::CutShort(b"half".to_vec()),
+        Some(_) => answer(206, " and half").with("ETag", "\"etag\"").with("Content-Range", "bytes 4-12/13"),
+    })
+    .await;
+    let (store, seen) = open(&settings(&server)).await;
+    let mut reading = store.read("a", 0).await.unwrap().unwrap();
+    let (read, error) = collect(&mut reading).await;
+    assert_eq!((read.as_str(), error.unwrap().kind()), ("half", Kind::Transient));
+    let mut reading = store.read_version("a", 4, &reading.info.version).await.unwrap().unwrap();
+    assert_eq!((reading.info.bytes, collect(&mut reading).await.0.as_str()), (13, " and half"));
+    let asked = &server.asked()[1];
+    assert_eq!((asked.header("range"), asked.header("if-match")), (Some("bytes=4-"), Some("\"etag\"")));
+    assert_eq!(seen.outcomes(), [Outcome::Done; 2], "nothing is tried again inside");
+}
+
+#[tokio::test]
+async fn a_reading_is_opened_again_when_the_store_is_busy_and_refuses_answers_that_do_not_fit() {
+    let server = StandIn::start(|asked, number| match asked.target.as_str() {
+        _ if number == 0 => error(503, "SlowDown", "x"),
+        target if target.contains("whole") => answer(200, "0123456789"),
+        target if target.contains("elsewhere") => answer(206, "9").with("Content-Range", "bytes 9-9/10"),
+        _ => well(asked),
+    })
+    .await;
+    let (store, seen) = open(&settings(&server)).await;
+    assert_eq!(collect(&mut store.read("a", 0).await.unwrap().unwrap()).await.0, "body");
+    assert_eq!(seen.outcomes(), [Outcome::Throttled, Outcome::Done]);
+    for path in ["whole", "elsewhere"] {
+        assert_eq!(store.read(path, 4).await.err().unwrap().kind(), Kind::Fatal, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_may_take_its_time_in_a_reading_but_not_stand_still() {
+    const HALT: Duration = Duration::from_millis(600);
+    let server = StandIn::start(|_, _| Told::Halting(HALT, b"in two halves".to_vec())).await;
+    let short = |attempt, read| StorageSettings {
+        attempt_timeout_ms: Some(attempt),
+        read_timeout_ms: Some(read),
+        max_attempts: Some(1),
+        ..settings(&server)
+    };
+    let (store, _) = open(&short(200, 10_000)).await;
+    assert_eq!(collect(&mut store.read("a", 0).await.unwrap().unwrap()).await.0, "in two halves", "an attempt's time is for its beginning");
+    assert_eq!(store.get("a", 100).await.unwrap_err().kind(), Kind::Transient, "and for the whole answer where one is asked for");
+    let (store, _) = open(&short(10_000, 200)).await;
+    let (read, stalled) = collect(&mut store.read("a", 0).await.unwrap().unwrap()).await;
+    assert_eq!((read.as_str(), stalled.unwrap().kind()), ("in two", Kind::Transient));
+    assert_eq!(store.get("a", 100).await.unwrap_err().kind(), Kind::Transient);
+}
+
+#[tokio::test]
+async fn a_put_asks_for_no_version_carries_its_own_tags_and_hash_and_is_tried_again() {
+    let server = StandIn::start(|asked, number| if number == 0 { Told::Cut } else { well(asked) }).await;
+    let tags = BTreeMap::from([("team".to_owned(), "a".to_owned()), ("tier".to_owned(), "1".to_owned())]);
+    let (store, _) = open(&StorageSettings { tags, ..settings(&server) }).await;
+    let own = |tags: &[(&str, &str)]| tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let options = PutOptions { tags: own(&[("tier", "2"), ("of", "orders")]), sha256: Some([0xab; 32]), ..data() };
+    assert_eq!(store.put("a", x(), &options).await.unwrap(), Version("etag".to_owned()));
+    assert_eq!(server.asked().len(), 2);
+    store.put("a", x(), &PutOptions { class: kas3_store::Class::Ledger, ..options.clone() }).await.unwrap();
+    store.begin_upload("a", "staged", &options).await.unwrap();
+    let asked = server.asked();
+    assert_eq!(asked[1].header("x-amz-content-sha256"), Some("ab".repeat(32).as_str()));
+    assert!(asked[1].header("if-match").is_none() && asked[1].header("if-none-match").is_none());
+    let tagging: Vec<Option<&str>> = asked[1..].iter().map(|asked| asked.header("x-amz-tagging")).collect();
+    assert_eq!(tagging, [Some("of=orders&team=a&tier=2"), Some("of=orders&tier=2"), Some("of=orders&team=a&tier=2")]);
+    let many = (0..9).map(|n| (n.to_string(), String::new())).collect();
+    let refused = store.put("a", x(), &PutOptions { tags: many, ..data() }).await.unwrap_err();
+    assert!(refused.kind() == Kind::Fatal && refused.way_out().unwrap().contains("`tags`"), "{refused:?}");
+    assert_eq!(server.asked().len(), 4, "nine and two are eleven");
+}
+
+#[tokio::test]
+async fn one_connection_serves_request_after_request_even_after_refusals() {
+    let server = StandIn::start(|asked, number| match number % 4 {
+        0 => error(404, "NoSuchKey", "x"),
+        1 => error(412, "PreconditionFailed", "x"),
+        2 => answer(403, &"<".repeat(10_000)),
+        _ => well(asked),
+    })
+    .await;
+    let (store, _) = open(&settings(&server)).await;
+    for _ in 0..5 {
+        assert!(store.get("a", 10).await.unwrap().is_none());
+        assert_eq!(store.create("a", x(), &data()).await.unwrap(), Created::Exists);
+        assert_eq!(store.get("a", 10).await.unwrap_err().kind(), Kind::Denied, "what is no XML is told by its status");
+        store.put("a", x(), &data()).await.unwrap();
+    }
+    assert_eq!(server.connections(), 1);
 }

@@ -1,7 +1,10 @@
 //! A server that stands in for what MinIO lacks: it records requests and answers what a test wants to see handled.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -44,6 +47,8 @@ pub(crate) enum Told {
     },
     /// Headers and the beginning of a body, then the connection is cut.
     CutShort(Vec<u8>),
+    /// A body in two pieces, with a while between them.
+    Halting(Duration, Vec<u8>),
     /// The connection is cut without an answer.
     Cut,
     /// No answer for a minute.
@@ -90,6 +95,7 @@ type Handler = Arc<dyn Fn(&Asked, usize) -> Told + Send + Sync>;
 pub(crate) struct StandIn {
     pub(crate) address: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl StandIn {
@@ -114,8 +120,11 @@ impl StandIn {
         let address = listener.local_addr().unwrap().to_string();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let all = asked.clone();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = connections.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
                 let (handler, all, tls) = (handler.clone(), all.clone(), tls.clone());
                 tokio::spawn(async move {
                     match tls {
@@ -129,11 +138,16 @@ impl StandIn {
                 });
             }
         });
-        StandIn { address, asked }
+        StandIn { address, asked, connections }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Connections that were made to it so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
@@ -186,7 +200,12 @@ async fn read(stream: &mut BufStream<impl AsyncRead + AsyncWrite + Unpin>) -> Op
 
 /// Whether the connection goes on.
 async fn tell(stream: &mut BufStream<impl AsyncRead + AsyncWrite + Unpin>, told: Told, head: bool) -> bool {
+    let mut halt = None;
     let (status, headers, body, whole) = match told {
+        Told::Halting(wait, body) => {
+            halt = Some(wait);
+            (200, vec![("ETag".to_owned(), "\"etag\"".to_owned())], body, true)
+        }
         Told::Answer { status, headers, body } => (status, headers, body, true),
         Told::CutShort(body) => (200, vec![("ETag".to_owned(), "\"etag\"".to_owned())], body, false),
         Told::Cut | Told::Later(..) => return false,
@@ -204,7 +223,13 @@ async fn tell(stream: &mut BufStream<impl AsyncRead + AsyncWrite + Unpin>, told:
     let sent = async {
         stream.write_all(text.as_bytes()).await?;
         if !head {
-            stream.write_all(&body).await?;
+            let (begin, end) = body.split_at(if halt.is_some() { body.len() / 2 } else { 0 });
+            stream.write_all(begin).await?;
+            if let Some(wait) = halt {
+                stream.flush().await?;
+                tokio::time::sleep(wait).await;
+            }
+            stream.write_all(end).await?;
         }
         stream.flush().await
     };

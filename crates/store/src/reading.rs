@@ -1,0 +1,49 @@
+//! An object that is read piece by piece.
+
+use crate::{Info, Result, answer::Answer, local, s3};
+use bytes::Bytes;
+
+/// An object that is being read, from [`Store::read`](crate::Store::read). Dropped before its end, it leaves the rest where it is.
+pub struct Reading {
+    /// What is being read; its size is that of the whole object, wherever the reading began.
+    pub info: Info,
+    rest: Rest,
+}
+
+/// Bytes that are still to come.
+pub(crate) enum Rest {
+    /// None: the reading began at the end or beyond.
+    Nothing,
+    Local(local::Rest),
+    S3(s3::Rest),
+}
+
+impl Reading {
+    pub(crate) fn new(info: Info, rest: Rest) -> Reading {
+        Reading { info, rest }
+    }
+
+    /// The next bytes, as many as came at once and never none; `None` at the end. Nothing is buffered beyond them.
+    ///
+    /// # Errors
+    /// `Transient` when they stay away or break off: nothing is tried again here. Whoever counts what came goes on with
+    /// [`Store::read_version`](crate::Store::read_version).
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        match &mut self.rest {
+            Rest::Nothing => Ok(None),
+            Rest::Local(rest) => rest.next().await,
+            Rest::S3(rest) => rest.next().await,
+        }
+    }
+}
+
+/// Counted when it is opened, with the bytes that were announced then.
+impl Answer for Reading {
+    fn bytes(&self) -> u64 {
+        match &self.rest {
+            Rest::Nothing => 0,
+            Rest::Local(rest) => rest.bytes(),
+            Rest::S3(rest) => rest.bytes(),
+        }
+    }
+}

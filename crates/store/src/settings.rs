@@ -112,7 +112,8 @@ pub enum Encryption {
 }
 
 impl Encryption {
-    pub(crate) fn name(self) -> &'static str {
+    /// As S3 has it, `aws:kms`.
+    pub fn name(self) -> &'static str {
         match self {
             Encryption::Aes256 => "AES256",
             Encryption::AwsKms => "aws:kms",

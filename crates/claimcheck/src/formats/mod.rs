@@ -1,0 +1,142 @@
+//! The formats of references: a registry, one file and one row each.
+//!
+//! A format says how a record's value and headers name a payload. Which ones a consumer accepts is a setting: those that mark
+//! references by a header ([`ReferenceFormat::marked`]) are safe, since no payload of a user can be mistaken for one; the
+//! others look at values alone, and are taken only when they are asked for.
+
+mod aws;
+mod bakdata;
+mod irori;
+mod kaf_s3_connector;
+mod kafscale;
+mod kas3;
+
+use crate::{
+    Error, Kind, Reason, Reference, Result,
+    reference::{Compression, Headers},
+};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+/// What a format found in a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The payload itself, without what the format puts around it.
+    Inline(Bytes),
+    /// Where the payload is.
+    Reference(Reference),
+}
+
+/// How a record names a payload.
+pub trait ReferenceFormat: Send + Sync + std::fmt::Debug {
+    /// As settings name it.
+    fn name(&self) -> &'static str;
+
+    /// References are marked by a header, so that no payload can be mistaken for one.
+    fn marked(&self) -> bool;
+
+    /// Where the format comes from, for the manual.
+    fn about(&self) -> &'static str;
+
+    /// What a record holds; `None` when it is not of this format. `value` is `None` for a record without one.
+    ///
+    /// # Errors
+    /// `malformed_message` or `unknown_version` for a record of this format that cannot be read.
+    fn read(&self, value: Option<&Bytes>, headers: &Headers) -> Result<Option<Found>>;
+
+    /// The value of a record that names a payload; headers of the format are added to `headers`.
+    ///
+    /// # Errors
+    /// `Config` for formats that are only read.
+    fn write(&self, reference: &Reference, headers: &mut Headers) -> Result<Bytes>;
+
+    /// The value of a record that holds its payload.
+    fn write_inline(&self, payload: Bytes, _headers: &mut Headers) -> Bytes {
+        payload
+    }
+
+    /// References can be written.
+    fn writes(&self) -> bool {
+        true
+    }
+
+    /// Names of headers that are the format's own: no record of a user may carry them.
+    fn headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The template of keys, unless a setting says otherwise.
+    fn keys(&self) -> &'static str {
+        "{uuid}"
+    }
+
+    /// Compressions that a reference can name.
+    fn compressions(&self) -> &'static [Compression] {
+        &[Compression::None]
+    }
+}
+
+/// All formats. The first is kas3's own.
+pub const FORMATS: &[&dyn ReferenceFormat] =
+    &[&kas3::Kas3, &kaf_s3_connector::KafS3Connector, &bakdata::Header, &bakdata::Value, &aws::PayloadOffloading, &kafscale::Lfs, &irori::Irori];
+
+/// A format by its name.
+///
+/// # Errors
+/// `Config`, naming those that exist.
+pub fn format_named(name: &str) -> Result<&'static dyn ReferenceFormat> {
+    FORMATS.iter().find(|format| format.name() == name).copied().ok_or_else(|| {
+        let names: Vec<String> = FORMATS.iter().map(|format| format!("`{}`", format.name())).collect();
+        Error::new(Kind::Config, format!("unknown reference format `{}`", name.escape_debug())).hint(format!("formats are {}", names.join(", ")))
+    })
+}
+
+pub(crate) use kas3::HEADER as KAS3_HEADER;
+
+/// The largest value that is looked at as a reference: a larger one is a payload, whatever it begins with.
+pub(crate) const REFERENCE_BYTES_MAX: usize = 256 << 10;
+
+/// A value as a JSON object; `None` for everything else.
+fn json_object(value: Option<&Bytes>) -> Option<Map<String, Value>> {
+    let value = value.filter(|value| value.len() <= REFERENCE_BYTES_MAX)?;
+    if !value.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice(value).ok()
+}
+
+/// A string field that may be absent or null.
+fn text_field(object: &Map<String, Value>, name: &str) -> Result<Option<String>> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(malformed(format!("field `{name}` of the reference is no string"))),
+    }
+}
+
+/// A string field that must be there.
+fn needed(object: &Map<String, Value>, name: &str) -> Result<String> {
+    text_field(object, name)?.filter(|text| !text.is_empty()).ok_or_else(|| malformed(format!("the reference has no field `{name}`")))
+}
+
+fn malformed(what: impl Into<String>) -> Error {
+    Error::refused(Reason::MalformedReference, what)
+}
+
+/// `s3://bucket/key`, or a file's URL, as bucket and key.
+fn bucket_and_key(url: &str) -> Result<(String, String)> {
+    let wrong = || malformed(format!("`{}` is not the URL of an object", url.chars().take(200).collect::<String>().escape_debug()));
+    let rest = url.strip_prefix("s3://").ok_or_else(wrong)?;
+    match rest.split_once('/') {
+        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok((bucket.to_owned(), key.to_owned())),
+        _ => Err(wrong()),
+    }
+}
+
+/// The URL of a payload, as formats have it whose references are URLs.
+fn url_of(reference: &Reference) -> String {
+    reference.url()
+}
+
+#[cfg(test)]
+mod tests;

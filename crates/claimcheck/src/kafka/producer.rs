@@ -1,0 +1,714 @@
+//! The Producer: payloads go up beside one another, records leave in order, and nothing is deleted on a mere suspicion.
+
+use super::{
+    client,
+    lanes::{Lanes, Place},
+    settings::{Order, ProducerSettings},
+};
+use crate::{About, ClaimCheck, Error, Kind, Reference, Result, codec::Sent, reference::Headers, trace};
+use bytes::Bytes;
+use kas3_store::Observer;
+use opentelemetry::{Context as Tracing, trace::SpanKind};
+use rdkafka::{
+    ClientContext,
+    admin::{AdminClient, AdminOptions, ResourceSpecifier},
+    client::DefaultClientContext,
+    consumer::ConsumerGroupMetadata,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{DeliveryResult, Message},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig},
+    topic_partition_list::TopicPartitionList,
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::{io::AsyncRead, sync::Semaphore};
+
+/// Unit of the memory that payloads share.
+const PERMIT_BYTES: u64 = 1 << 10;
+/// The largest record of librdkafka, unless a property says otherwise.
+const CLIENT_BYTES_MAX: u64 = 1_000_000;
+/// The largest record batch of a topic, unless it says otherwise.
+const TOPIC_BYTES_MAX: u64 = 1_048_588;
+/// What a record weighs besides key, value and headers: its batch's header, lengths, timestamps.
+const RECORD_OVERHEAD_BYTES: u64 = 128;
+const POLL: Duration = Duration::from_millis(100);
+const DESCRIBE_WAIT: Duration = Duration::from_secs(5);
+
+/// A payload to send.
+pub enum Payload {
+    /// No value: on a compacted topic, the deletion of the key.
+    Tombstone,
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A file, read while it is sent.
+    File(PathBuf),
+    /// What a reader gives, read while it is sent; always offloaded.
+    Reader(Box<dyn AsyncRead + Send + Unpin>),
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Payload::Bytes(bytes.into())
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Payload::Bytes(bytes)
+    }
+}
+
+/// A record to send.
+pub struct Outgoing {
+    /// Topic.
+    pub topic: String,
+    /// Partition; by default the partitioner's choice.
+    pub partition: Option<i32>,
+    /// Key.
+    pub key: Option<Bytes>,
+    /// Payload.
+    pub payload: Payload,
+    /// Headers; none may be those of a reference.
+    pub headers: Headers,
+    /// Milliseconds since 1970; by default now.
+    pub timestamp: Option<i64>,
+    /// Media type of the object.
+    pub content_type: Option<String>,
+    /// The caller's trace, carried in the headers; by default the current one.
+    pub trace: Option<Tracing>,
+}
+
+impl Outgoing {
+    /// A record with nothing but a payload.
+    pub fn new(topic: impl Into<String>, payload: impl Into<Payload>) -> Outgoing {
+        Outgoing {
+            topic: topic.into(),
+            partition: None,
+            key: None,
+            payload: payload.into(),
+            headers: Headers::new(),
+            timestamp: None,
+            content_type: None,
+            trace: None,
+        }
+    }
+
+    /// The same with a key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Bytes>) -> Outgoing {
+        self.key = Some(key.into());
+        self
+    }
+}
+
+/// A record that Kafka has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset; -1 when the acknowledgement does not say (`acks=0`).
+    pub offset: i64,
+    /// Its payload's place, when it was offloaded.
+    pub reference: Option<Reference>,
+}
+
+/// A record that was not delivered, as far as is known.
+#[derive(Debug)]
+pub struct Undelivered {
+    /// Topic.
+    pub topic: String,
+    /// What went wrong.
+    pub error: Error,
+    /// The code of Kafka's client, when it was Kafka.
+    pub code: Option<RDKafkaErrorCode>,
+    /// Its payload's place. It was deleted if the failure is `certain` and nobody shares it.
+    pub reference: Option<Reference>,
+    /// Kafka certainly does not have the record. Otherwise it may turn up later, and its payload stays.
+    pub certain: bool,
+}
+
+/// Called once for every record that was accepted, from a thread of the producer: it must not wait.
+pub type Report = Box<dyn FnOnce(Result<Delivered, Undelivered>) + Send>;
+
+/// A producer. Share it by reference; every method may be called from any thread, but none that waits from async code.
+pub struct Producer {
+    shared: Arc<Shared>,
+    runtime: Option<tokio::runtime::Runtime>,
+    polling: Option<JoinHandle<()>>,
+}
+
+type Lane = (String, u64);
+
+struct Shared {
+    claims: ClaimCheck,
+    kafka: BaseProducer<Deliveries>,
+    order: Order,
+    send_timeout: Duration,
+    dead_letter_topic: Option<String>,
+    lanes: Mutex<Lanes<Lane, Ready>>,
+    outstanding: Mutex<u64>,
+    settled: Condvar,
+    memory: Arc<Semaphore>,
+    memory_bytes: u64,
+    client_bytes_max: u64,
+    admin: AdminClient<DefaultClientContext>,
+    topics: Mutex<HashMap<String, u64>>,
+    closing: AtomicBool,
+}
+
+/// A record whose payload is where it belongs.
+struct Ready {
+    topic: String,
+    partition: Option<i32>,
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+    headers: Headers,
+    timestamp: Option<i64>,
+    sending: Box<Sending>,
+}
+
+/// What is kept of a record until Kafka has answered.
+struct Sending {
+    reference: Option<Reference>,
+    report: Mutex<Option<Report>>,
+    /// A dead letter: its own failure makes no further one.
+    is_dead_letter: bool,
+}
+
+/// Hears of deliveries, on the thread that polls.
+struct Deliveries {
+    failures: Arc<Mutex<VecDeque<Failure>>>,
+    answered: Arc<Mutex<u64>>,
+}
+
+struct Failure {
+    sending: Box<Sending>,
+    undelivered: Undelivered,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<Sending>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, mut sending: Box<Sending>) {
+        match result {
+            Ok(message) => {
+                let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
+                if let Some(report) = lock(&sending.report).take() {
+                    report(Ok(Delivered { topic, partition, offset, reference: sending.reference.take() }));
+                }
+                *lock(&self.answered) += 1;
+            }
+            Err((error, message)) => {
+                let topic = message.topic().to_owned();
+                let code = error.rdkafka_error_code();
+                let undelivered = Undelivered {
+                    error: client::error_of_kafka(&format!("a record was not delivered to topic `{topic}`"), error.clone()),
+                    topic,
+                    code,
+                    reference: sending.reference.clone(),
+                    certain: certainly_not_there(message),
+                };
+                lock(&self.failures).push_back(Failure { sending, undelivered });
+            }
+        }
+    }
+}
+
+/// librdkafka knows whether a record was ever sent: what was sent and not acknowledged may be there all the same.
+#[allow(unsafe_code)]
+fn certainly_not_there(message: &rdkafka::message::BorrowedMessage<'_>) -> bool {
+    // SAFETY: the message lives as long as the reference to it, and the function only reads it.
+    let status = unsafe { rdkafka_sys::rd_kafka_message_status(message.ptr()) };
+    status == rdkafka_sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Producer {
+    /// Opens the stores and the client. Asks neither of them anything yet.
+    ///
+    /// # Errors
+    /// `Config` for settings that cannot be.
+    pub fn open(settings: ProducerSettings) -> Result<Producer> {
+        Producer::open_observed(settings, Arc::new(kas3_store::Unobserved))
+    }
+
+    /// The same, with one who sees every request to the stores.
+    ///
+    /// # Errors
+    /// As [`Producer::open`].
+    pub fn open_observed(settings: ProducerSettings, observer: Arc<dyn Observer>) -> Result<Producer> {
+        let runtime = client::runtime()?;
+        let claims = runtime.block_on(ClaimCheck::open_observed(settings.claim_check, observer))?;
+        let mut config = client::config(&settings.kafka)?;
+        if !settings.kafka.contains_key("enable.idempotence") && settings.kafka.get("acks").is_none_or(|acks| acks == "all" || acks == "-1") {
+            config.set("enable.idempotence", "true");
+        }
+        let (failures, answered) = (Arc::<Mutex<VecDeque<Failure>>>::default(), Arc::<Mutex<u64>>::default());
+        let deliveries = Deliveries { failures: failures.clone(), answered: answered.clone() };
+        let kafka = config.create_with_context(deliveries).map_err(|error| client::error_of_kafka("no producer can be made", error))?;
+        let admin = client::config(&client::properties_of_client(&settings.kafka))?;
+        let admin = admin.create().map_err(|error| client::error_of_kafka("no admin client can be made", error))?;
+        let limit = settings.kafka.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
+        let permits = usize::try_from((settings.memory_bytes / PERMIT_BYTES).clamp(1, 1 << 28)).unwrap_or(1);
+        let shared = Arc::new(Shared {
+            claims,
+            kafka,
+            order: settings.order,
+            send_timeout: Duration::from_millis(settings.send_timeout_ms),
+            dead_letter_topic: settings.dead_letter_topic,
+            lanes: Mutex::new(Lanes::new()),
+            outstanding: Mutex::new(0),
+            settled: Condvar::new(),
+            memory: Arc::new(Semaphore::new(permits)),
+            memory_bytes: settings.memory_bytes,
+            client_bytes_max: limit.unwrap_or(CLIENT_BYTES_MAX),
+            admin,
+            topics: Mutex::default(),
+            closing: AtomicBool::new(false),
+        });
+        let polled = (shared.clone(), runtime.handle().clone());
+        let polling = std::thread::Builder::new().name("kas3-deliveries".to_owned());
+        let polling = polling.spawn(move || poll(&polled.0, &polled.1, &failures, &answered));
+        let polling = polling.map_err(|error| Error::new(Kind::Fatal, "no thread can be started").source(error))?;
+        Ok(Producer { shared, runtime: Some(runtime), polling: Some(polling) })
+    }
+
+    /// The codec that it uses.
+    pub fn claims(&self) -> &ClaimCheck {
+        &self.shared.claims
+    }
+
+    fn runtime(&self) -> &tokio::runtime::Runtime {
+        self.runtime.as_ref().unwrap_or_else(|| unreachable!("the runtime is taken when the producer is dropped"))
+    }
+
+    /// Accepts a record. Waits only for room: its upload goes on beside this, and `report` hears how it ended.
+    ///
+    /// # Errors
+    /// `Record` for what does not fit; `Transient` when there is no room within `send_timeout_ms`. Then `report` is not called.
+    pub fn send(&self, record: Outgoing, report: Option<Report>) -> Result<()> {
+        let shared = &self.shared;
+        if shared.closing.load(Ordering::Acquire) {
+            return Err(Error::new(Kind::Fatal, "the producer is closed"));
+        }
+        shared.claims.check_headers(&record.headers)?;
+        let parent = record.trace.clone().unwrap_or_else(Tracing::current);
+        let span = trace::span("kas3.send", SpanKind::Producer, &record.topic, &parent);
+        let room = self.room(&record);
+        let mut outgoing = record;
+        trace::inject(&span, &mut outgoing.headers);
+        let lane = shared.lane_of(&outgoing);
+        let inline = match &outgoing.payload {
+            Payload::Tombstone => Some(Sent { value: Bytes::new(), headers: Headers::new(), reference: None }),
+            Payload::Bytes(payload) => {
+                let most = shared.claims.settings().max_payload_bytes;
+                if payload.len() as u64 > most {
+                    return Err(Error::new(Kind::Record, format!("the payload has {} bytes, more than `max_payload_bytes` ({most})", payload.len()))
+                        .hint("raise `max_payload_bytes` here and at the consumers"));
+                }
+                shared.claims.inline(payload, &About { topic: &outgoing.topic, room: Some(room), ..About::default() })
+            }
+            Payload::File(_) | Payload::Reader(_) => None,
+        };
+        match inline {
+            Some(sent) => {
+                let ready = ready(outgoing, sent, report);
+                self.send_ready(lane, ready)
+            }
+            None => self.offload(lane, outgoing, report, span),
+        }
+    }
+
+    /// A record that needs no upload: it goes at once, unless others of its line wait.
+    fn send_ready(&self, lane: Option<Lane>, ready: Ready) -> Result<()> {
+        let shared = &self.shared;
+        let deadline = Instant::now() + shared.send_timeout;
+        let mut ready = Some(ready);
+        *lock(&shared.outstanding) += 1;
+        loop {
+            let mut lanes = lock(&shared.lanes);
+            let waiting = lane.as_ref().is_some_and(|lane| !lanes.is_clear(lane));
+            let Some(record) = ready.take() else { return Ok(()) };
+            if let (true, Some(lane)) = (waiting, lane.as_ref()) {
+                lanes.enter(lane.clone(), Some(record));
+                return Ok(());
+            }
+            match shared.hand_over(record) {
+                None => return Ok(()),
+                Some(record) if Instant::now() < deadline => ready = Some(record),
+                Some(_) => {
+                    shared.answered(1);
+                    return Err(Error::new(Kind::Transient, "librdkafka's queue is full, and stayed so")
+                        .hint("the brokers are slow or down; raise `send_timeout_ms` to wait for longer, or `queue.buffering.max.messages`"));
+                }
+            }
+            drop(lanes);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn offload(&self, lane: Option<Lane>, outgoing: Outgoing, report: Option<Report>, span: Tracing) -> Result<()> {
+        let shared = &self.shared;
+        let bytes = match &outgoing.payload {
+            Payload::Bytes(payload) => payload.len() as u64,
+            // a stream holds its parts in flight
+            _ => 6 * kas3_store::PART_BYTES as u64,
+        };
+        let permits = u32::try_from(bytes.min(shared.memory_bytes).div_ceil(PERMIT_BYTES).max(1)).unwrap_or(u32::MAX);
+        let permits = permits.min(u32::try_from(shared.memory_bytes / PERMIT_BYTES).unwrap_or(u32::MAX).max(1));
+        let permit = match shared.memory.clone().try_acquire_many_owned(permits) {
+            Ok(permit) => permit,
+            Err(_) => {
+                let waiting = shared.memory.clone().acquire_many_owned(permits);
+                let waited = self.runtime().block_on(async { tokio::time::timeout(shared.send_timeout, waiting).await });
+                let full = || {
+                    Error::new(Kind::Transient, "payloads on their way to the store fill `memory_bytes`, and stayed so")
+                        .hint("the store is slow or down; raise `send_timeout_ms` to wait for longer")
+                };
+                waited.map_err(|_| full())?.map_err(|error| full().source(error))?
+            }
+        };
+        *lock(&shared.outstanding) += 1;
+        let place = lane.map(|lane| lock(&shared.lanes).enter(lane, None));
+        let task = shared.clone();
+        self.runtime().spawn(async move {
+            let result = task.upload(outgoing, report, place.as_ref()).await;
+            drop(permit);
+            drop(span);
+            task.uploaded(place, result);
+        });
+        Ok(())
+    }
+
+    /// Bytes that a record's value may have in its topic.
+    fn room(&self, record: &Outgoing) -> u64 {
+        let shared = &self.shared;
+        let known = lock(&shared.topics).get(&record.topic).copied();
+        let most = known.unwrap_or_else(|| {
+            let most = self.runtime().block_on(shared.topic_bytes_max(&record.topic));
+            lock(&shared.topics).insert(record.topic.clone(), most);
+            most
+        });
+        let besides = client::bytes_of(&record.headers) + record.key.as_ref().map_or(0, Bytes::len);
+        most.min(shared.client_bytes_max).saturating_sub(besides as u64 + RECORD_OVERHEAD_BYTES)
+    }
+
+    /// Sends a record and waits for Kafka's answer.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], and what became of its delivery.
+    pub fn send_and_wait(&self, record: Outgoing) -> Result<Delivered> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let report: Report = Box::new(move |result| _ = sender.send(result));
+        self.send(record, Some(report))?;
+        match receiver.recv() {
+            Ok(result) => result.map_err(|undelivered| undelivered.error),
+            Err(error) => Err(Error::new(Kind::Fatal, "the producer was closed before the record was delivered").source(error)),
+        }
+    }
+
+    /// Waits until all that was accepted has been delivered or has failed, at most for `timeout`. Returns how many have not.
+    pub fn flush(&self, timeout: Duration) -> u64 {
+        let deadline = Instant::now() + timeout;
+        let mut outstanding = lock(&self.shared.outstanding);
+        while *outstanding > 0 {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+            outstanding = self.shared.settled.wait_timeout(outstanding, left.min(POLL)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *outstanding
+    }
+
+    /// Records that were accepted and not answered yet.
+    pub fn outstanding(&self) -> u64 {
+        *lock(&self.shared.outstanding)
+    }
+
+    /// Flushes, refuses what comes later, and stops. Returns how many records were not answered in time; their payloads stay.
+    pub fn close(&self, timeout: Duration) -> u64 {
+        let left = self.flush(timeout);
+        self.shared.closing.store(true, Ordering::Release);
+        left
+    }
+
+    /// Prepares transactions (`transactional.id` must be set).
+    ///
+    /// # Errors
+    /// Those of Kafka.
+    pub fn init_transactions(&self, timeout: Duration) -> Result<()> {
+        self.shared.kafka.init_transactions(timeout).map_err(|error| client::error_of_kafka("transactions cannot be prepared", error))
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// Those of Kafka.
+    pub fn begin_transaction(&self) -> Result<()> {
+        self.shared.kafka.begin_transaction().map_err(|error| client::error_of_kafka("no transaction can be begun", error))
+    }
+
+    /// Adds a consumer's offsets to the transaction.
+    ///
+    /// # Errors
+    /// Those of Kafka.
+    pub fn send_offsets_to_transaction(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata, timeout: Duration) -> Result<()> {
+        let sent = self.shared.kafka.send_offsets_to_transaction(offsets, group, timeout);
+        sent.map_err(|error| client::error_of_kafka("offsets cannot be added to the transaction", error))
+    }
+
+    /// Waits for the transaction's payloads, then commits it.
+    ///
+    /// # Errors
+    /// `Transient` when payloads are still on their way: commit again or abort. Those of Kafka.
+    pub fn commit_transaction(&self, timeout: Duration) -> Result<()> {
+        let begun = Instant::now();
+        let left = self.flush(timeout);
+        if left > 0 {
+            return Err(
+                Error::new(Kind::Transient, format!("{left} records of the transaction are still on their way")).hint("commit again, or abort")
+            );
+        }
+        let left = timeout.saturating_sub(begun.elapsed()).max(Duration::from_secs(1));
+        self.shared.kafka.commit_transaction(left).map_err(|error| client::error_of_kafka("the transaction was not committed", error))
+    }
+
+    /// Aborts the transaction. Payloads of records that Kafka had accepted stay: a reader of uncommitted records may have seen
+    /// their references.
+    ///
+    /// # Errors
+    /// Those of Kafka.
+    pub fn abort_transaction(&self, timeout: Duration) -> Result<()> {
+        self.shared.kafka.abort_transaction(timeout).map_err(|error| client::error_of_kafka("the transaction was not aborted", error))
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        if let Some(polling) = self.polling.take() {
+            _ = polling.join();
+        }
+        self.shared.kafka.purge(PurgeConfig::default().queue().inflight());
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn ready(outgoing: Outgoing, sent: Sent, report: Option<Report>) -> Ready {
+    let mut headers = outgoing.headers;
+    headers.extend(sent.headers);
+    let value = if matches!(outgoing.payload, Payload::Tombstone) { None } else { Some(sent.value) };
+    let sending = Box::new(Sending { reference: sent.reference, report: Mutex::new(report), is_dead_letter: false });
+    Ready { topic: outgoing.topic, partition: outgoing.partition, key: outgoing.key, value, headers, timestamp: outgoing.timestamp, sending }
+}
+
+impl Shared {
+    fn lane_of(&self, record: &Outgoing) -> Option<Lane> {
+        let hash = |what: &dyn Fn(&mut DefaultHasher)| {
+            let mut hasher = DefaultHasher::new();
+            what(&mut hasher);
+            hasher.finish()
+        };
+        let lane = match (self.order, record.partition, &record.key) {
+            (Order::Topic, _, _) => 0,
+            (Order::Key, Some(partition), _) => hash(&|hasher| (1, partition).hash(hasher)),
+            (Order::Key, None, Some(key)) => hash(&|hasher| (2, key).hash(hasher)),
+            (Order::Key, None, None) => return None,
+        };
+        Some((record.topic.clone(), lane))
+    }
+
+    async fn topic_bytes_max(&self, topic: &str) -> u64 {
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let options = AdminOptions::new().request_timeout(Some(DESCRIBE_WAIT));
+        let answer = self.admin.describe_configs(&asked, &options).await;
+        let entry = |resource: &rdkafka::admin::ConfigResource| resource.get("max.message.bytes").and_then(|entry| entry.value.clone());
+        let answer = answer.ok().and_then(|mut answer| answer.pop()).and_then(std::result::Result::ok);
+        answer.and_then(|resource| entry(&resource)).and_then(|bytes| bytes.parse().ok()).unwrap_or_else(|| {
+            tracing::debug!(topic, "the topic's largest record is not known; Kafka's default is taken");
+            TOPIC_BYTES_MAX
+        })
+    }
+
+    async fn upload(
+        &self,
+        mut outgoing: Outgoing,
+        report: Option<Report>,
+        _place: Option<&Place<Lane>>,
+    ) -> Result<Ready, (Undelivered, Option<Report>)> {
+        let payload = std::mem::replace(&mut outgoing.payload, Payload::Bytes(Bytes::new()));
+        let about = About { topic: &outgoing.topic, content_type: outgoing.content_type.as_deref(), room: None, always: true };
+        let sent = match payload {
+            Payload::Bytes(payload) => self.claims.offload(payload, &about).await,
+            Payload::File(path) => {
+                let room = Some(
+                    self.client_bytes_max.min(TOPIC_BYTES_MAX).saturating_sub(RECORD_OVERHEAD_BYTES + client::bytes_of(&outgoing.headers) as u64),
+                );
+                self.claims.offload_file(&path, &About { room, always: false, ..about }).await
+            }
+            Payload::Reader(reader) => self.claims.offload_reader(reader, &about).await,
+            Payload::Tombstone => Ok(Sent { value: Bytes::new(), headers: Headers::new(), reference: None }),
+        };
+        match sent {
+            Ok(sent) => {
+                // what goes to Kafka is only handed over from here on: a crash leaves a payload, never a reference to nothing
+                kas3_store::kill_point("claim.uploaded");
+                Ok(ready(outgoing, sent, report))
+            }
+            Err(error) => Err((Undelivered { topic: outgoing.topic, error, code: None, reference: None, certain: true }, report)),
+        }
+    }
+
+    fn uploaded(&self, place: Option<Place<Lane>>, result: Result<Ready, (Undelivered, Option<Report>)>) {
+        let mut failed = None;
+        {
+            let mut lanes = lock(&self.lanes);
+            match (result, &place) {
+                (Ok(ready), Some(place)) => lanes.ready(place, ready),
+                (Ok(ready), None) => {
+                    // without a line it waits in one of its own when the queue is full
+                    if let Some(ready) = self.hand_over(ready) {
+                        let lane = (ready.topic.clone(), rand::random());
+                        lanes.enter(lane, Some(ready));
+                    }
+                }
+                (Err(error), place) => {
+                    if let Some(place) = place {
+                        lanes.leave(place);
+                    }
+                    failed = Some(error);
+                }
+            }
+            if let Some(place) = &place {
+                lanes.drain(place.lane(), |ready| self.hand_over(ready));
+            }
+        }
+        if let Some((undelivered, report)) = failed {
+            self.dead_letter(&undelivered);
+            if let Some(report) = report {
+                report(Err(undelivered));
+            }
+            self.answered(1);
+        }
+    }
+
+    /// Gives a record to librdkafka; gives it back when the queue is full. What it refuses for good is reported.
+    fn hand_over(&self, ready: Ready) -> Option<Ready> {
+        let Ready { topic, partition, key, value, headers, timestamp, sending } = ready;
+        let mut record = BaseRecord::<[u8], [u8], Box<Sending>>::with_opaque_to(&topic, sending);
+        if let Some(partition) = partition {
+            record = record.partition(partition);
+        }
+        if let Some(key) = &key {
+            record = record.key(key);
+        }
+        if let Some(value) = &value {
+            record = record.payload(value);
+        }
+        if let Some(timestamp) = timestamp {
+            record = record.timestamp(timestamp);
+        }
+        if !headers.is_empty() {
+            record = record.headers(client::owned(&headers));
+        }
+        let Err((error, record)) = self.kafka.send(record) else { return None };
+        let mut sending = record.delivery_opaque;
+        if error == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+            return Some(Ready { topic, partition, key, value, headers, timestamp, sending });
+        }
+        let doing = format!("a record was not accepted for topic `{topic}`");
+        let undelivered = Undelivered {
+            code: error.rdkafka_error_code(),
+            error: client::error_of_kafka(&doing, error),
+            topic,
+            reference: sending.reference.take(),
+            certain: true,
+        };
+        lock(&self.kafka.context().failures).push_back(Failure { sending, undelivered });
+        None
+    }
+
+    fn answered(&self, records: u64) {
+        let mut outstanding = lock(&self.outstanding);
+        *outstanding = outstanding.saturating_sub(records);
+        drop(outstanding);
+        self.settled.notify_all();
+    }
+
+    fn dead_letter(&self, undelivered: &Undelivered) {
+        let Some(topic) = &self.dead_letter_topic else { return };
+        let reference = undelivered.reference.as_ref().map(|reference| serde_json::json!({"bucket": reference.bucket, "key": reference.key}));
+        let letter = serde_json::json!({"error": undelivered.error.chain(), "topic": undelivered.topic, "reference": reference});
+        let sending = Box::new(Sending { reference: None, report: Mutex::new(None), is_dead_letter: true });
+        let (value, headers) = (Some(Bytes::from(letter.to_string())), Headers::new());
+        let ready = Ready { topic: topic.clone(), partition: None, key: None, value, headers, timestamp: None, sending };
+        *lock(&self.outstanding) += 1;
+        if self.hand_over(ready).is_some() {
+            self.answered(1);
+            tracing::warn!(topic, "a dead letter was not sent: librdkafka's queue is full");
+        }
+    }
+}
+
+/// Serves deliveries until the producer is closed and nothing is outstanding.
+fn poll(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, failures: &Mutex<VecDeque<Failure>>, answered: &Mutex<u64>) {
+    let shared_weak: Weak<Shared> = Arc::downgrade(shared);
+    while let Some(shared) = shared_weak.upgrade() {
+        shared.kafka.poll(POLL);
+        let done = std::mem::take(&mut *lock(answered));
+        if done > 0 {
+            shared.answered(done);
+        }
+        loop {
+            let Some(failure) = lock(failures).pop_front() else { break };
+            failed(&shared, runtime, failure);
+        }
+        {
+            let mut lanes = lock(&shared.lanes);
+            for lane in lanes.stuck() {
+                lanes.drain(&lane, |ready| shared.hand_over(ready));
+            }
+        }
+        if shared.closing.load(Ordering::Acquire) {
+            break;
+        }
+    }
+}
+
+fn failed(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, failure: Failure) {
+    let Failure { sending, undelivered } = failure;
+    if sending.is_dead_letter {
+        tracing::error!(error = undelivered.error.chain(), "a dead letter was not delivered");
+        shared.answered(1);
+        return;
+    }
+    if let Some(reference) = undelivered.reference.clone().filter(|reference| undelivered.certain && !reference.shared) {
+        let claims = shared.claims.clone();
+        runtime.spawn(async move {
+            if let Err(error) = claims.delete(&reference).await {
+                tracing::warn!(key = reference.key, %error, "the payload of a record that was not delivered stays; `kas3 payloads gc` finds it");
+            }
+        });
+    }
+    shared.dead_letter(&undelivered);
+    if let Some(report) = lock(&sending.report).take() {
+        report(Err(undelivered));
+    }
+    shared.answered(1);
+}

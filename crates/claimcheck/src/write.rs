@@ -307,6 +307,10 @@ impl<'a> Parts<'a> {
     }
 
     async fn send(&mut self, part: Bytes) -> Result<()> {
+        if part.is_empty() {
+            // the payload ended with the part before
+            return Ok(());
+        }
         self.number += 1;
         let (store, path, id, number) = (self.store.clone(), self.path.clone(), self.id.clone(), self.number);
         // on a task of its own, so that it goes on while the next part is read

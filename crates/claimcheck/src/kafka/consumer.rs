@@ -552,7 +552,10 @@ impl Consumer {
         if let Some(value) = &ahead.value {
             record = record.payload(value);
         }
-        let lost = |error| client::error_of_kafka(&format!("a dead letter was not sent to `{topic}`"), error);
+        let lost = |error| {
+            let lost = client::error_of_kafka(&format!("a dead letter was not sent to `{topic}`"), error);
+            lost.hint("look whether the topic exists and may be written to; the record is tried again")
+        };
         producer.send(record).map_err(|(error, _)| lost(error))?;
         producer.flush(DEAD_LETTER_WAIT).map_err(lost)
     }

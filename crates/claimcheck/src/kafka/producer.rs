@@ -600,11 +600,7 @@ impl Shared {
             }
         }
         if let Some((undelivered, report)) = failed {
-            self.dead_letter(&undelivered);
-            if let Some(report) = report {
-                report(Err(undelivered));
-            }
-            self.answered(1);
+            self.undelivered(undelivered, report);
         }
     }
 
@@ -649,6 +645,20 @@ impl Shared {
         *outstanding = outstanding.saturating_sub(records);
         drop(outstanding);
         self.settled.notify_all();
+    }
+
+    fn undelivered(&self, undelivered: Undelivered, report: Option<Report>) {
+        self.dead_letter(&undelivered);
+        match report {
+            Some(report) => report(Err(undelivered)),
+            None => tracing::error!(
+                topic = undelivered.topic,
+                certain = undelivered.certain,
+                error = undelivered.error.chain(),
+                "a record was not delivered"
+            ),
+        }
+        self.answered(1);
     }
 
     fn dead_letter(&self, undelivered: &Undelivered) {
@@ -706,9 +716,6 @@ fn failed(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, failure: Failu
             }
         });
     }
-    shared.dead_letter(&undelivered);
-    if let Some(report) = lock(&sending.report).take() {
-        report(Err(undelivered));
-    }
-    shared.answered(1);
+    let report = lock(&sending.report).take();
+    shared.undelivered(undelivered, report);
 }

@@ -1,6 +1,6 @@
 //! Requests for objects and parts, made, signed and sent by ourselves.
 //!
-//! The SDK spends more on preparing a request than a store on this machine spends on answering it. So what is sent for every
+//! The SDK's client spends several times the CPU that a request needs, which small objects notice. So what is sent for every
 //! object goes straight to the SDK's own HTTP connector; what is rare (listings, uploads' begin and end, rules) stays with the SDK.
 //! Addresses and signatures are still the SDK's: its endpoint rules, asked once, and its signer.
 

@@ -15,7 +15,7 @@ pub(crate) enum Rest {
     /// None: the reading began at the end or beyond.
     Nothing,
     Local(local::Rest),
-    S3(s3::Rest),
+    S3(Box<s3::Rest>),
 }
 
 impl Reading {

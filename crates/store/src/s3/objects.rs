@@ -335,7 +335,8 @@ fn opened(path: &str, key: &str, from: u64, told: Told) -> Result<Opened, Failur
         },
     };
     let info = info_of(path, &told, size);
-    Ok(Opened::Reading(Box::new(Reading::new(info, reading::Rest::S3(Rest { told, key: key.to_owned(), bytes })))))
+    let rest = reading::Rest::S3(Box::new(Rest { told, key: key.to_owned(), bytes }));
+    Ok(Opened::Reading(Box::new(Reading::new(info, rest))))
 }
 
 fn no_ranges(path: &str) -> Failure {

@@ -1,6 +1,6 @@
 //! Requests for objects and parts, made, signed and sent by ourselves.
 //!
-//! The SDK spends more on preparing a request than a store on this machine spends on answering it. So what is sent for every
+//! The SDK's client spends several times the CPU that a request needs, which small objects notice. So what is sent for every
 //! object goes straight to the SDK's own HTTP connector; what is rare (listings, uploads' begin and end, rules) stays with the SDK.
 //! Addresses and signatures are still the SDK's: its endpoint rules, asked once, and its signer.
 
@@ -43,6 +43,8 @@ use tokio::time::{Instant, timeout_at};
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// A body of which nothing has come for so long is given up, even when the settings would wait longer for an answer to begin.
 const STALL_MAX: Duration = Duration::from_secs(20);
+/// An attempt is never given longer.
+const ATTEMPT_MAX: Duration = Duration::from_secs(86_400);
 /// What a clock may be wrong by before it is the reason for a refusal.
 const CLOCK_ERROR_MIN: Duration = Duration::from_secs(240);
 
@@ -130,7 +132,8 @@ impl Wire {
     ) -> Result<Wire> {
         let place = Place::of(config, bucket, endpoint, path_style).await?;
         let (read_timeout, attempt_timeout) = timeouts;
-        Ok(Wire { connector, place, keys, attempt_timeout, stall_timeout: read_timeout.min(STALL_MAX), ahead_ms: AtomicI64::new(0) })
+        let (attempt_timeout, stall_timeout) = (attempt_timeout.min(ATTEMPT_MAX), read_timeout.min(STALL_MAX));
+        Ok(Wire { connector, place, keys, attempt_timeout, stall_timeout, ahead_ms: AtomicI64::new(0) })
     }
 
     /// Sends a request once. An answer that is no success is a [`Reply`], its body read as far as it matters.

@@ -174,6 +174,8 @@ async fn an_object_is_read_piece_by_piece_from_any_byte(one: &Store, other: &Sto
     if !one.url().starts_with("file://") {
         assert_eq!(known.content_type.as_deref(), Some("image/png"));
     }
+    let mut elsewhere = other.read(path, 2_999_990).await.unwrap().unwrap();
+    assert_eq!(tokio::spawn(async move { rest(&mut elsewhere).await.0.len() }).await.unwrap(), 10, "a reading may move to another task");
     one.put("reading/empty", Bytes::new(), &data()).await.unwrap();
     assert_eq!(rest(&mut other.read("reading/empty", 0).await.unwrap().unwrap()).await, (Vec::new(), 0));
     for path in ["reading", "reading/none", "reading/empty/below"] {

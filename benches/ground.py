@@ -27,7 +27,11 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def client():
-    return boto3.client("s3", endpoint_url=S3, region_name="us-east-1", config=Config(s3={"addressing_style": "path"}, max_pool_connections=16))
+    return client_of(S3)
+
+
+def client_of(endpoint):
+    return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=Config(s3={"addressing_style": "path"}, max_pool_connections=16))
 
 
 class Run(NamedTuple):
@@ -194,6 +198,18 @@ def committed(group, topic, partitions):
         return sum(max(0, each.offset) for each in found)
     finally:
         consumer.close()
+
+
+def until(done, seconds=10):
+    """Tries again until it goes well."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return done()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def say(text):

@@ -6,6 +6,7 @@
     make bench BENCH="paths"         5,000 open paths against one
     make bench BENCH="latency"       from produced to visible
     make bench BENCH="scale"         four workers against one; a worker that dies
+    make bench BENCH="claims"        the claim check beside bare requests and kaf-s3-connector
     make bench BENCH="main --records 5000000 --rounds 3"
 
 One sink at a time. Every run is checked by a reader that is not kas3's. Results go to standard output as Markdown."""
@@ -13,6 +14,7 @@ One sink at a time. Every run is checked by a reader that is not kas3's. Results
 import argparse
 import statistics
 
+import claims
 import ground
 import live
 from ground import HEADER, say
@@ -69,8 +71,9 @@ def main_table(options):
 
 
 def merged(compression, **sink):
-    """Settings of a sink: JSON Lines with this compression, and what else is given."""
-    return {**sink, "format": {"type": "json_lines", "compression": compression}}
+    """Settings of a sink: JSON Lines with this compression, as `zstd` or `zstd:3` with a level, and what else is given."""
+    name, _, level = compression.partition(":")
+    return {**sink, "format": {"type": "json_lines", "compression": name, **({"level": int(level)} if level else {})}}
 
 
 SHAPES = {
@@ -114,15 +117,15 @@ def paths(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", default="main", choices=["main", "shapes", "paths", "latency", "scale"])
+    parser.add_argument("what", nargs="?", default="main", choices=["main", "shapes", "paths", "latency", "scale", "claims"])
     parser.add_argument("--records", type=int, default=20_000_000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--compressions", default="gzip,zstd")
     parser.add_argument("--percent", type=int, default=100, help="all but main and latency: share of the records")
-    parser.add_argument("--only", help="shapes: those whose name contains this")
+    parser.add_argument("--only", help="shapes: those whose name contains this; claims: straight, latency or inline")
     parser.add_argument("--seconds", type=int, default=30, help="latency: how long")
     options = parser.parse_args()
-    tables = {"main": main_table, "shapes": shapes, "paths": paths, "latency": live.latencies, "scale": live.scale}
+    tables = {"main": main_table, "shapes": shapes, "paths": paths, "latency": live.latencies, "scale": live.scale, "claims": claims.claims}
     tables[options.what](options)
 
 

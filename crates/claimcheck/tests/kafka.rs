@@ -185,7 +185,7 @@ fn records_of_all_sizes_arrive_in_the_order_of_the_calls_with_everything_they_ha
         let sizes = [10, 300_000, 0, 9_999, 1_200_000, 50, 20_000, 10_001];
         for n in 0..120usize {
             let record = Outgoing {
-                partition: (n % 4 == 0).then_some(1),
+                partition: n.is_multiple_of(4).then_some(1),
                 headers: vec![("n".to_owned(), Some(Bytes::from(n.to_string()))), ("null".to_owned(), None)],
                 timestamp: Some(began + i64::try_from(n).unwrap()),
                 ..Outgoing::new(&ground.name, payload(n, sizes[n % sizes.len()])).key(format!("k{}", n % 5))
@@ -219,7 +219,7 @@ fn records_of_all_sizes_arrive_in_the_order_of_the_calls_with_everything_they_ha
             assert_eq!((headers.len(), &headers[1]), (2, &("null".to_owned(), None)), "no header of a reference is left");
             assert_eq!((key.clone(), received.timestamp), (format!("k{}", n % 5), Some(began + i64::try_from(n).unwrap())));
             assert_eq!(received.reference.is_some(), sizes[n % sizes.len()] > 10_000, "record {n}");
-            if n % 4 == 0 {
+            if n.is_multiple_of(4) {
                 assert_eq!(received.position.partition, 1);
                 if order == Order::Key {
                     // a record for a partition does not wait for those of its key

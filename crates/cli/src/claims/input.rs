@@ -6,6 +6,7 @@ use kas3_sink::{Error, Kind};
 use std::{
     fmt,
     io::{self, BufRead, Read},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     time::Duration,
@@ -40,12 +41,18 @@ pub(crate) enum Item {
 
 impl Item {
     /// The payload as the producer takes it; may be asked for again.
-    pub(crate) fn payload(&self) -> Payload {
-        match self {
+    ///
+    /// # Errors
+    /// When standard input is closed.
+    pub(crate) fn payload(&self) -> io::Result<Payload> {
+        Ok(match self {
             Item::Line { bytes, .. } => Payload::Bytes(bytes.clone()),
             Item::File { path, .. } => Payload::File(path.clone()),
-            Item::Stdin => Payload::Reader(Box::new(tokio::io::stdin())),
-        }
+            Item::Stdin => {
+                let input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+                Payload::Reader(Box::new(tokio::fs::File::from_std(input)))
+            }
+        })
     }
 
     /// Bytes, as far as they are known before they are sent.

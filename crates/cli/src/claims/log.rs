@@ -8,18 +8,21 @@ use kas3_claimcheck::{
 };
 use kas3_sink::{Error, Kind};
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers as _},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 /// How long one question may take.
 const ASK: Duration = Duration::from_secs(20);
+/// How long the first answer may take.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// How long a reader waits for a record before it gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Partitions read beside one another: each has a queue of its own.
@@ -55,8 +58,37 @@ pub(crate) enum Then {
 
 /// Topics of a cluster, to be looked at.
 pub(crate) struct TopicLog {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Told>,
 }
+
+/// Keeps what librdkafka last told of its connections.
+#[derive(Default)]
+struct Told(Mutex<Option<(bool, String)>>);
+
+impl Told {
+    fn refused(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|(refused, _)| *refused)
+    }
+
+    fn reason(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, reason)| reason.clone())
+    }
+}
+
+impl ClientContext for Told {
+    fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode as Code;
+        let code = error.rdkafka_error_code();
+        let refused = matches!(code, Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL | Code::ClusterAuthorizationFailed));
+        let passing = code == Some(Code::AllBrokersDown);
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !(passing && told.is_some()) {
+            *told = Some((refused, reason.to_owned()));
+        }
+    }
+}
+
+impl ConsumerContext for Told {}
 
 impl TopicLog {
     /// Makes a client, and waits until a broker answers. `servers` is what names the brokers.
@@ -76,14 +108,25 @@ impl TopicLog {
         if !kafka.contains_key("client.id") {
             config.set("client.id", "kas3");
         }
-        let consumer: BaseConsumer = config.create().map_err(|error| error_of_kafka("no client can be made", error))?;
+        let consumer = config.create_with_context(Told::default()).map_err(|error| error_of_kafka("no client can be made", error))?;
         let log = TopicLog { consumer };
-        log.consumer.fetch_metadata(Some(""), ASK).map(drop).or_else(|error| match error.rdkafka_error_code() {
-            // the broker answered: it knows no topic without a name
-            Some(RDKafkaErrorCode::InvalidTopic | RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::TopicException) => Ok(()),
-            _ => Err(unreachable_broker(kafka, servers, error)),
-        })?;
+        log.first_answer().map_err(|error| unreachable_broker(kafka, servers, error, log.consumer.context()))?;
         Ok(log)
+    }
+
+    /// Waits until a broker answers, or refuses to.
+    fn first_answer(&self) -> Result<(), KafkaError> {
+        let begun = Instant::now();
+        loop {
+            // the question itself would wait on after a refusal
+            let answer = self.consumer.fetch_metadata(None, Duration::from_secs(2));
+            let _ = self.consumer.poll(Duration::ZERO);
+            match answer {
+                Ok(_) => return Ok(()),
+                Err(error) if self.consumer.context().refused() || begun.elapsed() > FIRST_ANSWER => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// The topics that names and expressions (`^…`) stand for, with the number of their partitions.
@@ -208,10 +251,10 @@ fn is_passing(error: &KafkaError) -> bool {
     matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve | Code::LeaderNotAvailable))
 }
 
-fn unreachable_broker(kafka: &BTreeMap<String, String>, servers: &str, error: KafkaError) -> Error {
+fn unreachable_broker(kafka: &BTreeMap<String, String>, servers: &str, error: KafkaError, told: &Told) -> Error {
     let brokers = kafka.get("bootstrap.servers").map_or("", String::as_str);
     Error::new(Kind::Transient, format!("no broker answers at `{brokers}`"))
-        .source(error)
+        .source(told.reason().unwrap_or_else(|| error.to_string()))
         .hint(format!("look at `{servers}`, and at the properties that sign in"))
 }
 

@@ -78,10 +78,23 @@ enum Command {
     Reference(reference::ReferenceArguments),
 }
 
+impl Command {
+    /// Whether the settings come from the names of kaf-s3-connector.
+    fn takes_the_environment(&self) -> bool {
+        match self {
+            Command::Produce(command) => command.takes_the_environment(),
+            Command::Consume(command) => command.takes_the_environment(),
+            Command::ClaimCheck(_) => true,
+            _ => false,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let long_running = matches!(arguments.command, Command::Run(_) | Command::ClaimCheck(_));
-    let outcome = arguments.logging.install(long_running).and_then(|()| match arguments.command {
+    let level = arguments.command.takes_the_environment().then(|| std::env::var("LOG_LEVEL").ok()).flatten();
+    let outcome = arguments.logging.install(long_running, level).and_then(|()| match arguments.command {
         Command::Run(command) => run::run(command),
         Command::Check(command) => check::check(command),
         Command::Verify(command) => verify::verify(command),

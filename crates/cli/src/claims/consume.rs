@@ -78,6 +78,13 @@ pub(crate) struct ConsumeArguments {
     max_records: Option<u64>,
 }
 
+impl ConsumeArguments {
+    /// Whether no file is named.
+    pub(crate) fn takes_the_environment(&self) -> bool {
+        self.settings.is_none()
+    }
+}
+
 /// Runs the command.
 pub(crate) fn consume(arguments: ConsumeArguments) -> anyhow::Result<Exit> {
     let claims = settings::read(arguments.settings.as_deref())?;
@@ -158,7 +165,6 @@ impl Reading {
         }
         let kafka = settings.kafka.clone();
         let servers = claims.named("kafka.bootstrap.servers", "KAFKA_BOOTSTRAP_SERVERS");
-        let consumer = Consumer::open(settings)?;
         let ends = match arguments.until_end {
             true => Some(Ends::ask(&kafka, &topics, servers)?),
             false => {
@@ -167,6 +173,7 @@ impl Reading {
                 None
             }
         };
+        let consumer = Consumer::open(settings)?;
         let assigned = Assigned::default();
         let hears = assigned.clone();
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();

@@ -10,6 +10,7 @@ mod entry;
 mod environment;
 mod input;
 pub(crate) mod log;
+mod manual;
 mod produce;
 pub(crate) mod settings;
 pub(crate) mod tally;
@@ -17,7 +18,7 @@ mod traces;
 
 pub(crate) use consume::{ConsumeArguments, consume};
 pub(crate) use entry::{ClaimCheckArguments, claim_check};
-pub(crate) use environment::NAMES;
+pub(crate) use manual::reference_page;
 pub(crate) use produce::{ProduceArguments, produce};
 
 use crate::{

@@ -76,6 +76,13 @@ pub(crate) struct ProduceArguments {
     partition: Option<i32>,
 }
 
+impl ProduceArguments {
+    /// Whether no file is named.
+    pub(crate) fn takes_the_environment(&self) -> bool {
+        self.settings.is_none()
+    }
+}
+
 /// Runs the command.
 pub(crate) fn produce(arguments: ProduceArguments) -> anyhow::Result<Exit> {
     let claims = settings::read(arguments.settings.as_deref())?;
@@ -186,10 +193,9 @@ impl Sending {
         };
         let settings = claims.producer();
         let servers = claims.named("kafka.bootstrap.servers", "KAFKA_BOOTSTRAP_SERVERS");
-        let kafka = settings.kafka.clone();
-        let producer = Producer::open(settings)?;
         // a wrong address shows now, and not after the time of a delivery
-        TopicLog::connect(&kafka, Isolation::Everything, servers)?;
+        TopicLog::connect(&settings.kafka, Isolation::Everything, servers)?;
+        let producer = Producer::open(settings)?;
         let sent = self.send_all(&producer, &mut input);
         // what was accepted is delivered, whatever ended the input
         while producer.flush(FLUSH) > 0 {}

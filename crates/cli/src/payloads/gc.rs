@@ -307,7 +307,7 @@ impl Sweep {
         }
         self.results.flush()?;
         tell(&format!(
-            "read {} of {}: {} name {} below {}",
+            "{} of {} read: {}, to {} below {}",
             human::count(live.records, "record"),
             human::count(live.partitions as u64, "partition"),
             human::count(live.references, "reference"),

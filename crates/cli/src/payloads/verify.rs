@@ -201,13 +201,13 @@ fn report(counts: &Counts, results: &mut Results, arguments: &VerifyArguments) -
         results.line(&line.to_string())?;
     }
     results.flush()?;
-    let how = if arguments.deep { "as they were sent" } else { "there" };
+    let how = if arguments.deep { "as it was sent" } else { "where it should be" };
     let others = if counts.unchecked > 0 { format!(", {} could not be looked at", human::number(counts.unchecked)) } else { String::new() };
     tell(&format!(
-        "{} with {}: {} payloads are {how} ({}), {}{others}",
+        "{} read, {}: {} found {how} ({}), {}{others}",
         human::count(counts.records, "record"),
         human::count(counts.references, "reference"),
-        human::number(counts.sound),
+        human::count(counts.sound, "payload"),
         human::bytes(counts.bytes),
         human::count(counts.problems, "problem"),
     ));

@@ -161,7 +161,6 @@ def test_a_consumer_that_is_killed_loses_nothing(claims, tmp_path):
     sent = payloads(400, large_every=2)
     claims.produce(sent)
     folder = tmp_path / "in"
-    claims.settings["kafka"] |= {"session.timeout.ms": 6000}
     for _ in range(2):
         with claims.start("consume", "--output", folder) as worker:
             before = len(list(folder.glob("[!.]*"))) if folder.exists() else 0

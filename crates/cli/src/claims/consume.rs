@@ -125,7 +125,12 @@ fn summary(tally: &Tally) -> String {
         0 => String::new(),
         passed => format!(", {} not", human::number(passed)),
     };
-    format!("{} written ({}), {} through the store{passed}", human::count(inline + offloaded, "record"), human::bytes(bytes), human::number(offloaded))
+    format!(
+        "{} written ({}), {} through the store{passed}",
+        human::count(inline + offloaded, "record"),
+        human::bytes(bytes),
+        human::number(offloaded)
+    )
 }
 
 /// How far the written records are, by partition.
@@ -361,7 +366,8 @@ fn of_record(failed: Failed) -> anyhow::Error {
         None => "`on_corrupt`, `on_missing` and `on_forbidden` pass such records over, or send them to `dead_letter_topic`".to_owned(),
     };
     let place = reference.as_ref().map_or(String::new(), shown);
-    let error = Error::new(error.kind(), format!("record {offset} of `{topic}` [{partition}] cannot be had{reason}{place}: {}", error.chain())).hint(hint);
+    let error =
+        Error::new(error.kind(), format!("record {offset} of `{topic}` [{partition}] cannot be had{reason}{place}: {}", error.chain())).hint(hint);
     error.into()
 }
 

@@ -128,6 +128,7 @@ fn committed(consumer: &Consumer, of: &[&Partition]) -> anyhow::Result<HashMap<P
     let answer = consumer.client().committed_offsets(list, ASK);
     let answer = answer.map_err(|error| kas3_claimcheck::kafka::error_of_kafka("the group's offsets cannot be asked for", error))?;
     let elements = answer.elements();
-    let known = elements.iter().filter_map(|each| Some(((each.topic().to_owned(), each.partition()), each.offset().to_raw().filter(|next| *next >= 0)?)));
+    let known =
+        elements.iter().filter_map(|each| Some(((each.topic().to_owned(), each.partition()), each.offset().to_raw().filter(|next| *next >= 0)?)));
     Ok(known.collect())
 }

@@ -143,7 +143,8 @@ impl TopicLog {
         let (expressions, names): (Vec<&String>, Vec<&String>) = wanted.iter().partition(|name| name.starts_with('^'));
         for name in names {
             let partitions = self.partitions(name)?.ok_or_else(|| {
-                Error::new(Kind::Missing, format!("topic `{name}` does not exist, or may not be seen")).hint("look at its name, and at READ and DESCRIBE on it")
+                Error::new(Kind::Missing, format!("topic `{name}` does not exist, or may not be seen"))
+                    .hint("look at its name, and at READ and DESCRIBE on it")
             })?;
             found.insert(name.clone(), partitions);
         }
@@ -153,7 +154,8 @@ impl TopicLog {
         let metadata = self.consumer.fetch_metadata(None, ASK).map_err(|error| error_of_kafka("topics cannot be listed", error))?;
         for expression in expressions {
             let hint = "write a regular expression, as `^events\\..*`";
-            let wrong = |error: regex::Error| Error::new(Kind::Config, format!("`{expression}` in `topics` is no expression")).source(error).hint(hint);
+            let wrong =
+                |error: regex::Error| Error::new(Kind::Config, format!("`{expression}` in `topics` is no expression")).source(error).hint(hint);
             let matches = regex::Regex::new(&format!("^(?:{})$", expression.trim_start_matches('^').trim_end_matches('$'))).map_err(wrong)?;
             let of = metadata.topics().iter().filter(|topic| !topic.name().starts_with("__") && matches.is_match(topic.name()));
             found.extend(of.map(|topic| (topic.name().to_owned(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX))));

@@ -13,8 +13,7 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use kas3_sink::{Error, Kind};
 use opentelemetry::{
-    Array, KeyValue, Value as Attribute,
-    global,
+    Array, KeyValue, Value as Attribute, global,
     trace::{SpanId, SpanKind, Status},
 };
 use opentelemetry_sdk::{

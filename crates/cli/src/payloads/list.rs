@@ -84,7 +84,8 @@ fn line(codec: &ClaimCheck, info: &Info, as_json: bool) -> String {
     let (_, key) = codec.named(&info.path);
     if as_json {
         let modified = jiff::Timestamp::try_from(info.modified).map_or(String::new(), |time| time.to_string());
-        return json!({"key": key, "bytes": info.bytes, "age_seconds": age(info).as_secs(), "modified": modified, "written_by": owner.word()}).to_string();
+        return json!({"key": key, "bytes": info.bytes, "age_seconds": age(info).as_secs(), "modified": modified, "written_by": owner.word()})
+            .to_string();
     }
     row(&human::bytes(info.bytes), &human::duration(age(info)), owner.word(), &key)
 }

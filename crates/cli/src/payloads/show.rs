@@ -87,7 +87,9 @@ fn pair(name: &str, value: impl Into<Value>) -> (String, Value) {
 
 fn record(log: &TopicLog, topic: &str, partition: i32, offset: i64) -> anyhow::Result<(Option<Bytes>, Headers)> {
     if log.partitions(topic)?.is_none_or(|count| partition >= count || partition < 0) {
-        return Err(Error::new(Kind::Missing, format!("there is no `{topic}` [{partition}]")).hint("look at the topic's name and its partitions").into());
+        return Err(Error::new(Kind::Missing, format!("there is no `{topic}` [{partition}]"))
+            .hint("look at the topic's name and its partitions")
+            .into());
     }
     let bounds = log.bounds(topic, partition)?;
     let mut found = None;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -10,8 +11,8 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from e2e.claims import PREFIX, Claims, committed, digest, records, reference_of
-from e2e.driver import Worker, wait_for
+from e2e.claims import PREFIX, Claims, committed, digest, records, reference_of, transactional
+from e2e.driver import ROOT, Worker, binary, wait_for
 from services import create_topic, fresh_name, serving
 
 MIB = 1 << 20
@@ -172,8 +173,6 @@ def test_a_consumer_that_is_killed_loses_nothing(claims, tmp_path):
 
 
 def test_records_of_a_topic_that_ends_in_markers_and_aborted_records_end_too(claims):
-    from e2e.claims import transactional
-
     claims.produce(payloads(3))
     first = claims.records()
     transactional(claims.kafka, "aborts", claims.topic, first, "abort_transaction")
@@ -220,3 +219,23 @@ def test_a_trace_goes_on_from_the_producer_to_the_consumer(claims):
     sent = {(span["traceId"], span["spanId"]) for span in by_name["kas3.send"]}
     assert {(span["traceId"], span["parentSpanId"]) for span in by_name["kas3.receive"]} == sent
     assert all(dict(message.headers())["traceparent"] for message in claims.records())
+
+
+def test_the_tutorial_of_the_manual_does_what_it_says(claims, tmp_path, topic):
+    """Runs the blocks that the manual marks as tested, with this place's addresses."""
+    manual = (ROOT / "docs/claim-check.md").read_text()
+    blocks = re.findall(r"<!-- tested(?:: (\S+))? -->\n```\w+\n(.*?)```", manual, re.DOTALL)
+    [(name, settings)], scripts = [block for block in blocks if block[0]], [script for name, script in blocks if not name]
+    assert len(scripts) == 3
+    names = {"topic: scans": f"topic: {claims.topic}", "s3://payloads/": f"s3://{claims.bucket}/", "readers": fresh_name("readers")}
+    names |= {"http://localhost:9000": os.environ["S3_ENDPOINT_URL"], "localhost:9092": claims.kafka}
+    for written, here in names.items():
+        assert written in settings
+        settings = settings.replace(written, here)
+    (tmp_path / name).write_text(settings)
+    environment = {**os.environ, "PATH": f"{binary().parent}:{os.environ['PATH']}"}
+    script = "set -eux\n" + "".join(scripts).replace("in/scans-", f"in/{claims.topic}-")
+    finished = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    assert "5 records read, 1 reference: 1 payload found as it was sent (66.8 MiB), 0 problems" in finished.stderr
+    assert "0 orphans" in finished.stderr

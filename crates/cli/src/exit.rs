@@ -106,6 +106,8 @@ mod tests {
         assert_eq!(exit_of(&usage("a", "b")), Exit::Usage);
         assert_eq!(exit_of(&failed("a", "b")), Exit::Failed);
         assert_eq!(exit_of(&kas3_store::Error::new(kas3_store::Kind::Config, "a").into()), Exit::Usage);
+        assert_eq!(exit_of(&kas3_claimcheck::Error::new(kas3_claimcheck::Kind::Config, "a").into()), Exit::Usage);
+        assert_eq!(exit_of(&kas3_claimcheck::Error::new(kas3_claimcheck::Kind::Transient, "a").into()), Exit::Failed);
         assert_eq!(exit_of(&anyhow::anyhow!("a")), Exit::Failed);
     }
 }

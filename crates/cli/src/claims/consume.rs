@@ -39,6 +39,7 @@ const COMMIT_AGE: Duration = Duration::from_secs(1);
 const COMMIT_RECORDS: u64 = 500;
 /// Failures of Kafka and the store are borne for so long; then somebody has to know.
 const PATIENCE: Duration = Duration::from_secs(300);
+const PAUSE: Duration = Duration::from_secs(60);
 const SEEK: Duration = Duration::from_secs(10);
 
 /// Write records' payloads to standard output or into a folder; those that went through the store are fetched and verified
@@ -151,7 +152,8 @@ struct Reading {
     written: Next,
     uncommitted: u64,
     committed_at: Instant,
-    failing_since: Option<Instant>,
+    /// Since when, and when for the last time, something failed that may pass.
+    failing: Option<(Instant, Instant)>,
     begun: Instant,
 }
 
@@ -197,7 +199,7 @@ impl Reading {
             written: Next::new(),
             uncommitted: 0,
             committed_at: Instant::now(),
-            failing_since: None,
+            failing: None,
             begun: Instant::now(),
         })
     }
@@ -211,7 +213,7 @@ impl Reading {
             }
             match self.consumer.poll(self.wait) {
                 Ok(Some(record)) => {
-                    self.failing_since = None;
+                    self.failing = None;
                     self.write(record)?;
                 }
                 Ok(None) => {
@@ -259,9 +261,9 @@ impl Reading {
 
     /// Carries out the policies, or ends the command.
     fn failed(&mut self, failed: Failed) -> anyhow::Result<()> {
-        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let patient = self.is_patient();
         let Some(position) = failed.position.clone() else {
-            if failed.error.kind() == Kind::Transient && since.elapsed() < PATIENCE {
+            if failed.error.kind() == Kind::Transient && patient {
                 self.tally.count("consume_unhandled_error", &[]);
                 tracing::warn!(error = failed.error.chain(), "Kafka does not answer as it should; trying again");
                 return Ok(());
@@ -271,7 +273,7 @@ impl Reading {
         let Position { topic, partition, offset } = &position;
         let (policy, reason) = self.policy(&failed.error);
         let Some(reason) = reason else {
-            if failed.error.kind() == Kind::Transient && since.elapsed() < PATIENCE {
+            if failed.error.kind() == Kind::Transient && patient {
                 self.tally.count("consume_unhandled_error", &[]);
                 tracing::warn!(topic, partition, offset, error = failed.error.chain(), "a payload cannot be read now; trying again");
                 return Ok(());
@@ -292,8 +294,19 @@ impl Reading {
         let where_to = if policy == Policy::Skip { "passed over" } else { "sent to the dead letters" };
         tracing::warn!(topic, partition, offset, reason = reason.code(), error = failed.error.chain(), "a record was {where_to}");
         self.pass_over(&position)?;
-        self.failing_since = None;
+        self.failing = None;
         Ok(())
+    }
+
+    /// Whether failures have not gone on for too long. After a minute without one they begin anew.
+    fn is_patient(&mut self) -> bool {
+        let now = Instant::now();
+        let since = match self.failing {
+            Some((since, last)) if now - last < PAUSE => since,
+            _ => now,
+        };
+        self.failing = Some((since, now));
+        now - since < PATIENCE
     }
 
     /// The record is behind us without having been written.

@@ -290,7 +290,9 @@ pub(crate) fn read_all(
         for partition in 0..count {
             let mut stretch = log.bounds(&topic, partition)?;
             let of = (topic.clone(), partition);
-            stretch.first = stretch.first.max(reached.get(&of).copied().unwrap_or(0));
+            // a log that is shorter than it was is another one: it is read whole
+            let before = reached.get(&of).copied().filter(|before| *before <= stretch.next).unwrap_or(0);
+            stretch.first = stretch.first.max(before);
             reached.insert(of.clone(), stretch.next);
             partitions.insert(of);
             stretches.push(stretch);

@@ -52,14 +52,14 @@ def resident_peak(pid):
 class Worker:
     """A command that runs. It is killed at the end of a `with`, if it still runs then."""
 
-    def __init__(self, arguments, folder, kill=None, environment=None):
+    def __init__(self, arguments, folder, kill=None, environment=None, stdin=subprocess.DEVNULL):
         number = len(list(folder.glob("*.err")))
         self.output, self.errors = folder / f"{number}.out", folder / f"{number}.err"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "S3_"))}
         variables = {**inherited, "RUST_BACKTRACE": "1", **(environment or {}), **({"KAS3_KILL": kill} if kill else {})}
         with open(self.output, "wb") as output, open(self.errors, "wb") as errors:
             command = [str(binary()), *map(str, arguments)]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=variables, cwd=folder)
+            self.process = subprocess.Popen(command, stdin=stdin, stdout=output, stderr=errors, env=variables, cwd=folder)
         self.finished = None
         self.peak_bytes = 0
 

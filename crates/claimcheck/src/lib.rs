@@ -23,6 +23,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+/// The examples of the manual are tests.
+#[cfg(all(doctest, feature = "kafka"))]
+#[doc = include_str!("../../../docs/claim-check.md")]
+struct Manual;
+
 mod codec;
 mod compress;
 mod error;

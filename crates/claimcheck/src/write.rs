@@ -177,7 +177,11 @@ impl<'a> Upload<'a> {
             let sent = async {
                 parts.send(first).await?;
                 while !(source.ended && source.ready() == 0) {
-                    parts.send(source.part(&mut reader).await?).await?;
+                    let part = source.part(&mut reader).await?;
+                    // the end may show only when the parts before it are full
+                    if !part.is_empty() {
+                        parts.send(part).await?;
+                    }
                 }
                 parts.complete().await
             }

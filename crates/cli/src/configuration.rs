@@ -16,21 +16,26 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// `Config` for a file that cannot be read, or says what cannot be.
 pub(crate) fn from_file(file: &Path) -> anyhow::Result<Arc<Pipeline>> {
     let shown = file.display();
+    let text = text_of(file, "`kas3 demo` works without one; the README has one to begin with")?;
+    let named = |error: anyhow::Error| error.context(format!("configuration `{shown}`"));
+    take(config::load(&text, &environment).map_err(|error| named(error.into()))?).map_err(named)
+}
+
+/// The text of a configuration file; `example` says where to find one to begin with.
+///
+/// # Errors
+/// `Config` for a file that cannot be read, or is none.
+pub(crate) fn text_of(file: &Path, example: &'static str) -> anyhow::Result<String> {
+    let shown = file.display();
     let unreadable = |source: std::io::Error| {
-        let hint = if source.kind() == std::io::ErrorKind::NotFound {
-            "`kas3 demo` works without one; the README has one to begin with"
-        } else {
-            "give a YAML file that you may read"
-        };
+        let hint = if source.kind() == std::io::ErrorKind::NotFound { example } else { "give a YAML file that you may read" };
         Error::new(Kind::Config, format!("cannot read the configuration `{shown}`")).source(source).hint(hint)
     };
     let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
     if bytes > FILE_BYTES_MAX {
         return Err(Error::new(Kind::Config, format!("configuration `{shown}` has {bytes} bytes")).hint("a configuration has 1 MiB at most").into());
     }
-    let text = std::fs::read_to_string(file).map_err(unreadable)?;
-    let named = |error: anyhow::Error| error.context(format!("configuration `{shown}`"));
-    take(config::load(&text, &environment).map_err(|error| named(error.into()))?).map_err(named)
+    Ok(std::fs::read_to_string(file).map_err(unreadable)?)
 }
 
 /// The configuration of environment variables.

@@ -56,15 +56,18 @@ fn words(error: &anyhow::Error) -> (String, Exit) {
 fn way_out(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| {
         let sink = cause.downcast_ref::<kas3_sink::Error>().and_then(kas3_sink::Error::way_out);
-        sink.or_else(|| cause.downcast_ref::<kas3_store::Error>().and_then(kas3_store::Error::way_out))
+        let claim = || cause.downcast_ref::<kas3_claimcheck::Error>().and_then(kas3_claimcheck::Error::way_out);
+        sink.or_else(claim).or_else(|| cause.downcast_ref::<kas3_store::Error>().and_then(kas3_store::Error::way_out))
     })
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
     let sink = error.chain().find_map(|cause| cause.downcast_ref::<kas3_sink::Error>()).map(kas3_sink::Error::kind);
     let store = error.chain().find_map(|cause| cause.downcast_ref::<kas3_store::Error>()).map(kas3_store::Error::kind);
-    match (sink, store) {
-        (Some(kas3_sink::Kind::Config), _) | (None, Some(kas3_store::Kind::Config)) => Exit::Usage,
+    let claim = error.chain().find_map(|cause| cause.downcast_ref::<kas3_claimcheck::Error>()).map(kas3_claimcheck::Error::kind);
+    match (sink, claim, store) {
+        (Some(kas3_sink::Kind::Config), ..) => Exit::Usage,
+        (None, Some(kas3_claimcheck::Kind::Config), _) | (None, None, Some(kas3_store::Kind::Config)) => Exit::Usage,
         _ => Exit::Failed,
     }
 }
@@ -103,6 +106,8 @@ mod tests {
         assert_eq!(exit_of(&usage("a", "b")), Exit::Usage);
         assert_eq!(exit_of(&failed("a", "b")), Exit::Failed);
         assert_eq!(exit_of(&kas3_store::Error::new(kas3_store::Kind::Config, "a").into()), Exit::Usage);
+        assert_eq!(exit_of(&kas3_claimcheck::Error::new(kas3_claimcheck::Kind::Config, "a").into()), Exit::Usage);
+        assert_eq!(exit_of(&kas3_claimcheck::Error::new(kas3_claimcheck::Kind::Transient, "a").into()), Exit::Failed);
         assert_eq!(exit_of(&anyhow::anyhow!("a")), Exit::Failed);
     }
 }

@@ -32,11 +32,13 @@ pub(crate) enum LogFormat {
 }
 
 impl LoggingArguments {
-    /// Installs the logs for this process; `long_running` for the command whose logs are its output.
-    pub(crate) fn install(&self, long_running: bool) -> anyhow::Result<()> {
+    /// Installs the logs for this process; `long_running` for the command whose logs are its output. `environment` is the
+    /// variable `LOG_LEVEL` of a command that takes its settings from there.
+    pub(crate) fn install(&self, long_running: bool, environment: Option<String>) -> anyhow::Result<()> {
         let terminal = io::stderr().is_terminal();
         let quiet = !long_running || progress::is_shown();
-        let level = self.log_level.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
+        let named = self.log_level.clone().or_else(|| environment.and_then(of_python));
+        let level = named.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
         let filter = EnvFilter::try_new(level).map_err(|error| {
             crate::exit::usage(
                 format!("`{level}` is not a log level: {error}"),
@@ -53,6 +55,18 @@ impl LoggingArguments {
         tracing_subscriber::registry().with(layer).with(filter).try_init()?;
         std::panic::set_hook(Box::new(|panic| output::tell(&panicked(panic))));
         Ok(())
+    }
+}
+
+/// The levels of Python's `logging`, which `LOG_LEVEL` names.
+fn of_python(level: String) -> Option<String> {
+    let level = level.trim().to_lowercase();
+    match level.as_str() {
+        "" => None,
+        "warning" => Some("warn".to_owned()),
+        "critical" | "fatal" => Some("error".to_owned()),
+        "notset" => Some("trace".to_owned()),
+        _ => Some(level),
     }
 }
 

@@ -13,6 +13,7 @@ mod accept;
 mod allocator;
 mod cat;
 mod check;
+mod claims;
 mod configuration;
 mod demo;
 mod exit;
@@ -22,17 +23,19 @@ mod ledger;
 mod logging;
 mod opened;
 mod output;
+mod payloads;
 mod progress;
 mod redact;
 mod reference;
 mod run;
 mod runtime;
+mod signals;
 mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Everything between Kafka and object storage: moves topics into S3 exactly once.
+/// Everything between Kafka and object storage: moves topics into S3 exactly once, and carries payloads too large for Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "kas3", version, propagate_version = true, max_term_width = 110, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Arguments {
@@ -51,6 +54,10 @@ Examples:
   kas3 verify orders.yaml            compare Kafka with the files, record by record
   kas3 cat orders.yaml --topic orders --partition 0 --from 41 --to 43
 
+  kas3 produce claims.yaml --directory scans    send files of any size: large ones travel through S3
+  kas3 consume claims.yaml --output in          and have them back, verified
+  kas3 payloads gc claims.yaml                  what no record names any more
+
 Exit codes:
   0 done, 1 the check found something, 2 wrong usage or configuration, 3 failed at run time";
 
@@ -62,19 +69,42 @@ enum Command {
     Cat(cat::CatArguments),
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    Produce(claims::ProduceArguments),
+    Consume(claims::ConsumeArguments),
+    #[command(subcommand)]
+    Payloads(payloads::PayloadsCommand),
+    ClaimCheck(claims::ClaimCheckArguments),
     Demo(demo::DemoArguments),
     Reference(reference::ReferenceArguments),
 }
 
+impl Command {
+    /// Whether the settings come from the names of kaf-s3-connector.
+    fn takes_the_environment(&self) -> bool {
+        match self {
+            Command::Produce(command) => command.takes_the_environment(),
+            Command::Consume(command) => command.takes_the_environment(),
+            Command::ClaimCheck(_) => true,
+            _ => false,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = arguments.logging.install(matches!(arguments.command, Command::Run(_))).and_then(|()| match arguments.command {
+    let long_running = matches!(arguments.command, Command::Run(_) | Command::ClaimCheck(_));
+    let level = arguments.command.takes_the_environment().then(|| std::env::var("LOG_LEVEL").ok()).flatten();
+    let outcome = arguments.logging.install(long_running, level).and_then(|()| match arguments.command {
         Command::Run(command) => run::run(command),
         Command::Check(command) => check::check(command),
         Command::Verify(command) => verify::verify(command),
         Command::Cat(command) => cat::cat(command),
         Command::Ledger(ledger::LedgerCommand::Show(command)) => ledger::show(command),
         Command::Ledger(ledger::LedgerCommand::Accept(command)) => accept::accept(command),
+        Command::Produce(command) => claims::produce(command),
+        Command::Consume(command) => claims::consume(command),
+        Command::Payloads(command) => payloads::payloads(command),
+        Command::ClaimCheck(command) => claims::claim_check(command),
         Command::Demo(command) => demo::demo(command),
         Command::Reference(command) => reference::reference(command),
     });

@@ -1,4 +1,5 @@
-//! What `kas3 run` shows on a terminal: one line that is redrawn, and a line for each partition that stopped.
+//! What long-running commands show on a terminal: one line that is redrawn; `kas3 run` adds a line for each partition that
+//! stopped.
 
 use crate::human;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -34,6 +35,17 @@ const REDRAW: Duration = Duration::from_millis(200);
 impl Progress {
     /// Shows `status` from now on, where there is a terminal. Must be called inside the runtime.
     pub(crate) fn show(status: &Arc<Status>) -> Option<Self> {
+        let status = Arc::clone(status);
+        let mut rate = Rate::new();
+        Self::of(move || {
+            let snapshot = status.snapshot();
+            let read = snapshot.partitions.iter().map(|partition| partition.records_read).sum();
+            line(&snapshot, rate.update(read, Instant::now()))
+        })
+    }
+
+    /// Shows what `line` says from now on, where there is a terminal. Must be called inside the runtime.
+    pub(crate) fn of(mut line: impl FnMut() -> String + Send + 'static) -> Option<Self> {
         if !is_shown() {
             return None;
         }
@@ -41,15 +53,11 @@ impl Progress {
             let style = ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
             ProgressBar::new_spinner().with_style(style)
         });
-        let status = Arc::clone(status);
         Some(Progress(tokio::spawn(async move {
-            let mut rate = Rate::new();
             let mut tick = tokio::time::interval(REDRAW);
             loop {
                 tick.tick().await;
-                let snapshot = status.snapshot();
-                let read = snapshot.partitions.iter().map(|partition| partition.records_read).sum();
-                bar.set_message(line(&snapshot, rate.update(read, Instant::now())));
+                bar.set_message(line());
                 bar.tick();
             }
         })))
@@ -66,17 +74,18 @@ impl Drop for Progress {
 }
 
 /// Records per second, smoothed over a few seconds.
-struct Rate {
+pub(crate) struct Rate {
     before: Option<(u64, Instant)>,
     per_second: f64,
 }
 
 impl Rate {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Rate { before: None, per_second: 0.0 }
     }
 
-    fn update(&mut self, total: u64, now: Instant) -> f64 {
+    /// What `total` says about the speed.
+    pub(crate) fn update(&mut self, total: u64, now: Instant) -> f64 {
         /// Weight of the newest measurement.
         const NEWEST: f64 = 0.2;
         if let Some((before, at)) = self.before {

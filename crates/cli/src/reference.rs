@@ -1,6 +1,6 @@
 //! `kas3 reference`: writes the generated pages of the manual, or says which are out of date.
 
-use crate::{Arguments, exit::Exit, output::tell};
+use crate::{Arguments, claims, exit::Exit, output::tell};
 use clap::{Args, CommandFactory};
 use kas3_sink::{config, metrics};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ pub(crate) fn reference(arguments: ReferenceArguments) -> anyhow::Result<Exit> {
         ("schema.json", config::schema_json()),
         ("commands.md", commands()),
         ("metrics.md", metrics_page()),
+        ("claim-check-settings.md", claims::reference_page()),
     ];
     let mut stale = false;
     for (name, text) in pages {

@@ -1,6 +1,6 @@
 //! `kas3 run`: moves records until it is asked to stop, or until the end.
 
-use crate::{configuration, exit::Exit, http::Port, human, output, progress::Progress, redact, runtime};
+use crate::{configuration, exit::Exit, http::Port, human, output, progress::Progress, redact, runtime, signals};
 use clap::Args;
 use kas3_sink::{
     config::Pipeline,
@@ -8,7 +8,6 @@ use kas3_sink::{
     status::{Snapshot, Status},
 };
 use std::{path::PathBuf, sync::Arc, time::Instant};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Move records from Kafka into object storage, exactly once
@@ -44,7 +43,7 @@ pub(crate) fn run(arguments: RunArguments) -> anyhow::Result<Exit> {
 async fn moved(pipeline: Arc<Pipeline>, options: Options) -> anyhow::Result<Exit> {
     let status = Status::new(&pipeline);
     let stop = CancellationToken::new();
-    watch_signals(stop.clone())?;
+    signals::watch(stop.clone())?;
     let port = match pipeline.http {
         Some(address) => Some(Port::open(address, Arc::clone(&status)).await?),
         None => None,
@@ -89,27 +88,4 @@ fn summary(snapshot: &Snapshot, begun: Instant) -> String {
         human::duration(begun.elapsed()),
         human::bytes(snapshot.resident_bytes_max.max(snapshot.resident_bytes)),
     )
-}
-
-/// The first SIGTERM or SIGINT asks the pipeline to stop, the second ends the process.
-fn watch_signals(stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        next(&mut terminate, &mut interrupt).await;
-        tracing::info!("asked to stop: flushing; a second signal ends it at once");
-        stop.cancel();
-        let code = next(&mut terminate, &mut interrupt).await;
-        // Nothing is lost by this: what was not committed is read again.
-        std::process::exit(code);
-    });
-    Ok(())
-}
-
-/// Waits for a signal; the exit code that belongs to it.
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> i32 {
-    tokio::select! {
-        _ = terminate.recv() => 128 + libc::SIGTERM,
-        _ = interrupt.recv() => 128 + libc::SIGINT,
-    }
 }

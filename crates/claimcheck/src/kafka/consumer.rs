@@ -13,8 +13,8 @@ use rdkafka::{
     config::FromClientConfigAndContext,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata},
     error::{KafkaError, RDKafkaErrorCode},
-    message::BorrowedMessage,
-    producer::{BaseProducer, BaseRecord, Producer as _},
+    message::{BorrowedMessage, DeliveryResult},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
     topic_partition_list::TopicPartitionList,
 };
 use std::{
@@ -128,7 +128,7 @@ pub struct Consumer {
     auto_commit: bool,
     gate: Gate,
     state: Mutex<State>,
-    letters: Mutex<Option<BaseProducer>>,
+    letters: Mutex<Option<BaseProducer<Letters>>>,
     groups: Mutex<HashMap<String, BaseConsumer>>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -487,7 +487,8 @@ impl Consumer {
             Policy::Fail => return Settled::Failed(Box::new(ahead), error),
             Policy::Skip => tracing::warn!(topic, partition, offset, error = error.chain(), "a record is passed over"),
             Policy::DeadLetter => {
-                if let Err(failure) = self.dead_letter(&ahead, &error) {
+                let sent = self.letter(&ahead.position, ahead.key.as_ref(), ahead.value.as_ref(), ahead.headers.clone(), &error);
+                if let Err(failure) = sent {
                     return Settled::Failed(Box::new(ahead), failure);
                 }
                 tracing::warn!(topic, partition, offset, error = error.chain(), "a record went to the dead letters");
@@ -530,26 +531,51 @@ impl Consumer {
         Some(ahead.position)
     }
 
-    fn dead_letter(&self, ahead: &Ahead, error: &Error) -> Result<()> {
-        let Some(topic) = &self.settings.dead_letter_topic else { return Ok(()) };
+    /// The same, but only of this record: whether it was still in front. It is not when its partition went meanwhile.
+    pub fn skip_record(&self, position: &Position) -> bool {
+        let ahead = {
+            let mut state = lock(&self.state);
+            if state.ahead.front().is_some_and(|ahead| ahead.position == *position) { state.ahead.pop_front() } else { None }
+        };
+        if let Some(ahead) = &ahead {
+            self.passed(&ahead.position, None);
+        }
+        ahead.is_some()
+    }
+
+    /// Sends a record that failed to `dead_letter_topic`, as Kafka has it, with the reason in headers, and waits until it is
+    /// there. For callers whose policies are their own; [`Consumer::skip`] passes it over afterwards.
+    ///
+    /// # Errors
+    /// `Config` without a topic for dead letters; those of Kafka.
+    pub fn dead_letter(&self, failed: &Failed) -> Result<()> {
+        let Some(position) = &failed.position else { return Ok(()) };
+        self.letter(position, failed.key.as_ref(), failed.value.as_ref(), failed.headers.clone(), &failed.error)
+    }
+
+    fn letter(&self, position: &Position, key: Option<&Bytes>, value: Option<&Bytes>, mut headers: Headers, error: &Error) -> Result<()> {
+        let Some(topic) = &self.settings.dead_letter_topic else {
+            return Err(Error::new(Kind::Config, "`dead_letter_topic` is missing").hint("name the topic"));
+        };
         let mut letters = lock(&self.letters);
         if letters.is_none() {
             let config = client::config(&client::properties_of_client(&self.settings.kafka))?;
-            *letters = Some(config.create().map_err(|error| client::error_of_kafka("no producer for dead letters can be made", error))?);
+            let made = config.create_with_context(Letters);
+            *letters = Some(made.map_err(|error| client::error_of_kafka("no producer for dead letters can be made", error))?);
         }
         let Some(producer) = letters.as_ref() else { return Ok(()) };
         let text = |text: String| Some(Bytes::from(text));
-        let mut headers = ahead.headers.clone();
         headers.push(("kas3-error".to_owned(), text(error.chain())));
         headers.push(("kas3-reason".to_owned(), text(error.reason().map_or("", Reason::code).to_owned())));
-        headers.push(("kas3-topic".to_owned(), text(ahead.position.topic.clone())));
-        headers.push(("kas3-partition".to_owned(), text(ahead.position.partition.to_string())));
-        headers.push(("kas3-offset".to_owned(), text(ahead.position.offset.to_string())));
-        let mut record = BaseRecord::<[u8], [u8]>::to(topic).headers(client::owned(&headers));
-        if let Some(key) = &ahead.key {
+        headers.push(("kas3-topic".to_owned(), text(position.topic.clone())));
+        headers.push(("kas3-partition".to_owned(), text(position.partition.to_string())));
+        headers.push(("kas3-offset".to_owned(), text(position.offset.to_string())));
+        let failure = Arc::<Mutex<Option<KafkaError>>>::default();
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, failure.clone()).headers(client::owned(&headers));
+        if let Some(key) = key {
             record = record.key(key);
         }
-        if let Some(value) = &ahead.value {
+        if let Some(value) = value {
             record = record.payload(value);
         }
         let lost = |error| {
@@ -557,7 +583,9 @@ impl Consumer {
             lost.hint("look whether the topic exists and may be written to; the record is tried again")
         };
         producer.send(record).map_err(|(error, _)| lost(error))?;
-        producer.flush(DEAD_LETTER_WAIT).map_err(lost)
+        producer.flush(DEAD_LETTER_WAIT).map_err(lost)?;
+        let failure = lock(&failure).take();
+        failure.map_or(Ok(()), |error| Err(lost(error)))
     }
 
     /// Commits the offsets of everything that was handed out.
@@ -732,6 +760,21 @@ impl Drop for Consumer {
         lock(&self.state).ahead.clear();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
+        }
+    }
+}
+
+/// Hears whether a dead letter arrived.
+struct Letters;
+
+impl ClientContext for Letters {}
+
+impl ProducerContext for Letters {
+    type DeliveryOpaque = Arc<Mutex<Option<KafkaError>>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, failure: Self::DeliveryOpaque) {
+        if let Err((error, _)) = result {
+            *lock(&failure) = Some(error.clone());
         }
     }
 }

@@ -53,7 +53,7 @@ impl Default for ProducerSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// The call fails, again and again, until it can be had or [`crate::kafka::Consumer::skip`] is called: no offset passes it silently.
+    /// The call fails, again and again, until it can be had or is skipped on purpose: no offset passes it silently.
     #[default]
     Fail,
     /// It is passed over, with a warning and a count.

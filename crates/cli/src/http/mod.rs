@@ -9,11 +9,13 @@
 //! ```
 
 mod api;
+mod claims;
 mod health;
 mod host;
 mod metrics;
 mod page;
 
+use crate::claims::tally::Tally;
 use axum::{
     Router,
     extract::Request,
@@ -59,15 +61,26 @@ impl Port {
     /// # Errors
     /// `Config` when the address cannot be used.
     pub(crate) async fn open(address: SocketAddr, status: Arc<Status>) -> anyhow::Result<Port> {
+        Port::open_for(address, router(status), "http").await
+    }
+
+    /// Opens the port and answers by `router`; `setting` is what names the address.
+    ///
+    /// # Errors
+    /// `Config` when the address cannot be used.
+    pub(crate) async fn open_for(address: SocketAddr, router: Router, setting: &str) -> anyhow::Result<Port> {
         let listener = TcpListener::bind(address).await.map_err(|error| {
             let hint = match error.kind() {
-                std::io::ErrorKind::AddrInUse => "another program, perhaps another kas3, has this port: set `http` to a free one, or to `off`",
-                _ => "set `http` to an address of this machine, as `127.0.0.1:9080`, or to `off`",
+                std::io::ErrorKind::AddrInUse if setting == "http" => {
+                    "another program, perhaps another kas3, has this port: set `http` to a free one, or to `off`".to_owned()
+                }
+                std::io::ErrorKind::AddrInUse => format!("another program, perhaps another kas3, has this port: set `{setting}` to a free one"),
+                _ => format!("set `{setting}` to an address of this machine, as `127.0.0.1`"),
             };
-            Error::new(Kind::Config, format!("cannot listen on `http: {address}`")).source(error).hint(hint)
+            Error::new(Kind::Config, format!("cannot listen on `{setting}: {address}`")).source(error).hint(hint)
         })?;
         let address = listener.local_addr()?;
-        let router = if address.ip().is_loopback() { router(status).layer(middleware::from_fn(host::local)) } else { router(status) };
+        let router = if address.ip().is_loopback() { router.layer(middleware::from_fn(host::local)) } else { router };
         Ok(Port { address, task: tokio::spawn(accept(listener, router)) })
     }
 
@@ -132,6 +145,18 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
         .route("/api/status", get(api::status))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is /, /health, /health/live, /health/ready, /metrics and /api/status\n") })
         .with_state(status)
+        .layer(middleware::from_fn(guard))
+}
+
+/// The commands of the claim check: their counters, and whether they work.
+pub(crate) fn claims_router(tally: Arc<Tally>) -> Router {
+    Router::new()
+        .route("/health", get(claims::health))
+        .route("/health/live", get(claims::health))
+        .route("/health/ready", get(claims::health))
+        .route("/metrics", get(claims::metrics))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /health, /health/live, /health/ready and /metrics\n") })
+        .with_state(tally)
         .layer(middleware::from_fn(guard))
 }
 

@@ -3,13 +3,15 @@
 use super::{
     Pipeline, Redactor, Settings,
     substitute::{Marks, Replaced},
-    tree::{self, Schema, Step, shown},
+    tree::{Schema, Step, shown},
     validate,
 };
 use crate::{
     error::{Error, Kind, Result},
     path::Preset,
 };
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde_yaml_ng::{Mapping, Value};
 
 /// Settings that were read, and what must be hidden when they are talked about.
@@ -48,40 +50,81 @@ impl Loaded {
 /// # Errors
 /// `Config`: not YAML, a variable that is not set, an unknown key, a value of the wrong kind. Errors show no secrets.
 pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> {
-    let (marked, marks) = Marks::place(text)?;
-    let mut tree = parse(&marked, &marks)?;
-    let mut values = Vec::new();
-    replace_marks(&mut tree, &marks, env, &mut Vec::new(), &mut values)?;
-    let (mut redactor, mut strict) = (Redactor::default(), Redactor::default());
-    for (path, value) in &values {
-        strict.hide(value);
-        if is_hidden(path, value) {
-            redactor.hide(value);
-        }
-    }
+    let Written { tree, marked, redactor, mut strict } = Written::read(text, env, "it needs at least `name`, `source` and `sink`", &PUBLIC)?;
     let loaded = finish(tree, Some(&marked), redactor).map_err(|error| strict.redact_error(error))?;
     strict.merge(&loaded.redactor);
     Ok(Loaded { strict, ..loaded })
 }
 
+/// Reads other settings than a pipeline's by the same rules: `${…}`, unknown keys refused with the nearest name, secrets hidden.
+/// The redactor hides what [`Loaded::redactor`] would. `needs` says what a file holds at least, `public` names the settings that
+/// are no secrets even when they come from the environment.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_as<T: JsonSchema + DeserializeOwned>(
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    needs: &str,
+    public: &[&str],
+) -> Result<(T, Redactor)> {
+    let Written { mut tree, marked, mut redactor, strict } = Written::read(text, env, needs, public)?;
+    let schema = Schema::of::<T>();
+    schema.secrets(&tree).iter().for_each(|secret| redactor.hide(secret));
+    let hidden = |error: Error| redactor.redact_error(strict.redact_error(error));
+    schema.check(&mut tree).map_err(|fault| hidden(fault.into_error(Some(&marked))))?;
+    let settings = serde_yaml_ng::from_value(tree).map_err(|error| hidden(unreadable(&error)))?;
+    Ok((settings, redactor))
+}
+
+fn unreadable(error: &serde_yaml_ng::Error) -> Error {
+    Error::new(Kind::Config, "the configuration cannot be read").source(error.to_string())
+}
+
+/// A file whose `${…}` have their values.
+struct Written {
+    tree: Value,
+    /// The text that lines are looked up in.
+    marked: String,
+    /// Hides what came from the environment and is not plainly public.
+    redactor: Redactor,
+    /// Hides everything that came from the environment.
+    strict: Redactor,
+}
+
+impl Written {
+    fn read(text: &str, env: &dyn Fn(&str) -> Option<String>, needs: &str, public: &[&str]) -> Result<Written> {
+        let (marked, marks) = Marks::place(text)?;
+        let mut tree = parse(&marked, &marks, needs)?;
+        let mut values = Vec::new();
+        replace_marks(&mut tree, &marks, env, &mut Vec::new(), &mut values)?;
+        let (mut redactor, mut strict) = (Redactor::default(), Redactor::default());
+        for (path, value) in &values {
+            strict.hide(value);
+            if is_hidden(path, value, public) {
+                redactor.hide(value);
+            }
+        }
+        Ok(Written { tree, marked, redactor, strict })
+    }
+}
+
 /// Checks a tree and builds the settings from it; `text` is what lines are looked up in.
 pub(super) fn finish(mut written: Value, text: Option<&str>, mut redactor: Redactor) -> Result<Loaded> {
     // Before anything can fail that shows them.
-    tree::secrets(&written).iter().for_each(|secret| redactor.hide(secret));
-    Schema::new().check(&mut written).map_err(|fault| redactor.redact_error(fault.into_error(text)))?;
+    let schema = Schema::new();
+    schema.secrets(&written).iter().for_each(|secret| redactor.hide(secret));
+    schema.check(&mut written).map_err(|fault| redactor.redact_error(fault.into_error(text)))?;
     apply_presets(&mut written);
-    let settings: Settings = serde_yaml_ng::from_value(written).map_err(|error| {
-        let error = Error::new(Kind::Config, "the configuration cannot be read").source(error.to_string());
-        redactor.redact_error(error)
-    })?;
+    let settings: Settings = serde_yaml_ng::from_value(written).map_err(|error| redactor.redact_error(unreadable(&error)))?;
     redactor.merge(&Redactor::of(&settings));
     Ok(Loaded { settings, strict: redactor.clone(), redactor, notes: Vec::new() })
 }
 
-fn parse(marked: &str, marks: &Marks) -> Result<Value> {
+fn parse(marked: &str, marks: &Marks, needs: &str) -> Result<Value> {
     let mut tree: Value = serde_yaml_ng::from_str(marked).map_err(|error| not_yaml(marked, marks, &error))?;
     if tree.is_null() {
-        return Err(Error::new(Kind::Config, "the configuration is empty").hint("it needs at least `name`, `source` and `sink`"));
+        return Err(Error::new(Kind::Config, "the configuration is empty").hint(needs));
     }
     tree.apply_merge().map_err(|error| not_yaml(marked, marks, &error))?;
     Ok(tree)
@@ -176,8 +219,8 @@ const PUBLIC: [&str; 22] = [
     "http",
 ];
 
-fn is_hidden(path: &str, value: &str) -> bool {
-    let public = PUBLIC.iter().any(|public| path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])));
+fn is_hidden(path: &str, value: &str, public: &[&str]) -> bool {
+    let public = public.iter().any(|public| path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])));
     // `user:password@host`.
     !public || value.contains('@')
 }

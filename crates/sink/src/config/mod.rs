@@ -32,11 +32,11 @@ mod validate;
 
 pub use choices::{Settle, Start};
 pub use environment::{ENVIRONMENT, EnvironmentName, Family, from_environment};
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_as};
 pub use ordered::Ordered;
 pub use properties::{Properties, is_secret};
 pub use redact::Redactor;
-pub use reference::{reference_markdown, schema_json};
+pub use reference::{reference_markdown, schema_json, settings_markdown};
 pub use settings::*;
 pub use units::{Bytes, Period};
 pub use validate::validate;

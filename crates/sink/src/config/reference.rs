@@ -26,6 +26,14 @@ pub fn reference_markdown() -> String {
     page
 }
 
+/// The tables of any settings, in Markdown.
+pub fn settings_markdown<T: schemars::JsonSchema>() -> String {
+    let schema = Schema::of::<T>();
+    let mut page = String::new();
+    section(&mut page, &schema, "", schema.root(), &mut Vec::new());
+    page
+}
+
 const HEAD: &str = "<!-- Generated from the doc comments of the settings; do not edit. -->
 
 # Settings

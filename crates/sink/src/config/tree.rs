@@ -1,4 +1,4 @@
-//! Checks what the user wrote against the schema of [`Settings`](super::Settings), before anything is built from it: so an error
+//! Checks what the user wrote against the schema of its settings, mostly [`Settings`](super::Settings), before anything is built from it: so an error
 //! names the whole path of the setting, its line, and what was probably meant.
 
 use super::units::{Bytes, Period};
@@ -64,17 +64,22 @@ pub(super) struct Schema {
     root: Json,
 }
 
-/// The texts under `value` that the schema calls secrets, or that are librdkafka's.
-pub(super) fn secrets(value: &Value) -> Vec<String> {
-    let schema = Schema::new();
-    let mut found = Vec::new();
-    schema.collect(value, Some(schema.root()), &mut found);
-    found
-}
-
 impl Schema {
+    /// Of a pipeline's settings.
     pub(super) fn new() -> Self {
-        Schema { root: schemars::schema_for!(super::Settings).to_value() }
+        Schema::of::<super::Settings>()
+    }
+
+    /// Of any settings.
+    pub(super) fn of<T: schemars::JsonSchema>() -> Self {
+        Schema { root: schemars::schema_for!(T).to_value() }
+    }
+
+    /// The texts under `value` that the schema calls secrets, or that are librdkafka's.
+    pub(super) fn secrets(&self, value: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        self.collect(value, Some(self.root()), &mut found);
+        found
     }
 
     pub(super) fn root(&self) -> &Json {

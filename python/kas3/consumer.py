@@ -184,6 +184,9 @@ class S3Consumer:
         committed = self._receiver.commit(asynchronous)
         return None if asynchronous else committed
 
+    def _commit_places(self, places: list[TopicPartition]) -> None:
+        self._receiver.core.commit_offsets([tuple(place) for place in places])
+
     def assignment(self) -> list[TopicPartition]:
         """The partitions that this consumer has."""
         return [TopicPartition(*place) for place in self._receiver.core.assignment()]

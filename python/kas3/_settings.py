@@ -19,7 +19,7 @@ SINGLE_PUT_BYTES_MAX = 5 * GIB
 MULTIPART_THRESHOLD = 8 << 20
 
 #: Formats of references that ``S3Consumer`` takes: that of ``s3_connector``, and all that no payload can be mistaken for.
-ACCEPT = ["kas3", "bakdata-header", "irori", "kaf-s3-connector"]
+ACCEPT = ["kas3", "bakdata", "irori", "kaf-s3-connector"]
 
 #: Settings of the core that the section `s3` may name as they are.
 _OF_CORE = ("accept", "keys", "level", "uploads", "read_from")

@@ -142,9 +142,8 @@ class S3Producer:
     async def __aenter__(self) -> S3Producer:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
-        return False
 
 
 class S3Consumer:
@@ -237,6 +236,5 @@ class S3Consumer:
     async def __aenter__(self) -> S3Consumer:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
-        return False

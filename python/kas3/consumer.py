@@ -185,7 +185,7 @@ class S3Consumer:
         return None if asynchronous else committed
 
     def _commit_places(self, places: list[TopicPartition]) -> None:
-        self._receiver.core.commit_offsets([tuple(place) for place in places])
+        self._receiver.core.commit_offsets([(place.topic, place.partition, place.offset) for place in places])
 
     def assignment(self) -> list[TopicPartition]:
         """The partitions that this consumer has."""
@@ -219,9 +219,8 @@ class S3Consumer:
     def __enter__(self) -> S3Consumer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-        return False
 
 
 def _part(message: Any, name: str) -> Any:

@@ -36,6 +36,10 @@ BUFFER_BYTES = 256 << 20
 BUFFER_TIMEOUT = 60.0
 #: The time bounds the attempts, not their number.
 _ATTEMPTS = 1_000_000
+#: Seconds in which a group has shared out its partitions.
+_JOIN = 30.0
+#: The brokers of this process do not answer what topics allow; this is Kafka's default.
+_OFFLINE_TOPIC_BYTES = 1_048_588
 
 #: Names that kafka-python has for properties of librdkafka, where dots alone do not make one of the other.
 _KAFKA_PYTHON = {
@@ -301,6 +305,7 @@ class KafS3Producer(_Configured):
                 "memory_bytes": buffer_bytes,
                 "send_timeout_ms": milliseconds,
                 "order": order,
+                "topic_bytes_max": _OFFLINE_TOPIC_BYTES if offline else None,
             }
         )
         self._failed: Error | None = None
@@ -372,14 +377,13 @@ class KafS3Producer(_Configured):
     def __enter__(self) -> KafS3Producer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             self.close()
         except Error:
             # what ended the block says more
             if error is None:
                 raise
-        return False
 
 
 class KafS3Consumer(_Configured):
@@ -415,7 +419,7 @@ class KafS3Consumer(_Configured):
     def consume(self, topic: str | list[str], group_id: str | None = None, timeout_ms: int | None = None) -> Iterator[Record]:
         """Records of a topic, or of several, in order; it ends when none came for ``timeout_ms``, and else never.
 
-        With a group, an offset is committed once the next record is asked for, and when the iteration ends: what was not
+        A topic without a group is read whole: all partitions that it has now. With a group, an offset is committed once the next record is asked for, and when the iteration ends: what was not
         processed comes again. A payload that cannot be had ends the iteration with an exception; the next one begins with it.
         """
         group = group_id or self._group_id
@@ -424,13 +428,24 @@ class KafS3Consumer(_Configured):
             kafka["enable.auto.commit"] = "false"
         receiver = Receiver({"claim_check": self._claim_check, "kafka": kafka, **self._bounds})
         self._receivers[id(receiver)] = receiver
-        receiver.subscribe([topic] if isinstance(topic, str) else topic, None)
-        return self._records(receiver, None if timeout_ms is None else timeout_ms / 1000)
+        topics = [topic] if isinstance(topic, str) else list(topic)
+        timeout = None if timeout_ms is None else timeout_ms / 1000
+        assigned = threading.Event()
+        if group is None:
+            receiver.core.assign_topics(topics, kafka["auto.offset.reset"] in ("latest", "largest", "end"))
+            assigned.set()
+        else:
+            receiver.subscribe(topics, lambda _event, _partitions: assigned.set())
+        return self._records(receiver, timeout, assigned)
 
-    def _records(self, receiver: Receiver, timeout: float | None) -> Iterator[Record]:
+    def _records(self, receiver: Receiver, timeout: float | None, assigned: threading.Event) -> Iterator[Record]:
+        joining = time.monotonic() + _JOIN
         try:
             while not receiver.core.closed():
-                record = receiver.poll(timeout)
+                record = receiver.poll(timeout if assigned.is_set() or timeout is None else min(timeout, 0.1))
+                if record is None and not assigned.is_set() and time.monotonic() < joining:
+                    # a group takes its time to share out partitions: that is no silence of the topic
+                    continue
                 if record is None:
                     return
                 yield record
@@ -447,9 +462,8 @@ class KafS3Consumer(_Configured):
     def __enter__(self) -> KafS3Consumer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-        return False
 
 
 def upload_to_s3(

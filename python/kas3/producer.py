@@ -231,12 +231,11 @@ class S3Producer:
     def __enter__(self) -> S3Producer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             self.close()
         except Error:
             # what ended the block says more
             if error is None:
                 raise
-        return False
 

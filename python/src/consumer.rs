@@ -4,7 +4,7 @@ use crate::{convert, errors, producer::lock, wait};
 use kas3_claimcheck::{
     Error, Kind,
     kafka::{
-        Consumer as Core, ConsumerSettings, Failed, Incoming, Position, Rebalance, Received,
+        Consumer as Core, ConsumerSettings, Failed, Incoming, Position, Rebalance, Received, error_of_kafka,
         rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _},
     },
 };
@@ -16,6 +16,7 @@ use std::{
 };
 
 const SEEK_WAIT: Duration = Duration::from_secs(30);
+const METADATA_WAIT: Duration = Duration::from_secs(30);
 
 /// Topic, partition and offset.
 type Place = (String, i32, i64);
@@ -71,10 +72,32 @@ impl Consumer {
         py.detach(|| core.assign(&list)).map_err(|error| errors::raised(py, &error))
     }
 
+    /// Takes all partitions that topics have now, from their beginning or their end, without a group.
+    fn assign_topics(&self, py: Python<'_>, topics: Vec<String>, from_end: bool) -> PyResult<()> {
+        let core = self.core(py)?;
+        let assigned = py.detach(|| {
+            let mut list = TopicPartitionList::new();
+            for topic in &topics {
+                let unknown = |error| error_of_kafka(&format!("the partitions of topic `{topic}` are not known"), error);
+                let metadata = core.client().fetch_metadata(Some(topic), METADATA_WAIT).map_err(unknown)?;
+                let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
+                if partitions.is_empty() {
+                    return Err(Error::new(Kind::Missing, format!("topic `{topic}` has no partitions")).hint("create the topic, or look at its name"));
+                }
+                for partition in partitions {
+                    let offset = if from_end { Offset::End } else { Offset::Beginning };
+                    list.add_partition_offset(topic, partition.id(), offset).map_err(unknown)?;
+                }
+            }
+            core.assign(&list)
+        });
+        assigned.map_err(|error| errors::raised(py, &error))
+    }
+
     /// The partitions that this consumer has.
     fn assignment(&self, py: Python<'_>) -> PyResult<Vec<(String, i32)>> {
         let core = self.core(py)?;
-        let failed = |error| errors::raised(py, &kas3_claimcheck::kafka::error_of_kafka("the assignment is not known", error));
+        let failed = |error| errors::raised(py, &error_of_kafka("the assignment is not known", error));
         let list = py.detach(|| core.client().assignment()).map_err(failed)?;
         Ok(list.elements().iter().map(|each| (each.topic().to_owned(), each.partition())).collect())
     }

@@ -163,6 +163,7 @@ struct Shared {
     memory_bytes: u64,
     client_bytes_max: u64,
     admin: AdminClient<DefaultClientContext>,
+    topic_bytes_max: Option<u64>,
     topics: Mutex<HashMap<String, u64>>,
     closing: AtomicBool,
 }
@@ -279,6 +280,7 @@ impl Producer {
             memory_bytes: settings.memory_bytes,
             client_bytes_max: limit.unwrap_or(CLIENT_BYTES_MAX),
             admin,
+            topic_bytes_max: settings.topic_bytes_max,
             topics: Mutex::default(),
             closing: AtomicBool::new(false),
         });
@@ -399,7 +401,7 @@ impl Producer {
     /// Bytes that a record's value may have in its topic.
     fn room(&self, record: &Outgoing) -> u64 {
         let shared = &self.shared;
-        let known = lock(&shared.topics).get(&record.topic).copied();
+        let known = shared.topic_bytes_max.or_else(|| lock(&shared.topics).get(&record.topic).copied());
         let most = known.unwrap_or_else(|| {
             let most = self.runtime().block_on(shared.topic_bytes_max(&record.topic));
             lock(&shared.topics).insert(record.topic.clone(), most);

@@ -179,11 +179,11 @@ impl Consumer {
 
     /// Leaves the group.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let core = lock(&self.core).take();
+        let Some(core) = lock(&self.core).clone() else { return Ok(()) };
         py.detach(|| {
-            if let Some(core) = &core {
-                core.close();
-            }
+            // callbacks may still use it
+            core.close();
+            drop(lock(&self.core).take());
             drop(core);
         });
         self.raise_of_callback()

@@ -19,7 +19,7 @@ SHAPES = {
     "below a prefix": (1_000_000, {"prefix": "events/large/"}),
     "gzip": (1_000_000, {"compression": "gzip"}),
     "deterministic": (1_000_000, {"deterministic_keys": True}),
-    "deterministic gzip": (1_000_000, {"deterministic_keys": True, "compression": "gzip"}),
+    "deterministic gzip": (1_000_002, {"deterministic_keys": True, "compression": "gzip"}),
     "multipart": (12_000_000, {"multipart_threshold": 5 << 20}),
     "expiring": (1_000_000, {"ttl_seconds": 3600}),
     "encrypted": (1_000_000, {"server_side_encryption": "AES256"}),

@@ -48,7 +48,7 @@ def test_a_file_is_sent_as_a_payload(world, tmp_path):
 
 
 def test_a_payload_that_is_none_or_too_large_is_refused_as_a_value_error(world):
-    with kas3.S3Producer(world.producer(max_payload_bytes=100)) as producer:
+    with kas3.S3Producer(world.producer(max_payload_bytes=100, max_inline_bytes=10)) as producer:
         for payload in ("text", None, 7, bytes(101)):
             with pytest.raises(ValueError):
                 producer.produce(world.topic, payload)
@@ -105,6 +105,7 @@ def test_a_transaction_shows_its_records_when_it_is_committed(world):
         producer.init_transactions()
         producer.begin_transaction()
         producer.produce(world.topic, bytes(1_000_000))
+        # its upload is still on the way: it must not end up in the next one
         producer.abort_transaction()
         producer.begin_transaction()
         producer.produce(world.topic, b"committed")

@@ -442,8 +442,9 @@ class KafS3Consumer(_Configured):
         joining = time.monotonic() + _JOIN
         try:
             while not receiver.core.closed():
-                record = receiver.poll(timeout if assigned.is_set() or timeout is None else min(timeout, 0.1))
-                if record is None and not assigned.is_set() and time.monotonic() < joining:
+                joined = assigned.is_set()
+                record = receiver.poll(timeout if joined or timeout is None else min(timeout, 0.1))
+                if record is None and not joined and time.monotonic() < joining:
                     # a group takes its time to share out partitions: that is no silence of the topic
                     continue
                 if record is None:

@@ -22,7 +22,7 @@ def test_a_payload_becomes_value_and_headers_and_comes_back(world, tmp_path):
     assert small == (b"small", [], None) and claims.resolve(b"small") == b"small" and claims.resolve(None) is None
     path = tmp_path / "payload"
     path.write_bytes(bytes(1_000_000))
-    for sent in (claims.offload(memoryview(bytes(1_000_000)), "orders"), claims.offload_file(path, "orders"), claims.offload(b"always", always=True)):
+    for sent in (claims.offload(memoryview(bytes(1_000_000)), "orders"), claims.offload_file(path, "orders"), claims.offload(b"always", "orders", always=True)):
         value, headers, reference = sent
         assert [name for name, _ in headers] == ["kas3-claim-check"] and len(value) < 500
         assert reference.shared and reference.compression == "zstd" and reference.url.startswith(claims.url)

@@ -1,7 +1,8 @@
 """The compiled core, as plain as it is in Rust. Nobody needs it but this package."""
 
 import os
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from .errors import Error
 
@@ -59,9 +60,7 @@ class ClaimCheck:
     def offload(
         self, payload: bytes, *, topic: str = "", content_type: str | None = None, room: int | None = None, always: bool = False
     ) -> _Offloaded: ...
-    def offload_file(
-        self, path: str | os.PathLike[str], *, topic: str = "", content_type: str | None = None, always: bool = False
-    ) -> _Offloaded: ...
+    def offload_file(self, path: str | os.PathLike[str], *, topic: str = "", content_type: str | None = None, always: bool = False) -> _Offloaded: ...
     def resolve(self, value: bytes | None, headers: _Headers | None = None) -> bytes | None: ...
     def headers_of_user(self, headers: _Headers) -> _Headers: ...
     def check_headers(self, headers: _Headers) -> None: ...

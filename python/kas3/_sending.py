@@ -7,15 +7,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Optional, Union
+from typing import Any
 
 from . import _kas3
 from .errors import Error
 from .record import BytesLike, Delivery, HeadersLike, bytes_of, headers_of, reference_of
 
 #: Called with why a record was not delivered, or ``None``, and with the record.
-OnDelivery = Callable[[Optional[Error], Delivery], None]
-_Waiting = tuple[OnDelivery, Optional[bytes], Optional[list[tuple[str, Optional[bytes]]]], Optional[int]]
+OnDelivery = Callable[[Error | None, Delivery], None]
+_Waiting = tuple[OnDelivery, bytes | None, list[tuple[str, bytes | None]] | None, int | None]
 
 
 class Sender:
@@ -86,6 +86,6 @@ class Sender:
         self.core.close()
 
 
-def seconds_left(deadline: Union[float, None]) -> Union[float, None]:
+def seconds_left(deadline: float | None) -> float | None:
     """Until a deadline, or for ever."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())

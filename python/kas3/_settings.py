@@ -136,7 +136,9 @@ class S3Section:
         section, told = self.section, self.claim_check()
         inline = number(section, "max_inline_bytes", MAX_INLINE_BYTES, 0)
         if inline > self.max_payload_bytes:
-            raise make_config(f"`max_inline_bytes` ({inline}) is more than `max_payload_bytes` ({self.max_payload_bytes})", "lower the one or raise the other")
+            raise make_config(
+                f"`max_inline_bytes` ({inline}) is more than `max_payload_bytes` ({self.max_payload_bytes})", "lower the one or raise the other"
+            )
         told["max_inline_bytes"] = inline
         threshold = number(section, "multipart_threshold", MULTIPART_THRESHOLD, 1)
         if threshold > SINGLE_PUT_BYTES_MAX:

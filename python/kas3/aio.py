@@ -60,9 +60,7 @@ class S3Producer:
 
         :raises kas3.Error: why it was not delivered.
         """
-        return await (
-            await self.begin(topic, payload, key, headers=headers, partition=partition, timestamp=timestamp, content_type=content_type)
-        )
+        return await (await self.begin(topic, payload, key, headers=headers, partition=partition, timestamp=timestamp, content_type=content_type))
 
     async def begin(
         self,
@@ -157,9 +155,7 @@ class S3Consumer:
         # what the inner one has handed out may be on its way to nobody yet: only this may be committed
         self._given: dict[tuple[str, int], int] = {}
 
-    def subscribe(
-        self, topics: Iterable[str], on_assign: OnRebalance = None, on_revoke: OnRebalance = None, on_lost: OnRebalance = None
-    ) -> None:
+    def subscribe(self, topics: Iterable[str], on_assign: OnRebalance = None, on_revoke: OnRebalance = None, on_lost: OnRebalance = None) -> None:
         """Joins the group for ``topics``."""
         self._inner.subscribe(topics, on_assign, on_revoke, on_lost)
 

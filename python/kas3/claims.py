@@ -57,7 +57,9 @@ class ClaimCheck:
         """Where payloads are written."""
         return self._core.url()
 
-    def offload(self, payload: BytesLike, topic: str = "", *, content_type: str | None = None, room: int | None = None, always: bool = False) -> Offloaded:
+    def offload(
+        self, payload: BytesLike, topic: str = "", *, content_type: str | None = None, room: int | None = None, always: bool = False
+    ) -> Offloaded:
         """Stores a payload if it is too large for its record, and says what the record holds.
 
         :param room: bytes that the record has for its value, where less than ``max_inline_bytes``.
@@ -93,5 +95,3 @@ class ClaimCheck:
     def headers_of_user(self, headers: HeadersLike) -> list[tuple[str, bytes | None]]:
         """Headers without those that mark references: what a record's sender gave it."""
         return self._core.headers_of_user(headers_of(headers) or [])
-
-

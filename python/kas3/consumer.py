@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any
 
 from . import _kas3
 from ._receiving import Receiver
@@ -17,7 +17,7 @@ from .record import Record, TopicPartition
 logger = logging.getLogger("kas3")
 
 #: Called with the consumer and the partitions in question.
-OnRebalance = Optional[Callable[["S3Consumer", list[TopicPartition]], None]]
+OnRebalance = Callable[["S3Consumer", list[TopicPartition]], None] | None
 
 _INLINE_NOT_ALLOWED, _OBJECT_MISSING = "inline_not_allowed", "object_missing"
 
@@ -61,9 +61,7 @@ class S3Consumer:
         self._receiver = Receiver(settings)
         self._listeners: dict[str, OnRebalance] = {}
 
-    def subscribe(
-        self, topics: Iterable[str], on_assign: OnRebalance = None, on_revoke: OnRebalance = None, on_lost: OnRebalance = None
-    ) -> None:
+    def subscribe(self, topics: Iterable[str], on_assign: OnRebalance = None, on_revoke: OnRebalance = None, on_lost: OnRebalance = None) -> None:
         """Joins the group for ``topics``. The callbacks run within :meth:`poll` and :meth:`close`, with this consumer and the
         partitions; in ``on_revoke`` offsets can still be committed. What they raise, :meth:`poll` raises."""
         self._listeners = {"assigned": on_assign, "revoked": on_revoke, "lost": on_lost}

@@ -76,7 +76,18 @@ _ENVIRONMENT: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("KAS3_OFFLINE", "offline", truth),
 )
 #: Of these, what consumers do not have.
-_PRODUCER_ONLY = ("offload_threshold", "buffer_bytes", "buffer_timeout", "compression", "ttl_seconds", "level", "keys", "uploads", "sse", "sse_kms_key_id")
+_PRODUCER_ONLY = (
+    "offload_threshold",
+    "buffer_bytes",
+    "buffer_timeout",
+    "compression",
+    "ttl_seconds",
+    "level",
+    "keys",
+    "uploads",
+    "sse",
+    "sse_kms_key_id",
+)
 
 _Self = TypeVar("_Self", bound="_Configured")
 _offline_folder: str | None = None
@@ -342,9 +353,7 @@ class KafS3Producer(_Configured):
             future._answer(error, delivery)
 
         self._serve(0.0)
-        self._sender.send(
-            topic, payload, answered, key=key, headers=headers, partition=partition, timestamp=timestamp_ms, content_type=content_type
-        )
+        self._sender.send(topic, payload, answered, key=key, headers=headers, partition=partition, timestamp=timestamp_ms, content_type=content_type)
         return future
 
     def _serve(self, timeout: float) -> int:
@@ -419,8 +428,9 @@ class KafS3Consumer(_Configured):
     def consume(self, topic: str | list[str], group_id: str | None = None, timeout_ms: int | None = None) -> Iterator[Record]:
         """Records of a topic, or of several, in order; it ends when none came for ``timeout_ms``, and else never.
 
-        A topic without a group is read whole: all partitions that it has now. With a group, an offset is committed once the next record is asked for, and when the iteration ends: what was not
-        processed comes again. A payload that cannot be had ends the iteration with an exception; the next one begins with it.
+        Without a group, all partitions are read that the topic has now. With one, a record counts as processed once the next one is
+        asked for: one whose processing raised, or after which the loop was left, comes again. A payload that cannot be had ends
+        the iteration with an exception; the next one begins with it.
         """
         group = group_id or self._group_id
         kafka = {**self._kafka, "group.id": group or f"kas3-{uuid.uuid4()}"}
@@ -449,7 +459,14 @@ class KafS3Consumer(_Configured):
                     continue
                 if record is None:
                     return
-                yield record
+                try:
+                    yield record
+                except GeneratorExit:
+                    # nobody said that it was processed
+                    if receiver.core.auto_commits():
+                        receiver.core.commit_offsets([(record.topic, record.partition, record.offset)])
+                        receiver.core.seek(record.topic, record.partition, record.offset)
+                    raise
         finally:
             self._receivers.pop(id(receiver), None)
             receiver.core.close()

@@ -18,6 +18,7 @@ from .record import BytesLike, Delivery, HeadersLike, Reference
 
 logger = logging.getLogger("kas3")
 
+
 def reference_document(reference: Reference | None) -> dict[str, Any] | None:
     """A reference as ``s3_connector`` writes it, for dead letters."""
     if reference is None:
@@ -32,6 +33,7 @@ def reference_document(reference: Reference | None) -> dict[str, Any] | None:
     if reference.shared:
         document["deterministic"] = True
     return document
+
 
 class S3Producer:
     """Sends payloads of any size: those beyond ``max_inline_bytes`` go to S3, and a reference to each to Kafka.
@@ -91,7 +93,9 @@ class S3Producer:
                 f"the payload has {size} bytes, more than `max_payload_bytes` ({self.max_payload_bytes})",
                 hint="raise `max_payload_bytes` here and at the consumers",
             )
-        self._produce(topic, payload, size, on_delivery, key=key, headers=headers, partition=partition, timestamp=timestamp, content_type=content_type)
+        self._produce(
+            topic, payload, size, on_delivery, key=key, headers=headers, partition=partition, timestamp=timestamp, content_type=content_type
+        )
 
     def produce_file(
         self,
@@ -238,4 +242,3 @@ class S3Producer:
             # what ended the block says more
             if error is None:
                 raise
-

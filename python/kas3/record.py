@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 from .errors import Error, RecordError
 
 #: A header's value: bytes, text (sent as UTF-8), or nothing.
-HeaderValue = Union[bytes, bytearray, memoryview, str, None]
+HeaderValue = bytes | bytearray | memoryview | str | None
 #: Headers as they are given: a mapping, or pairs where a name may occur again.
-HeadersLike = Union[Mapping[str, HeaderValue], Iterable[tuple[str, HeaderValue]], None]
+HeadersLike = Mapping[str, HeaderValue] | Iterable[tuple[str, HeaderValue]] | None
 #: A payload or a key.
-BytesLike = Union[bytes, bytearray, memoryview]
+BytesLike = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Optional, Protocol, TypeVar, Union
+from typing import Any, Generic, Protocol, TypeVar
 
 from .claims import ClaimCheck
 from .errors import RecordError
@@ -28,10 +28,10 @@ class ClaimCheckSerializer(Generic[T]):
     Formats that mark their references by a header need a list or dictionary to add it to: produce with ``headers=[]`` at least.
     """
 
-    def __init__(self, claims: ClaimCheck, serializer: Optional[Callable[[T, Any], Optional[bytes]]] = None) -> None:
+    def __init__(self, claims: ClaimCheck, serializer: Callable[[T, Any], bytes | None] | None = None) -> None:
         self.claims, self.serializer = claims, serializer
 
-    def __call__(self, value: Optional[T], ctx: Optional[Context] = None) -> Optional[bytes]:
+    def __call__(self, value: T | None, ctx: Context | None = None) -> bytes | None:
         payload: Any = value if self.serializer is None or value is None else self.serializer(value, ctx)
         if payload is None:
             return None
@@ -61,10 +61,10 @@ class ClaimCheckDeserializer(Generic[T]):
     :param deserializer: makes objects of bytes, as any of ``confluent_kafka``'s; without one, values are bytes.
     """
 
-    def __init__(self, claims: ClaimCheck, deserializer: Optional[Callable[[bytes, Any], T]] = None) -> None:
+    def __init__(self, claims: ClaimCheck, deserializer: Callable[[bytes, Any], T] | None = None) -> None:
         self.claims, self.deserializer = claims, deserializer
 
-    def __call__(self, value: Optional[bytes], ctx: Optional[Context] = None) -> Union[T, bytes, None]:
+    def __call__(self, value: bytes | None, ctx: Context | None = None) -> T | bytes | None:
         payload = self.claims.resolve(value, None if ctx is None else ctx.headers)
         if payload is None or self.deserializer is None:
             return payload

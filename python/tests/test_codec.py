@@ -22,7 +22,11 @@ def test_a_payload_becomes_value_and_headers_and_comes_back(world, tmp_path):
     assert small == (b"small", [], None) and claims.resolve(b"small") == b"small" and claims.resolve(None) is None
     path = tmp_path / "payload"
     path.write_bytes(bytes(1_000_000))
-    for sent in (claims.offload(memoryview(bytes(1_000_000)), "orders"), claims.offload_file(path, "orders"), claims.offload(b"always", "orders", always=True)):
+    for sent in (
+        claims.offload(memoryview(bytes(1_000_000)), "orders"),
+        claims.offload_file(path, "orders"),
+        claims.offload(b"always", "orders", always=True),
+    ):
         value, headers, reference = sent
         assert [name for name, _ in headers] == ["kas3-claim-check"] and len(value) < 500
         assert reference.shared and reference.compression == "zstd" and reference.url.startswith(claims.url)
@@ -52,7 +56,15 @@ def test_errors_have_a_class_for_each_thing_to_do(world):
         kas3.ClaimCheck(f"s3://{world.bucket}-not-there", max_inline_bytes=0).offload(b"payload")
     with pytest.raises(kas3.ConfigError, match="no_such_setting"):
         claims_of(world, no_such_setting=1)
-    for kind in (kas3.ConfigError, kas3.RecordError, kas3.IntegrityError, kas3.PayloadMissing, kas3.PayloadDenied, kas3.TransientError, kas3.FatalError):
+    for kind in (
+        kas3.ConfigError,
+        kas3.RecordError,
+        kas3.IntegrityError,
+        kas3.PayloadMissing,
+        kas3.PayloadDenied,
+        kas3.TransientError,
+        kas3.FatalError,
+    ):
         assert issubclass(kind, kas3.Error)
 
 

@@ -14,7 +14,9 @@ def test_produce_does_not_wait_for_uploads_and_records_keep_their_order(world):
     with kas3.S3Producer(world.producer()) as producer:
         for number in range(30):
             size = 2_000_000 if number % 3 == 0 else 10
-            producer.produce(world.topic, number.to_bytes(4, "big") + bytes(size), on_delivery=lambda error, message: delivered.append((error, message.offset())))
+            producer.produce(
+                world.topic, number.to_bytes(4, "big") + bytes(size), on_delivery=lambda error, message: delivered.append((error, message.offset()))
+            )
         # the store cannot have answered all of them yet, and nobody waited
         assert len(producer) > 0
         assert producer.flush() == 0 == len(producer)

@@ -137,7 +137,6 @@ class S3Producer:
         except QueueFull:
             self._emit("produce_queue_full", topic=topic)
             raise
-        self._sender.serve()
 
     def _inline_answered(self, error: Error | None, delivery: Delivery) -> None:
         if error is not None:

@@ -117,6 +117,26 @@ def test_a_transaction_shows_its_records_when_it_is_committed(world):
         assert next(iter(consumer)).payload == b"committed"
 
 
+def test_a_transaction_with_a_payload_that_was_not_stored_is_not_committed(world):
+    config = world.producer(kafka={"transactional.id": world.name}, endpoint_url=CLOSED, storage={"max_attempts": 1})
+    heard = []
+    with kas3.S3Producer(config) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.produce(world.topic, b"a part")
+        producer.produce(world.topic, bytes(1_000_000), on_delivery=lambda error, message: heard.append(error))
+        with pytest.raises(kas3.TransientError, match="not committed"):
+            producer.commit_transaction()
+        producer.abort_transaction()
+        producer.begin_transaction()
+        producer.produce(world.topic, b"the next one")
+        producer.commit_transaction()
+    assert len(heard) == 1
+    with kas3.S3Consumer(world.consumer(kafka={"isolation.level": "read_committed"})) as consumer:
+        consumer.subscribe([world.topic])
+        assert next(iter(consumer)).payload == b"the next one"
+
+
 def test_callbacks_of_confluent_kafka_that_nobody_would_call_are_refused(world):
     with pytest.raises(kas3.ConfigError, match="error_cb"):
         kas3.S3Producer(world.producer(kafka={"error_cb": print}))

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test e2e torture soak fuzz bench audit reference services-up services-down clean
+.PHONY: help setup build demo check test e2e wheel wheel-test torture soak fuzz bench audit reference services-up services-down clean
 
 FEATURES := --locked --workspace --features kas3-cli/kill-points
 KAS3 := $(or $(CARGO_TARGET_DIR),target)/debug/kas3
@@ -34,11 +34,19 @@ check: setup ## format, lints, licences, generated files
 
 test: check ## check, and all tests against a real Kafka and a real MinIO
 	cargo test $(FEATURES) --no-run
-	dev/services run bash -ec 'cargo test $(FEATURES); .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests'
+	dev/wheel build
+	dev/services run bash -ec 'cargo test $(FEATURES); .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests; dev/wheel test'
 
 e2e: build ## only the tests that drive the command from outside
 	dev/setup
 	dev/services run .venv/bin/pytest -c tests/pytest.ini $(PYTEST) tests
+
+wheel: ## the Python package kas3 as a wheel, installed into a virtual environment of its own, its types checked
+	dev/setup build
+	dev/wheel build
+
+wheel-test: wheel ## the tests of the Python package; WHEEL_TEST="-k aio -x"
+	dev/services run dev/wheel test $(WHEEL_TEST)
 
 fuzz: ## feed made-up bytes to everything that reads outside bytes; FUZZ="head file" picks, FUZZ_SECONDS=600 each
 	dev/fuzz $(FUZZ)

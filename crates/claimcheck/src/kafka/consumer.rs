@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 const SERVE: Duration = Duration::from_millis(50);
 const DEAD_LETTER_WAIT: Duration = Duration::from_secs(30);
 const GROUP_WAIT: Duration = Duration::from_secs(10);
+const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
 type Partition = (String, i32);
 
@@ -737,8 +738,8 @@ impl Consumer {
         state.to_store.remove(&partition);
     }
 
-    /// Leaves the group. What was handed out counts as consumed where offsets are committed by the client; payloads whose
-    /// offsets were not committed are kept.
+    /// Leaves the group; the listener hears of it, and may still commit. What was handed out counts as consumed where offsets are
+    /// committed by the client; payloads whose offsets were not committed are kept.
     pub fn close(&self) {
         self.store_offsets();
         if self.auto_commit {
@@ -749,7 +750,13 @@ impl Consumer {
                 tracing::debug!(%error, "the last offsets were not committed");
             }
         }
+        let subscribed = self.kafka.subscription().is_ok_and(|topics| topics.count() > 0);
         self.kafka.unsubscribe();
+        let deadline = Instant::now() + LEAVE_WAIT;
+        // the group takes its partitions back within the client's poll; what that still reads was not handed out
+        while subscribed && Instant::now() < deadline && self.kafka.assignment().is_ok_and(|left| left.count() > 0) {
+            _ = self.kafka.poll(SERVE);
+        }
         let mut state = lock(&self.state);
         *state = State::default();
     }

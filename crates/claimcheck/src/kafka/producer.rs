@@ -25,7 +25,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -163,8 +163,11 @@ struct Shared {
     memory_bytes: u64,
     client_bytes_max: u64,
     admin: AdminClient<DefaultClientContext>,
+    topic_bytes_max: Option<u64>,
     topics: Mutex<HashMap<String, u64>>,
     closing: AtomicBool,
+    /// Records that never came to Kafka, since the transaction began.
+    refused: AtomicU64,
 }
 
 /// A record whose payload is where it belongs.
@@ -279,8 +282,10 @@ impl Producer {
             memory_bytes: settings.memory_bytes,
             client_bytes_max: limit.unwrap_or(CLIENT_BYTES_MAX),
             admin,
+            topic_bytes_max: settings.topic_bytes_max,
             topics: Mutex::default(),
             closing: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
         });
         let polled = (shared.clone(), runtime.handle().clone());
         let polling = std::thread::Builder::new().name("kas3-deliveries".to_owned());
@@ -399,7 +404,7 @@ impl Producer {
     /// Bytes that a record's value may have in its topic.
     fn room(&self, record: &Outgoing) -> u64 {
         let shared = &self.shared;
-        let known = lock(&shared.topics).get(&record.topic).copied();
+        let known = shared.topic_bytes_max.or_else(|| lock(&shared.topics).get(&record.topic).copied());
         let most = known.unwrap_or_else(|| {
             let most = self.runtime().block_on(shared.topic_bytes_max(&record.topic));
             lock(&shared.topics).insert(record.topic.clone(), most);
@@ -459,6 +464,7 @@ impl Producer {
     /// # Errors
     /// Those of Kafka.
     pub fn begin_transaction(&self) -> Result<()> {
+        self.shared.refused.store(0, Ordering::Release);
         self.shared.kafka.begin_transaction().map_err(|error| client::error_of_kafka("no transaction can be begun", error))
     }
 
@@ -474,7 +480,8 @@ impl Producer {
     /// Waits for the transaction's payloads, then commits it.
     ///
     /// # Errors
-    /// `Transient` when payloads are still on their way: commit again or abort. Those of Kafka.
+    /// `Transient` when payloads are still on their way: commit again or abort; and when one was not stored: abort, or readers
+    /// would see a part. Those of Kafka.
     pub fn commit_transaction(&self, timeout: Duration) -> Result<()> {
         let begun = Instant::now();
         let left = self.flush(timeout);
@@ -483,16 +490,25 @@ impl Producer {
                 Error::new(Kind::Transient, format!("{left} records of the transaction are still on their way")).hint("commit again, or abort")
             );
         }
+        let refused = self.shared.refused.load(Ordering::Acquire);
+        if refused > 0 {
+            let what = format!("{refused} records of the transaction did not come to Kafka, so the others are not committed");
+            return Err(Error::new(Kind::Transient, what).hint("abort, and send its records again"));
+        }
         let left = timeout.saturating_sub(begun.elapsed()).max(Duration::from_secs(1));
         self.shared.kafka.commit_transaction(left).map_err(|error| client::error_of_kafka("the transaction was not committed", error))
     }
 
-    /// Aborts the transaction. Payloads of records that Kafka had accepted stay: a reader of uncommitted records may have seen
-    /// their references.
+    /// Waits for the transaction's payloads, which would else come to the next one, then aborts it. Payloads of records that Kafka
+    /// had accepted stay: a reader of uncommitted records may have seen their references.
     ///
     /// # Errors
-    /// Those of Kafka.
+    /// `Transient` when payloads are still on their way: abort again. Those of Kafka.
     pub fn abort_transaction(&self, timeout: Duration) -> Result<()> {
+        let left = self.flush(timeout);
+        if left > 0 {
+            return Err(Error::new(Kind::Transient, format!("{left} records of the transaction are still on their way")).hint("abort again"));
+        }
         self.shared.kafka.abort_transaction(timeout).map_err(|error| client::error_of_kafka("the transaction was not aborted", error))
     }
 }
@@ -589,6 +605,7 @@ impl Shared {
                     }
                 }
                 (Err(error), place) => {
+                    self.refused.fetch_add(1, Ordering::AcqRel);
                     if let Some(place) = place {
                         lanes.leave(place);
                     }
@@ -628,6 +645,7 @@ impl Shared {
         if error == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
             return Some(Ready { topic, partition, key, value, headers, timestamp, sending });
         }
+        self.refused.fetch_add(1, Ordering::AcqRel);
         let doing = format!("a record was not accepted for topic `{topic}`");
         let undelivered = Undelivered {
             code: error.rdkafka_error_code(),

@@ -30,6 +30,9 @@ pub struct ProducerSettings {
     pub memory_bytes: u64,
     /// Which records may overtake one another. Default: `topic`.
     pub order: Order,
+    /// The largest record of any topic, where that is known better than topics tell. Default: each topic is asked once for its
+    /// `max.message.bytes`.
+    pub topic_bytes_max: Option<u64>,
     /// How long a call waits for room, in memory and in librdkafka's queue, before it fails. Default: 30000.
     pub send_timeout_ms: u64,
     /// Topic that gets, for every record that was not delivered, what went wrong and its reference.
@@ -43,6 +46,7 @@ impl Default for ProducerSettings {
             kafka: BTreeMap::new(),
             memory_bytes: 256 << 20,
             order: Order::Topic,
+            topic_bytes_max: None,
             send_timeout_ms: 30_000,
             dead_letter_topic: None,
         }

@@ -3,7 +3,7 @@
 use crate::{Error, Kind, Result, StorageSettings, credentials};
 use aws_config::{
     Region, SdkConfig, default_provider::region::DefaultRegionChain, environment::region::EnvironmentVariableRegionProvider,
-    meta::region::RegionProviderChain, profile::region::ProfileFileRegionProvider,
+    meta::region::RegionProviderChain, profile::region::ProfileFileRegionProvider, provider_config::ProviderConfig,
 };
 use aws_sdk_s3::{
     Client, Config,
@@ -112,8 +112,13 @@ pub(crate) async fn config(settings: &StorageSettings, endpoint: Option<&str>, h
             named.or_else(EnvironmentVariableRegionProvider::new()).or_else(files).or_else(Region::from_static("us-east-1"))
         }
         None => {
-            let chain = DefaultRegionChain::builder();
-            let chain = profile.map_or(chain, |profile| DefaultRegionChain::builder().profile_name(profile));
+            // it makes a client for an instance's metadata service at once, and the SDK brings no HTTP of its own
+            let through = ProviderConfig::without_region().with_http_client(http.clone());
+            let chain = DefaultRegionChain::builder().configure(&through);
+            let chain = match profile {
+                Some(profile) => chain.profile_name(profile),
+                None => chain,
+            };
             named.or_else(chain.build())
         }
     };
@@ -148,4 +153,19 @@ pub(super) fn client(config: &SdkConfig, settings: &StorageSettings, endpoint: O
     builder.set_endpoint_url(address(config, endpoint).map(str::to_owned));
     let config: Config = builder.build();
     Client::from_conf(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Store, StorageSettings, Unobserved};
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_bucket_of_aws_itself_opens_with_no_endpoint_named() {
+        let keys = ["access_key_id", "secret_access_key"].map(|name| (name.to_owned(), "made-up".into()));
+        let settings: serde_json::Map<_, serde_json::Value> = keys.into_iter().chain([("region".to_owned(), "eu-central-1".into())]).collect();
+        let settings: StorageSettings = serde_json::from_value(settings.into()).unwrap();
+        let store = Store::open("s3://bucket/prefix", &settings, Arc::new(Unobserved)).await.unwrap();
+        assert_eq!(store.url(), "s3://bucket/prefix");
+    }
 }

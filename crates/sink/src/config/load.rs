@@ -176,10 +176,21 @@ const PUBLIC: [&str; 22] = [
     "http",
 ];
 
+/// The same within an entry of `transforms`.
+const PUBLIC_OF_TRANSFORMS: [&str; 6] = ["type", "url", "read_from", "accept", "storage.endpoint", "storage.region"];
+
 fn is_hidden(path: &str, value: &str) -> bool {
-    let public = PUBLIC.iter().any(|public| path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])));
+    let in_transform = path.split_once("transforms[").and_then(|(_, entry)| entry.split_once("].")).map(|(_, key)| key);
+    let public = match in_transform {
+        Some(key) => PUBLIC_OF_TRANSFORMS.iter().any(|public| key.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))),
+        None => is_public(path),
+    };
     // `user:password@host`.
     !public || value.contains('@')
+}
+
+fn is_public(path: &str) -> bool {
+    PUBLIC.iter().any(|public| path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])))
 }
 
 /// Gives files the form that a preset of paths stands for, where the settings do not say otherwise.

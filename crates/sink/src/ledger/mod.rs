@@ -53,6 +53,7 @@ pub use history::{
 pub use log::{Log, Origin, Remake, Report};
 pub use observer::{LedgerObserver, Unwatched};
 pub use partition::Partition;
+pub(crate) use retry::Backoff;
 pub use publish::{PUBLISH_DEADLINE, metadata};
 pub use stage::{BUNDLE_BYTES_MAX, InFlight, Upload};
 pub use start::{PartitionStart, PipelineRecord, StartRecord};

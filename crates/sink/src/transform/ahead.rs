@@ -225,3 +225,6 @@ impl Making<'_> {
         Piece { batch, refused, tickets: std::mem::take(&mut self.tickets) }
     }
 }
+
+#[cfg(test)]
+mod tests;

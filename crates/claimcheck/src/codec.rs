@@ -91,6 +91,11 @@ impl ClaimCheck {
         &self.0.plan.settings
     }
 
+    /// The formats of references that are taken, in their order.
+    pub fn accepts(&self) -> &[&'static dyn crate::ReferenceFormat] {
+        &self.0.plan.accept
+    }
+
     /// Where payloads are written, as `s3://bucket/prefix`.
     pub fn url(&self) -> &str {
         self.0.places.own().store.url()

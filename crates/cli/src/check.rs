@@ -18,8 +18,9 @@ use kas3_sink::{
     record::OwnedRecord,
     source::kafka::KafkaLog,
     span::TopicPartition,
+    transform::Tried,
 };
-use kas3_store::{BucketRules, Store};
+use kas3_store::{BucketRules, Store, Unobserved};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -49,7 +50,8 @@ pub(crate) fn check(arguments: CheckArguments) -> anyhow::Result<Exit> {
         if let Some(stores) = stores {
             ledger(&pipeline, kafka.as_ref(), stores, &mut findings).await?;
         }
-        layout(&pipeline, kafka.as_ref(), &mut findings)?;
+        transforms(&pipeline, &mut findings).await?;
+        layout(&pipeline, kafka.as_ref(), &mut findings).await?;
         let text = if findings.found == 0 {
             format!("Nothing stands in the way: kas3 run {}", arguments.file.display())
         } else {
@@ -316,8 +318,34 @@ fn start(start: &Start) -> String {
     }
 }
 
+/// What happens to records on their way, and whether those that are asked for it answer.
+async fn transforms(pipeline: &Pipeline, findings: &mut Findings) -> anyhow::Result<()> {
+    for (key, chain) in pipeline.chains() {
+        for about in chain.about() {
+            findings.good(&format!("{key}: {about}"))?;
+        }
+        let opened = match chain.open(Arc::new(Unobserved)).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                findings.bad(&error)?;
+                continue;
+            }
+        };
+        for transform in opened.iter() {
+            for tried in transform.try_out().await {
+                match tried {
+                    Tried::Good(text) => findings.good(&format!("{key}: {text}"))?,
+                    Tried::Known(text) => findings.known(&format!("{key}: {text}"))?,
+                    Tried::Bad(error) => findings.bad(&error)?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Where files will lie, and when they are closed.
-fn layout(pipeline: &Pipeline, kafka: Option<&Kafka>, findings: &mut Findings) -> anyhow::Result<()> {
+async fn layout(pipeline: &Pipeline, kafka: Option<&Kafka>, findings: &mut Findings) -> anyhow::Result<()> {
     let literal = pipeline.topics.iter().filter_map(|pattern| match pattern {
         TopicPattern::Name(name) => Some(name.clone()),
         TopicPattern::Expression(_) => None,
@@ -327,7 +355,17 @@ fn layout(pipeline: &Pipeline, kafka: Option<&Kafka>, findings: &mut Findings) -
     for topic in topics.iter().take(LAYOUTS_MAX) {
         let plan = pipeline.plan(topic);
         let sample = kafka.and_then(|kafka| kafka.sample.as_ref()).filter(|sample| sample.topic == *topic);
-        let record = sample.cloned().unwrap_or_else(|| OwnedRecord {
+        let sample = match sample {
+            Some(sample) => match plan.transforms.apply(sample.clone(), Arc::new(Unobserved)).await {
+                Ok(sample) => Some(sample),
+                Err(error) => {
+                    findings.known(&format!("the first record of topic `{topic}` cannot be had: {}", error.chain()))?;
+                    None
+                }
+            },
+            None => None,
+        };
+        let record = sample.unwrap_or_else(|| OwnedRecord {
             topic: topic.clone(),
             timestamp_ms: Some(Timestamp::now().as_millisecond()),
             key: Some(b"key".to_vec()),

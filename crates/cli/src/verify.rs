@@ -98,7 +98,7 @@ fn print(report: &Report, took: Duration, results: &mut Results) -> anyhow::Resu
     }
     let asides = [
         (totals.left_out, "left out by policies, as the ledger says"),
-        (totals.not_comparable, "not comparable: Kafka no longer has them; their files were checked by checksum"),
+        (totals.not_comparable, "not comparable: Kafka, or the store of their payloads, no longer has them; their files were checked by checksum"),
         (totals.accepted, "accepted as lost"),
     ];
     for (count, what) in asides.into_iter().filter(|(count, _)| *count > 0) {

@@ -74,6 +74,11 @@ impl Budget {
         i64::try_from(self.queue).unwrap_or(i64::MAX)
     }
 
+    /// Bytes for what transforms bring before a lane has taken it in: payloads, of all partitions together.
+    pub fn payload_bytes(&self) -> u64 {
+        self.limit / 3
+    }
+
     /// Counts bytes that are held from now on, or, when negative, no longer, and that come free by themselves.
     pub fn hold(&self, bytes: i64) {
         self.status.buffered_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -143,6 +148,20 @@ impl Held {
     /// Takes over `bytes` that were counted already.
     pub fn taken_over(budget: &Arc<Budget>, bytes: i64) -> Self {
         Held { budget: Arc::clone(budget), bytes }
+    }
+
+    /// Counts `bytes` from now on.
+    pub fn new(budget: &Arc<Budget>, bytes: u64) -> Self {
+        let mut held = Held { budget: Arc::clone(budget), bytes: 0 };
+        held.resize(bytes);
+        held
+    }
+
+    /// Counts so many bytes instead.
+    pub fn resize(&mut self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.budget.hold(bytes - self.bytes);
+        self.bytes = bytes;
     }
 }
 

@@ -29,6 +29,7 @@ struct Inner {
     doing: String,
     hint: Option<String>,
     offset: Option<i64>,
+    reason: Option<&'static str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -38,7 +39,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`: what happened, in lower case, values in backticks, no full stop.
     pub fn new(kind: Kind, doing: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, doing: doing.into(), hint: None, offset: None, source: None }))
+        Error(Box::new(Inner { kind, doing: doing.into(), hint: None, offset: None, reason: None, source: None }))
     }
 
     /// The same error with the way out, printed once after the chain as a line `hint: …`.
@@ -60,6 +61,18 @@ impl Error {
     pub fn at(mut self, offset: i64) -> Self {
         self.0.offset = Some(offset);
         self
+    }
+
+    /// The same error with a fixed code of why a record does not fit, for metrics.
+    #[must_use]
+    pub fn because(mut self, reason: &'static str) -> Self {
+        self.0.reason = Some(reason);
+        self
+    }
+
+    /// The fixed code of why a record does not fit, where there is one.
+    pub fn reason(&self) -> Option<&'static str> {
+        self.0.reason
     }
 
     /// The offset of the record that caused it.

@@ -5,10 +5,10 @@
 //! somebody else drives. One thread owns it; there are no locks.
 
 use crate::{
-    config::{BadRecords, Pipeline, RollPlan, TopicPlan},
+    config::{BadRecords, RollPlan, TopicPlan},
     error::{Error, Kind, Result},
     format::{Appended, Encoder},
-    ledger::{self, Body, ClosedFile, ClosedSpan, Remake, Role, Upload},
+    ledger::{self, Body, ClosedFile, ClosedSpan, Role, Upload},
     path::{NameContext, PathCache},
     record::Record,
     span::{Bounds, Checksum, Counts, Position, Roll, Span, TopicPartition},
@@ -21,6 +21,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+mod again;
+
+pub(crate) use again::Again;
 
 /// Payload bytes of one run of records between two looks at the roll rules: far below a block.
 const RUN_BYTES: usize = 128 << 10;
@@ -187,6 +191,20 @@ impl Lane {
             self.position.leader_epoch = epoch_at(self.position.next - 1);
         }
         progress
+    }
+
+    /// Passes over a record that is left out, and counts it as such.
+    pub fn leave_out(&mut self, record: &Record<'_>, leader_epoch: i32, now: Now) {
+        if record.offset < self.position.next {
+            return;
+        }
+        self.open_span(record, now);
+        self.count_read(std::slice::from_ref(record));
+        if let Some(span) = self.span.as_mut() {
+            span.counts.filtered += 1;
+        }
+        self.position.leader_epoch = leader_epoch;
+        self.last_record = now.instant;
     }
 
     fn append_until_roll(&mut self, records: &[Record<'_>], now: Now) -> Result<Progress> {
@@ -520,53 +538,23 @@ impl Parts {
     }
 }
 
-/// Makes files of a committed span again: the same lane over the same records, with only the wanted files kept.
-pub(crate) struct Again {
-    lane: Lane,
-    now: Now,
-    wanted: HashMap<String, u32>,
-}
-
-impl Again {
-    /// For the span of `remake`.
-    pub(crate) fn new(pipeline: &Pipeline, remake: &Remake, runtime: &tokio::runtime::Handle) -> Self {
-        let of = &remake.of;
-        let plan = pipeline.plan(&of.topic);
-        let never = Duration::MAX;
-        let roll = RollPlan { bytes: u64::MAX, records: u64::MAX, age: never, idle: None, clock: None, files: usize::MAX };
-        let endless = Arc::new(TopicPlan { path: plan.path.clone(), format: Arc::clone(&plan.format), roll, bad_records: plan.bad_records });
-        let wanted: HashMap<String, u32> = remake.paths.iter().cloned().zip(remake.wanted.iter().copied()).collect();
-        let begin: BeginUpload = {
-            let (numbers, runtime, remake) = (wanted.clone(), runtime.clone(), remake.clone());
-            let staging = pipeline.staged_prefix(of);
-            Box::new(move |path, mut options| {
-                let number = *numbers.get(path)?;
-                options.metadata = ledger::metadata(&remake.of, &remake.id, number, remake.span.first, Some(remake.span.next));
-                Some(Upload::begin(&runtime, remake.store.clone(), path.to_owned(), staging.clone(), options, Arc::new(|_| {})))
-            })
-        };
-        let position = Position { next: remake.span.first, leader_epoch: remake.leader_epoch };
-        let lane = Lane::new(of.clone(), endless, pipeline.timezone.clone(), remake.incarnation, position, begin);
-        Again { lane, now: Now { instant: Instant::now(), wall: remake.now }, wanted }
-    }
-
-    /// Takes in the next record of the span.
-    pub(crate) fn append(&mut self, record: &Record<'_>) -> Result<()> {
-        self.lane.append(std::slice::from_ref(record), |_| -1, self.now).map(|_| ())
-    }
-
-    /// The wanted files that the records made, with their numbers.
-    pub(crate) fn finish(mut self) -> Result<Vec<(u32, ClosedFile)>> {
-        let Some(span) = self.lane.close(Roll::End)? else { return Ok(Vec::new()) };
-        Ok(span.files.into_iter().filter_map(|file| self.wanted.get(&file.path).map(|number| (*number, file))).collect())
-    }
-}
-
 /// An error that names the record of a partition.
 pub(crate) fn bad_record(of: &TopicPartition, error: Error) -> Error {
     let at = error.offset().map_or_else(String::new, |offset| format!(" at offset {offset}"));
     Error::new(Kind::Stopped, format!("`{of}` holds a record{at} that does not fit"))
         .hint("correct `format`, `path` or the topic's settings, or set `bad_records: skip` to leave such records out; then start again")
+        .source(error)
+}
+
+/// An error that names the record of a partition that a transform cannot take.
+pub(crate) fn refused_record(of: &TopicPartition, error: Error) -> Error {
+    let offset = error.offset().unwrap_or(-1);
+    let reason = error.reason().map_or_else(String::new, |reason| format!(" (`{reason}`)"));
+    let cause = error.way_out().map_or_else(String::new, |hint| format!("{hint}; "));
+    let pass = ledger::stops::accept_command(of, &format!("--next {}", offset + 1));
+    let skip = "to leave such records out, set `bad_records: skip`; to pass over this one, once all before it is published: ";
+    Error::new(Kind::Stopped, format!("`{of}` holds a record at offset {offset} that cannot be had{reason}"))
+        .hint(format!("{cause}when it can be had again, the partition goes on by itself; {skip}`{pass}`"))
         .source(error)
 }
 

@@ -14,6 +14,7 @@ pub mod record;
 pub mod source;
 pub mod span;
 pub mod status;
+pub mod transform;
 pub mod verify;
 
 pub use error::{Error, Kind, Result};

@@ -31,6 +31,8 @@ const PARTITION: &[OfPartition] = &[
     ("kas3_written_bytes_total", Type::Counter, "Bytes in published files, as stored.", |_, p| Some(p.bytes_written as f64)),
     ("kas3_files_published_total", Type::Counter, "Published files.", |_, p| Some(p.files_written as f64)),
     ("kas3_files_amended_total", Type::Counter, "Files made again because their staged bytes were gone.", |_, p| Some(p.files_amended as f64)),
+    ("kas3_payloads_resolved_total", Type::Counter, "Payloads that took the place of their references.", |_, p| Some(p.payloads_resolved as f64)),
+    ("kas3_payload_bytes_total", Type::Counter, "Bytes of those payloads.", |_, p| Some(p.payload_bytes as f64)),
     ("kas3_position_offset", Type::Gauge, "The next offset to read.", |_, p| p.position.map(|offset| offset as f64)),
     ("kas3_committed_offset", Type::Gauge, "The next offset in the ledger's head.", |_, p| p.committed.map(|offset| offset as f64)),
     ("kas3_published_offset", Type::Gauge, "Everything before this offset is published.", |_, p| p.published.map(|offset| offset as f64)),
@@ -83,6 +85,7 @@ const PROCESS: &[OfProcess] = &[
 /// The requests that carry bytes of files, for `kafka_connector_s3_write_duration`.
 const WRITES: [&str; 3] = ["create", "part", "complete_upload"];
 
+const REFUSED: &str = "Records whose payload was refused, by reason; a partition that stopped is looked at again, and counts again.";
 const BREAKER_OPEN: &str = "1 while the object store is down: requests wait, and one at a time asks whether it is back.";
 const BREAKER_OPENED: &str = "Times that the object store was found down.";
 
@@ -113,6 +116,12 @@ pub fn text(snapshot: &Snapshot) -> String {
     for (partition, labels) in snapshot.partitions.iter().zip(&labels) {
         for (roll, count) in &partition.spans {
             line(&mut out, "kas3_spans_total", &format!("{labels},reason=\"{roll}\""), *count as f64);
+        }
+    }
+    head(&mut out, "kas3_payloads_refused_total", Type::Counter, REFUSED);
+    for (partition, labels) in snapshot.partitions.iter().zip(&labels) {
+        for (reason, count) in &partition.payloads_refused {
+            line(&mut out, "kas3_payloads_refused_total", &format!("{labels},reason=\"{reason}\""), *count as f64);
         }
     }
     store(&mut out, snapshot, &pipeline);
@@ -193,6 +202,7 @@ pub fn reference() -> String {
         row(&format!("{name}{{topic,partition}}"), word(*kind), help);
     }
     row("kas3_spans_total{topic,partition,reason}", "counter", "Closed spans by the reason of their roll.");
+    row("kas3_payloads_refused_total{topic,partition,reason}", "counter", REFUSED);
     for (name, kind, help, _) in PROCESS {
         row(name, word(*kind), help);
     }
@@ -235,6 +245,9 @@ mod tests {
             bytes_written: 1024,
             files_written: 4,
             files_amended: 0,
+            payloads_resolved: 7,
+            payload_bytes: 7 << 20,
+            payloads_refused: vec![("object_missing", 1)],
             spans: vec![("bytes", 1), ("age", 2)],
         };
         Snapshot {
@@ -293,6 +306,7 @@ mod tests {
             r#"kas3_lag_seconds{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 0"#,
             r#"kas3_partition_stopped{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 1"#,
             r#"kas3_spans_total{pipeline="a \"quoted\\ name",topic="orders",partition="0",reason="age"} 2"#,
+            r#"kas3_payloads_refused_total{pipeline="a \"quoted\\ name",topic="orders",partition="1",reason="object_missing"} 1"#,
             r#"kas3_store_requests_total{pipeline="a \"quoted\\ name",request="get",outcome="failed"} 1"#,
             r#"kas3_store_breaker_open{pipeline="a \"quoted\\ name",store="http://minio:9000/lake"} 1"#,
             r#"kas3_store_breaker_opened_total{pipeline="a \"quoted\\ name",store="http://minio:9000/lake"} 2"#,

@@ -3,6 +3,7 @@
 
 use crate::{
     config::Pipeline,
+    error::{Error, Kind},
     span::{Roll, TopicPartition},
 };
 use jiff::Timestamp;
@@ -102,6 +103,12 @@ pub struct PartitionStatus {
     pub spans: [AtomicU64; Roll::ALL.len()],
     /// Files made again.
     pub amended: AtomicU64,
+    /// Values that transforms brought.
+    pub payloads: AtomicU64,
+    /// Their bytes.
+    pub payload_bytes: AtomicU64,
+    /// Records that a transform could not take, by reason.
+    refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl PartitionStatus {
@@ -122,7 +129,15 @@ impl PartitionStatus {
             files: AtomicU64::new(0),
             spans: Default::default(),
             amended: AtomicU64::new(0),
+            payloads: AtomicU64::new(0),
+            payload_bytes: AtomicU64::new(0),
+            refused: Mutex::default(),
         }
+    }
+
+    /// Counts a record that a transform cannot take, for the reason of this code.
+    pub fn refuse(&self, reason: &'static str) {
+        *lock(&self.refused).entry(reason).or_default() += 1;
     }
 
     /// Sets what the partition is doing, and why.
@@ -211,6 +226,17 @@ impl Status {
         warnings.push((Timestamp::now(), text));
     }
 
+    /// Something of a partition failed and is tried again. Of a store that is down the breaker tells, once for everybody.
+    pub fn retrying(&self, of: &TopicPartition, what: &str, error: &Error) {
+        let stores = std::error::Error::source(error).is_some_and(|source| source.is::<kas3_store::Error>() || source.is::<kas3_claimcheck::Error>());
+        if stores && error.kind() == Kind::Transient && self.store_fails() {
+            tracing::debug!(partition = %of, error = %error.chain(), "{what} does not succeed, trying again");
+            return;
+        }
+        let hint = error.way_out().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
+        self.warn(format!("`{of}`: {what} does not succeed, trying again: {}{hint}", error.chain()));
+    }
+
     /// Everything, as of now.
     pub fn snapshot(&self) -> Snapshot {
         let load = |value: &AtomicI64| value.load(Ordering::Relaxed);
@@ -238,6 +264,9 @@ impl Status {
                 bytes_written: count(&partition.bytes),
                 files_written: count(&partition.files),
                 files_amended: count(&partition.amended),
+                payloads_resolved: count(&partition.payloads),
+                payload_bytes: count(&partition.payload_bytes),
+                payloads_refused: lock(&partition.refused).iter().map(|(reason, count)| (*reason, *count)).collect(),
                 spans: Roll::ALL.iter().zip(&partition.spans).map(|(roll, spans)| (roll.name(), count(spans))).collect(),
             }
         });
@@ -440,6 +469,12 @@ pub struct PartitionSnapshot {
     pub files_written: u64,
     /// Files made again.
     pub files_amended: u64,
+    /// Values that transforms brought, as payloads in the place of their references.
+    pub payloads_resolved: u64,
+    /// Their bytes.
+    pub payload_bytes: u64,
+    /// Records that a transform could not take, by reason.
+    pub payloads_refused: Vec<(&'static str, u64)>,
     /// Spans by the reason why they were closed.
     pub spans: Vec<(&'static str, u64)>,
 }

@@ -219,8 +219,18 @@ const PUBLIC: [&str; 22] = [
     "http",
 ];
 
+/// The same within an entry of `transforms`.
+const PUBLIC_OF_TRANSFORMS: [&str; 6] = ["type", "url", "read_from", "accept", "storage.endpoint", "storage.region"];
+
 fn is_hidden(path: &str, value: &str, public: &[&str]) -> bool {
-    let public = public.iter().any(|public| path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])));
+    let within = |path: &str, public: &[&str]| {
+        public.iter().any(|public| path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])))
+    };
+    let in_transform = path.split_once("transforms[").and_then(|(_, entry)| entry.split_once("].")).map(|(_, key)| key);
+    let public = match in_transform {
+        Some(key) => within(key, &PUBLIC_OF_TRANSFORMS),
+        None => within(path, public),
+    };
     // `user:password@host`.
     !public || value.contains('@')
 }

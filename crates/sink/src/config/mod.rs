@@ -39,9 +39,10 @@ pub use redact::Redactor;
 pub use reference::{reference_markdown, schema_json, settings_markdown};
 pub use settings::*;
 pub use units::{Bytes, Period};
+pub(crate) use url::{check as check_url, check_storage};
 pub use validate::validate;
 
-use crate::{format::Format, path::PathTemplate, span::TopicPartition};
+use crate::{format::Format, path::PathTemplate, span::TopicPartition, transform::Chain};
 use std::{sync::Arc, time::Duration};
 
 /// A validated configuration: every template parsed, every contradiction refused. Its Debug shows no secrets.
@@ -93,6 +94,22 @@ impl Pipeline {
         self.overrides.iter().find(|(pattern, _)| pattern.matches(topic)).map_or(&self.default, |(_, plan)| plan)
     }
 
+    /// The lists of transforms that are not empty, each with the key under which it stands.
+    pub fn chains(&self) -> Vec<(String, &Arc<Chain>)> {
+        let mut chains: Vec<(String, &Arc<Chain>)> = vec![("transforms".to_owned(), &self.default.transforms)];
+        for (pattern, plan) in &self.overrides {
+            if !chains.iter().any(|(_, known)| Arc::ptr_eq(known, &plan.transforms)) {
+                let topic = match pattern {
+                    TopicPattern::Name(name) => name.as_str(),
+                    TopicPattern::Expression(expression) => expression.as_str(),
+                };
+                chains.push((format!("topics.{topic}.transforms"), &plan.transforms));
+            }
+        }
+        chains.retain(|(_, chain)| !chain.is_empty());
+        chains
+    }
+
     /// Whether the configuration names `topic`, literally or by expression.
     pub fn reads(&self, topic: &str) -> bool {
         self.topics.iter().any(|pattern| pattern.matches(topic))
@@ -111,6 +128,7 @@ impl std::fmt::Debug for TopicPlan {
             .field("extension", &self.format.extension())
             .field("roll", &self.roll)
             .field("bad_records", &self.bad_records)
+            .field("transforms", &self.transforms)
             .finish()
     }
 }
@@ -125,6 +143,8 @@ pub struct TopicPlan {
     pub roll: RollPlan,
     /// What to do with a record that does not fit (`BadRecord`).
     pub bad_records: BadRecords,
+    /// What happens to records before. Topics that share a list share this.
+    pub transforms: Arc<Chain>,
 }
 
 /// When files are closed: whichever comes first.

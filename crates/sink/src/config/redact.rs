@@ -25,11 +25,16 @@ impl Redactor {
     /// Hides the secret settings: keys of the store and librdkafka's properties that hold secrets.
     pub fn of(settings: &Settings) -> Self {
         let mut redactor = Redactor::default();
-        let storage = &settings.sink.storage;
-        let keys = [&storage.access_key_id, &storage.secret_access_key, &storage.session_token, &storage.external_id, &storage.proxy];
-        keys.into_iter().flatten().for_each(|secret| redactor.hide(secret.expose()));
+        let per_topic = settings.topics.0.iter().filter_map(|(_, section)| section.transforms.as_ref());
+        let transforms = std::iter::once(&settings.transforms).chain(per_topic).flatten();
+        let stores: Vec<_> = std::iter::once(&settings.sink.storage).chain(transforms.filter_map(|transform| transform.settings.storage())).collect();
+        for storage in &stores {
+            let keys = [&storage.access_key_id, &storage.secret_access_key, &storage.session_token, &storage.external_id, &storage.proxy];
+            keys.into_iter().flatten().for_each(|secret| redactor.hide(secret.expose()));
+        }
         settings.source.kafka.iter().filter(|(name, _)| properties::is_secret(name)).for_each(|(_, value)| redactor.hide(value));
-        let urls = settings.source.kafka.values().map(String::as_str).chain(storage.proxy.as_ref().map(kas3_store::Secret::expose));
+        let proxies = stores.iter().filter_map(|storage| storage.proxy.as_ref()).map(kas3_store::Secret::expose);
+        let urls = settings.source.kafka.values().map(String::as_str).chain(proxies);
         urls.for_each(|url| redactor.hide_user_info(url));
         redactor
     }

@@ -3,7 +3,7 @@
 
 use super::{
     environment::ENVIRONMENT,
-    tree::{Schema, types, words},
+    tree::{Schema, types, variants, words},
 };
 use crate::path::PRESETS;
 use serde_json::Value as Json;
@@ -20,7 +20,14 @@ pub fn schema_json() -> String {
 pub fn reference_markdown() -> String {
     let schema = Schema::new();
     let mut page = String::from(HEAD);
-    section(&mut page, &schema, "", schema.root(), &mut Vec::new());
+    let (mut shown, mut later) = (Vec::new(), Vec::new());
+    section(&mut page, &schema, "", schema.root(), &mut shown, &mut later);
+    for (title, object) in later {
+        if !shown.contains(&object) {
+            shown.push(object);
+            section(&mut page, &schema, &title, object, &mut shown, &mut Vec::new());
+        }
+    }
     presets(&mut page);
     environment(&mut page);
     page
@@ -44,7 +51,7 @@ One YAML file describes one pipeline. Unknown keys are refused. `${NAME}` and `$
 
 /// One table of keys, then the tables of the sections in it. A String never refuses what is written to it, so results of
 /// `write!` are dropped here.
-fn section<'a>(page: &mut String, schema: &'a Schema, path: &str, object: &'a Json, shown: &mut Vec<&'a Json>) {
+fn section<'a>(page: &mut String, schema: &'a Schema, path: &str, object: &'a Json, shown: &mut Vec<&'a Json>, later: &mut Vec<(String, &'a Json)>) {
     let title = if path.is_empty() { "The file".to_owned() } else { format!("`{path}`") };
     let _ = writeln!(page, "\n## {title}\n");
     if let Some(about) = object["description"].as_str() {
@@ -58,10 +65,12 @@ fn section<'a>(page: &mut String, schema: &'a Schema, path: &str, object: &'a Js
         let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let entries = schema.resolve(&resolved["additionalProperties"]);
         if resolved["properties"].is_object() {
-            inner.push((full, resolved));
+            inner.push((full.clone(), resolved));
         } else if entries["properties"].is_object() {
             inner.push((format!("{full}.<topic>"), entries));
         }
+        let sections = variants(schema.resolve(&resolved["items"])).unwrap_or_default();
+        later.extend(sections.into_iter().map(|(name, section)| (format!("{full}[] with type: {name}"), section)));
         let default = if required.contains(&key.as_str()) { "required".to_owned() } else { default_text(property, resolved) };
         let examples = property["examples"].as_array().into_iter().flatten().map(value_text).collect::<Vec<_>>().join(", ");
         let meaning = meaning(property, resolved);
@@ -71,7 +80,7 @@ fn section<'a>(page: &mut String, schema: &'a Schema, path: &str, object: &'a Js
     for (full, object) in inner {
         if !shown.contains(&object) {
             shown.push(object);
-            section(page, schema, &full, object, shown);
+            section(page, schema, &full, object, shown, later);
         }
     }
 }
@@ -89,6 +98,12 @@ fn meaning(property: &Json, resolved: &Json) -> String {
 fn type_text(schema: &Schema, resolved: &Json) -> String {
     if let Some(words) = words(resolved) {
         return words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    }
+    if let Some(variants) = variants(resolved) {
+        return variants.iter().map(|(name, _)| format!("`{{type: {name}, …}}`")).collect::<Vec<_>>().join(" or ");
+    }
+    if let Some(name) = resolved["const"].as_str() {
+        return format!("`{name}`");
     }
     if let Some(choices) = resolved["anyOf"].as_array() {
         return choices.iter().map(|choice| type_text(schema, choice)).collect::<Vec<_>>().join(" or ");

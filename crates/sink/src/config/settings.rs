@@ -6,6 +6,7 @@ use super::{
     properties::Properties,
     units::{Bytes, Period},
 };
+use crate::transform::TransformSettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +19,9 @@ pub struct Settings {
     pub name: String,
     /// Where records come from.
     pub source: SourceSettings,
-    /// What happens to records on their way, in order.
+    /// What happens to records on their way, in order: each `{type: …}`, with the settings of that type.
     #[serde(default)]
-    pub transforms: Vec<serde_json::Value>,
+    pub transforms: Vec<TransformSettings>,
     /// Where records go.
     pub sink: SinkSettings,
     /// What differs per topic, by name or by `^expression`; the first that matches applies.
@@ -350,7 +351,7 @@ pub struct TopicSettings {
     pub bad_records: Option<BadRecords>,
     /// As `transforms`; replaces them whole.
     #[serde(default)]
-    pub transforms: Option<Vec<serde_json::Value>>,
+    pub transforms: Option<Vec<TransformSettings>>,
 }
 
 /// Where the ledger lies.

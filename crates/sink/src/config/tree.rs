@@ -109,7 +109,14 @@ impl Schema {
     /// Values of another kind than the schema's are looked through all the same: an error may be about to show them.
     fn collect(&self, value: &Value, schema: Option<&Json>, found: &mut Vec<String>) {
         let secret = schema.is_some_and(|schema| self.is_secret(schema));
-        let schema = schema.map(|schema| self.resolve(schema));
+        let schema = schema.map(|schema| self.resolve(schema)).map(|schema| match variants(schema) {
+            // what it is may be misspelt: then what looks like any of them counts
+            Some(variants) => {
+                let kind = value.get("type").and_then(Value::as_str);
+                variants.iter().find(|(name, _)| Some(*name) == kind).unwrap_or(&variants[0]).1
+            }
+            None => schema,
+        });
         match value {
             Value::Mapping(map) => {
                 for (key, entry) in map {
@@ -134,6 +141,9 @@ impl Schema {
     fn value(&self, value: &mut Value, schema: &Json, path: &mut Vec<Step>) -> Result<(), Fault> {
         let secret = self.is_secret(schema);
         let schema = self.resolve(schema);
+        if let Some(variants) = variants(schema) {
+            return self.variant(value, &variants, path);
+        }
         if let Some(choices) = schema["anyOf"].as_array() {
             let choice = choices.iter().find(|choice| fits(value, choice)).unwrap_or(&choices[0]);
             let sections: Vec<&str> = choices.iter().flat_map(names).collect();
@@ -161,6 +171,25 @@ impl Schema {
             return Ok(());
         }
         scalar(value, schema, path, secret)
+    }
+
+    /// A section whose `type` says what else it holds.
+    fn variant(&self, value: &mut Value, variants: &[(&str, &Json)], path: &mut Vec<Step>) -> Result<(), Fault> {
+        let names: Vec<&str> = variants.iter().map(|(name, _)| *name).collect();
+        let Value::Mapping(section) = &mut *value else {
+            return Err(Fault::new(path, format!("wants a section of settings, found {}", found(value)), format!("write `{{type: {}}}`", names[0])));
+        };
+        path.push(Step::Key("type".to_owned()));
+        match section.get_mut("type") {
+            None => return Err(Fault::new(path, "is missing", format!("there are {}", listed(&names)))),
+            Some(kind) => word(kind, &names, path).map_err(|fault| fault.or_hint(|| format!("there are {}", listed(&names))))?,
+        }
+        path.pop();
+        let kind = section.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        match variants.iter().find(|(name, _)| *name == kind) {
+            Some((_, schema)) => self.object(value, schema, path),
+            None => Ok(()),
+        }
     }
 
     fn object(&self, value: &mut Value, schema: &Json, path: &mut Vec<Step>) -> Result<(), Fault> {
@@ -273,6 +302,12 @@ pub(super) fn words(schema: &Json) -> Option<Vec<&str>> {
     let choices = schema["oneOf"].as_array()?;
     let words: Vec<&str> = choices.iter().filter_map(|choice| choice["const"].as_str()).collect();
     (words.len() == choices.len()).then_some(words)
+}
+
+/// Sections that `type` tells apart: the names, and what each holds.
+pub(super) fn variants(schema: &Json) -> Option<Vec<(&str, &Json)>> {
+    let choices = schema["oneOf"].as_array().filter(|choices| !choices.is_empty())?;
+    choices.iter().map(|choice| Some((choice["properties"]["type"]["const"].as_str()?, choice))).collect()
 }
 
 fn fits(value: &Value, schema: &Json) -> bool {

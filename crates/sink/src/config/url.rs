@@ -1,10 +1,11 @@
 //! URLs of sink and ledger, and whether the storage settings fit them.
 
-use super::{Settings, tree, validate::config};
+use super::{tree, validate::config};
 use crate::error::Result;
+use kas3_store::StorageSettings;
 
 /// A URL without its trailing slash.
-pub(super) fn check(key: &str, url: &str) -> Result<String> {
+pub(crate) fn check(key: &str, url: &str) -> Result<String> {
     let example = "write `s3://bucket/prefix` or `file:///folder`";
     let wrong = |what: &str| config(format!("`{key}` is `{url}`, {what}"));
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -47,21 +48,18 @@ pub(super) fn check(key: &str, url: &str) -> Result<String> {
     Ok(if url == "file:" { "file:///".to_owned() } else { url.to_owned() })
 }
 
-/// Storage settings that contradict each other.
-pub(super) fn check_storage(settings: &Settings, urls: [&String; 2]) -> Result<()> {
-    let storage = &settings.sink.storage;
+/// Storage settings that contradict each other; `key` is where they stand.
+pub(crate) fn check_storage(key: &str, storage: &StorageSettings, urls: &[String]) -> Result<()> {
     if !urls.iter().any(|url| url.starts_with("s3://")) {
         return Ok(());
     }
     if let Some(endpoint) = &storage.endpoint {
         let http = endpoint.starts_with("http://");
         if !http && !endpoint.starts_with("https://") {
-            return Err(
-                config(format!("`sink.storage.endpoint` is `{endpoint}`, which is no URL")).hint("write `https://host` or `http://host:port`")
-            );
+            return Err(config(format!("`{key}.endpoint` is `{endpoint}`, which is no URL")).hint("write `https://host` or `http://host:port`"));
         }
         if http && !storage.allow_http {
-            return Err(config(format!("`sink.storage.endpoint` is `{endpoint}`, but `sink.storage.allow_http` is not set"))
+            return Err(config(format!("`{key}.endpoint` is `{endpoint}`, but `{key}.allow_http` is not set"))
                 .hint("set `allow_http: true` to send data without TLS, or use `https://`"));
         }
     }
@@ -71,17 +69,15 @@ pub(super) fn check_storage(settings: &Settings, urls: [&String; 2]) -> Result<(
         (&storage.session_token, &storage.access_key_id, "session_token", "access_key_id"),
     ] {
         if one.is_some() && other.is_none() {
-            return Err(config(format!("`sink.storage.{name}` is set, but `sink.storage.{other_name}` is not"))
+            return Err(config(format!("`{key}.{name}` is set, but `{key}.{other_name}` is not"))
                 .hint("set both, or neither to use the default AWS credentials"));
         }
     }
     if storage.access_key_id.is_some() && storage.profile.is_some() {
-        return Err(config("`sink.storage.access_key_id` and `sink.storage.profile` contradict each other").hint("set one of them"));
+        return Err(config(format!("`{key}.access_key_id` and `{key}.profile` contradict each other")).hint("set one of them"));
     }
     if storage.external_id.is_some() && storage.role_arn.is_none() {
-        return Err(
-            config("`sink.storage.external_id` is set, but `sink.storage.role_arn` is not").hint("an external id belongs to a role to assume")
-        );
+        return Err(config(format!("`{key}.external_id` is set, but `{key}.role_arn` is not")).hint("an external id belongs to a role to assume"));
     }
     Ok(())
 }

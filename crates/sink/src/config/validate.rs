@@ -1,10 +1,13 @@
 //! From [`Settings`] to [`Pipeline`]: every template parsed, every contradiction refused. A contradiction names both keys.
 
-use super::{BadRecords, FormatSettings, Pipeline, RollPlan, RollSettings, Settings, Settle, Start, TopicPattern, TopicPlan, TopicSettings, tree};
+use super::{
+    BadRecords, FormatSettings, Pipeline, RollPlan, RollSettings, Settings, Settle, SinkSettings, Start, TopicPattern, TopicPlan, TopicSettings, tree,
+};
 use crate::{
     error::{Error, Kind, Result},
     format,
     path::{Limits, PathTemplate, TemplateOptions, check_disjoint},
+    transform::{Chain, TransformSettings},
 };
 use jiff::tz::TimeZone;
 use std::{sync::Arc, time::Duration};
@@ -21,10 +24,10 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
     super::kafka::check(&settings.source.kafka)?;
     let url = super::url::check("sink.url", &settings.sink.url)?;
     let ledger_url = settings.ledger.url.as_deref().map_or(Ok(url.clone()), |ledger| super::url::check("ledger.url", ledger))?;
-    super::url::check_storage(&settings, [&url, &ledger_url])?;
+    super::url::check_storage("sink.storage", &settings.sink.storage, &[url.clone(), ledger_url.clone()])?;
     let timezone = timezone(&settings.sink.timezone)?;
     let default = Arc::new(default_plan(&settings, &topics, &url, &timezone)?);
-    let overrides = override_plans(&settings, &topics, &url, &timezone)?;
+    let overrides = override_plans(&settings, &default, &topics, &url, &timezone)?;
     check_names(&topics, &default, &overrides)?;
     check_cursor(&settings)?;
     if settings.memory.0 < MEMORY_BYTES_MIN {
@@ -100,17 +103,6 @@ fn check_kind(settings: &Settings) -> Result<()> {
             None => error.hint(there_are),
         });
     }
-    let per_topic = settings
-        .topics
-        .0
-        .iter()
-        .filter_map(|(topic, section)| section.transforms.as_ref().map(|transforms| (format!("topics.{topic}.transforms"), transforms)));
-    for (key, transforms) in std::iter::once(("transforms".to_owned(), &settings.transforms)).chain(per_topic) {
-        if let Some(first) = transforms.first() {
-            let name = first["type"].as_str().unwrap_or("?");
-            return Err(config(format!("`{key}` names a transform `{name}`; this version has none")).hint("leave `transforms` out"));
-        }
-    }
     Ok(())
 }
 
@@ -180,10 +172,30 @@ fn default_plan(settings: &Settings, topics: &[TopicPattern], url: &str, timezon
         format: build_format("sink", &sink.format, sink.bad_records)?,
         roll: roll("sink.roll", &sink.roll)?,
         bad_records: sink.bad_records,
+        transforms: chain("transforms", &settings.transforms, sink)?,
     })
 }
 
-fn override_plans(settings: &Settings, topics: &[TopicPattern], url: &str, timezone: &TimeZone) -> Result<Vec<(TopicPattern, Arc<TopicPlan>)>> {
+/// The transforms of a list, which stands under `key`.
+fn chain(key: &str, transforms: &[TransformSettings], sink: &SinkSettings) -> Result<Arc<Chain>> {
+    let mut plans = Vec::with_capacity(transforms.len());
+    for (index, transform) in transforms.iter().enumerate() {
+        if transforms[..index].iter().any(|before| before.kind == transform.kind) {
+            return Err(config(format!("`{key}` holds `{}` twice", transform.kind))
+                .hint("one says it all: name further places in its `read_from`, and further formats in its `accept`"));
+        }
+        plans.push(transform.settings.build(&format!("{key}[{index}]"), sink)?);
+    }
+    Ok(Arc::new(Chain::new(plans)))
+}
+
+fn override_plans(
+    settings: &Settings,
+    default: &TopicPlan,
+    topics: &[TopicPattern],
+    url: &str,
+    timezone: &TimeZone,
+) -> Result<Vec<(TopicPattern, Arc<TopicPlan>)>> {
     let sink = &settings.sink;
     let single = matches!(topics, [TopicPattern::Name(_)]);
     let mut plans = Vec::new();
@@ -191,7 +203,7 @@ fn override_plans(settings: &Settings, topics: &[TopicPattern], url: &str, timez
         let pattern = pattern("topics", topic)?;
         let key = format!("topics.{topic}");
         check_reach(topics, &pattern, topic)?;
-        let TopicSettings { path: own_path, format, roll: own_roll, bad_records, transforms: _ } = section;
+        let TopicSettings { path: own_path, format, roll: own_roll, bad_records, transforms } = section;
         // A section of its own for one literal topic need not name it, but one inherited from all topics must.
         let own_topic = own_path.is_some() && matches!(pattern, TopicPattern::Name(_));
         let options = TemplateOptions { timezone: timezone.clone(), single_topic: single || own_topic, limits: Limits::below(url) };
@@ -204,6 +216,10 @@ fn override_plans(settings: &Settings, topics: &[TopicPattern], url: &str, timez
             format: build_format(format_key, format, bad_records)?,
             roll: roll(&roll_key, roll_settings)?,
             bad_records,
+            transforms: match transforms {
+                Some(own) => chain(&format!("{key}.transforms"), own, sink)?,
+                None => Arc::clone(&default.transforms),
+            },
         };
         plans.push((pattern, Arc::new(plan)));
     }
@@ -336,7 +352,7 @@ fn address(text: &str) -> Result<Option<std::net::SocketAddr>> {
 /// Digest of everything that shapes files. Secrets and the way to the store are no part of it.
 fn digest(settings: &Settings, url: &str) -> String {
     let sink = &settings.sink;
-    let shape = serde_json::json!({
+    let mut shape = serde_json::json!({
         "version": 1,
         "url": url,
         "topics": settings.source.topics,
@@ -350,5 +366,16 @@ fn digest(settings: &Settings, url: &str) -> String {
         // As a list: the order of the sections means something.
         "overrides": settings.topics.0,
     });
+    let per_topic = shape["overrides"].as_array_mut().into_iter().flatten().filter_map(|section| section.pointer_mut("/1/transforms"));
+    per_topic.for_each(shape_of_transforms);
+    shape_of_transforms(&mut shape["transforms"]);
     format!("{:032x}", xxhash_rust::xxh3::xxh3_128(shape.to_string().as_bytes()))
+}
+
+/// Leaves out how transforms do what they do.
+fn shape_of_transforms(transforms: &mut serde_json::Value) {
+    for transform in transforms.as_array_mut().into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
+        transform.remove("storage");
+        transform.remove("downloads");
+    }
 }

@@ -207,8 +207,13 @@ struct Run {
 impl Run {
     fn new(scenario: Scenario, pipeline: &Pipeline) -> Run {
         let plan = pipeline.plan(TOPIC);
-        let plan =
-            TopicPlan { path: plan.path.clone(), format: Arc::clone(&plan.format), roll: scenario.roll.clone(), bad_records: plan.bad_records };
+        let plan = TopicPlan {
+            path: plan.path.clone(),
+            format: Arc::clone(&plan.format),
+            roll: scenario.roll.clone(),
+            bad_records: plan.bad_records,
+            transforms: Arc::default(),
+        };
         let (plan, timezone) = (Arc::new(plan), pipeline.timezone.clone());
         let position = Position { next: scenario.start, leader_epoch: -1 };
         let lane = Lane::new(TopicPartition::new(TOPIC, 3), Arc::clone(&plan), timezone.clone(), 0, position, Box::new(|_, _| None));
@@ -487,7 +492,7 @@ proptest! {
                 of: span.of.clone(), id: span.id.clone(), store: store.clone(), span: span.span, leader_epoch: span.leader_epoch, incarnation: 0,
                 now: span.now, paths: numbers.iter().map(|number| of_number(number).path.clone()).collect(), wanted: numbers.clone(),
             };
-            let mut again = Again::new(&pipeline, &remake, runtime.handle());
+            let mut again = Again::new(&pipeline, &remake, runtime.handle()).unwrap();
             for at in read {
                 again.append(&run.records[*at].borrow()).unwrap();
             }

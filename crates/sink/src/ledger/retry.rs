@@ -10,7 +10,7 @@ use rand::Rng;
 use std::{future::Future, time::Duration};
 
 /// Growing pauses with jitter.
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     pause: Duration,
     longest: Duration,
 }
@@ -22,11 +22,11 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Backoff { pause: first, longest }
     }
 
-    pub(super) async fn sleep(&mut self) {
+    pub(crate) async fn sleep(&mut self) {
         let share = rand::rng().random_range(0.5..1.0);
         tokio::time::sleep(self.pause.mul_f64(share)).await;
         self.pause = (self.pause * 2).min(self.longest);

@@ -3,6 +3,7 @@
 
 use super::{
     LaneId,
+    resolver::Input,
     worker::{LaneShared, Work},
 };
 use crate::{span::TopicPartition, status::PartitionStatus};
@@ -12,7 +13,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
 
 /// A stopped partition is looked at again after this, then ever more rarely.
 pub(super) const REOPEN_MIN: Duration = Duration::from_secs(15);
@@ -65,11 +66,16 @@ pub(super) struct LaneHandle {
     pub(super) finishing: bool,
     /// Its partition is not read until the lane has caught up.
     pub(super) paused: bool,
+    /// Takes batches through transforms before the worker sees them; `None`: the topic has none that wait.
+    pub(super) resolver: Option<UnboundedSender<Input>>,
+    /// The offset after what was handed over.
+    pub(super) fed: i64,
 }
 
 impl LaneHandle {
     /// Forgets the lane and stops its committer wherever it is.
     pub(super) fn drop_now(self) {
+        self.shared.ended.cancel();
         self.committer.abort();
         let _ = self.worker.send(Work::Drop { lane: self.id });
     }

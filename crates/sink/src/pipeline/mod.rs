@@ -16,6 +16,7 @@
 mod assignment;
 mod committer;
 mod poll;
+mod resolver;
 mod worker;
 
 use crate::{
@@ -146,6 +147,11 @@ pub async fn run_parts(parts: Parts, topics: Option<(Duration, AskTopics)>, opti
     let Parts { pipeline, sink, ledger_store, log, source, topics: first_topics, budget, status } = parts;
     let observer: Arc<dyn LedgerObserver> = Arc::new(StatusObserver(Arc::clone(&status)));
     let opening = async {
+        // before anything is amended, which goes through them too
+        for (key, chain) in pipeline.chains() {
+            let opened = chain.open(Arc::clone(&status) as Arc<dyn kas3_store::Observer>).await;
+            opened.map_err(|error| Error::new(error.kind(), format!("open `{key}`")).source(error))?;
+        }
         let ledger = Ledger::open(Arc::clone(&pipeline), sink.clone(), ledger_store, Arc::clone(&log), observer).await?;
         let targets = if options.until_end { Some(end_offsets(&log, &first_topics, &status).await?) } else { None };
         Ok::<_, Error>((ledger, targets))
@@ -263,13 +269,6 @@ impl LedgerObserver for StatusObserver {
     }
 
     fn retrying(&self, of: &TopicPartition, what: &str, error: &Error) {
-        // of a store that is down the breaker tells, once for everybody
-        let stores = std::error::Error::source(error).is_some_and(|source| source.is::<kas3_store::Error>());
-        if stores && error.kind() == Kind::Transient && self.0.store_fails() {
-            tracing::debug!(partition = %of, error = %error.chain(), "{what} does not succeed, trying again");
-            return;
-        }
-        let hint = error.way_out().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
-        self.0.warn(format!("`{of}`: {what} does not succeed, trying again: {}{hint}", error.chain()));
+        self.0.retrying(of, what, error);
     }
 }

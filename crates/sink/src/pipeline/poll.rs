@@ -18,6 +18,7 @@ use crate::{
     source::{Event, Source},
     span::{Roll, TopicPartition},
     status::{Phase, Status},
+    transform::{Chain, Room},
 };
 use crossbeam_channel::{Receiver, Sender};
 use ending::finish;
@@ -41,6 +42,16 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 const HEADS_EVERY: Duration = Duration::from_secs(2);
 /// How long a transient failure of opening waits before it is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long tasks that were told to end may take to: they end wherever they wait.
+const RESOLVERS_WAIT: Duration = Duration::from_secs(5);
+
+/// Room for what transforms bring, for each list of them: the store of one may be away while that of another answers.
+fn rooms(context: &Context) -> Vec<(Arc<Chain>, Arc<Room>)> {
+    let chains = context.pipeline.chains();
+    let bytes = context.budget.payload_bytes() / chains.len().max(1) as u64;
+    chains.into_iter().map(|(_, chain)| (Arc::clone(chain), Room::new(bytes, Some(Arc::clone(&context.budget))))).collect()
+}
 
 /// What the loop works with.
 pub(super) struct Context {
@@ -77,6 +88,10 @@ pub(super) struct Loop {
     memory_looked: Instant,
     reported: Instant,
     heads_asked: Instant,
+    /// Room for what each list of transforms brings.
+    rooms: Vec<(Arc<Chain>, Arc<Room>)>,
+    /// Held by everybody who holds batches beside the workers.
+    alive: (Sender<()>, Receiver<()>),
     /// A worker thread ended before it was told to: its lanes would wait for ever.
     worker_gone: bool,
 }
@@ -91,6 +106,7 @@ impl Loop {
         stop: CancellationToken,
     ) -> Self {
         let now = Instant::now();
+        let rooms = rooms(&context);
         Loop {
             context,
             source,
@@ -111,6 +127,8 @@ impl Loop {
             memory_looked: now,
             reported: now,
             heads_asked: now,
+            rooms,
+            alive: crossbeam_channel::bounded(0),
             worker_gone: false,
         }
     }
@@ -207,7 +225,11 @@ impl Loop {
                 let _ = thread.join();
             }
         }
-        // workers are gone, and with them every batch that refers to the source
+        // nobody sends: the end of the wait is that all are gone
+        let (alive, gone) = std::mem::replace(&mut self.alive, crossbeam_channel::bounded(0));
+        drop(alive);
+        let _ = gone.recv_timeout(RESOLVERS_WAIT);
+        // workers are gone, and resolvers, and with them every batch that refers to the source
         let source = std::mem::replace(&mut self.source, Box::new(crate::source::memory::MemorySource::new(Default::default(), Vec::new())));
         source.close();
     }

@@ -4,6 +4,7 @@
 use super::{LaneId, committer::Command};
 use crate::{
     budget::{Budget, Held},
+    config::BadRecords,
     error::{Error, Kind},
     lane::{self, Lane, Now},
     ledger::{BUNDLE_BYTES_MAX, Body, ClosedSpan},
@@ -11,6 +12,7 @@ use crate::{
     source::Batch,
     span::{Position, Roll},
     status::PartitionStatus,
+    transform::Ticket,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::{
@@ -22,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
 
 /// How often ages are looked at when no batch comes.
 const TICK: Duration = Duration::from_millis(20);
@@ -33,7 +36,9 @@ pub(super) enum Work {
     /// A lane of its own from now on.
     Open(Box<OpenLane>),
     /// Records of a lane, or the end of its partition.
-    Batch { lane: LaneId, batch: Option<Batch>, bytes: i64, end: Option<i64> },
+    Batch { lane: LaneId, intake: Intake },
+    /// What comes next cannot be had: the lane ends with what it has.
+    Fail { lane: LaneId, error: Error },
     /// The committer is done with the lane's span.
     Committed { lane: LaneId, position: Position },
     /// Close the lane's files for good: what was not taken in yet is dropped.
@@ -44,6 +49,44 @@ pub(super) enum Work {
     Drop { lane: LaneId },
     /// End the thread.
     End,
+}
+
+/// What a lane takes in. Dropped when it has, and with it what counts its memory.
+#[derive(Default)]
+pub(super) struct Intake {
+    pub(super) batch: Option<Batch>,
+    /// A transform cannot take the last record of the batch.
+    pub(super) refused: Option<Error>,
+    /// The end of the partition comes behind.
+    pub(super) end: Option<i64>,
+    pub(super) _queued: Option<Queued>,
+    pub(super) _tickets: Vec<Ticket>,
+}
+
+/// Bytes that were fetched and are counted until their lane has taken them in.
+pub(super) struct Queued {
+    bytes: i64,
+    shared: Arc<LaneShared>,
+    budget: Arc<Budget>,
+}
+
+impl Queued {
+    pub(super) fn new(bytes: i64, shared: &Arc<LaneShared>, budget: &Arc<Budget>) -> Self {
+        shared.queued.fetch_add(bytes, Ordering::Relaxed);
+        budget.queue(bytes);
+        Queued { bytes, shared: Arc::clone(shared), budget: Arc::clone(budget) }
+    }
+
+    pub(super) fn bytes(&self) -> i64 {
+        self.bytes
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.shared.queued.fetch_sub(self.bytes, Ordering::Release);
+        self.budget.queue(-self.bytes);
+    }
 }
 
 /// A lane with what it needs to talk to the others.
@@ -61,6 +104,8 @@ pub(super) struct OpenLane {
 pub(super) struct LaneShared {
     /// Bytes of batches that were fetched and not taken in.
     pub(super) queued: AtomicI64,
+    /// Those of them that wait for transforms.
+    pub(super) unresolved: AtomicI64,
     /// Bytes of its open files.
     pub(super) held: AtomicI64,
     /// A closed span waits for the one before to be committed; nothing is taken in meanwhile.
@@ -69,6 +114,8 @@ pub(super) struct LaneShared {
     pub(super) position: AtomicI64,
     /// The lane was asked to give memory back and has not done so yet.
     pub(super) relieving: AtomicBool,
+    /// The lane takes in no more: nobody needs to bring it anything.
+    pub(super) ended: CancellationToken,
 }
 
 struct LaneState {
@@ -79,7 +126,7 @@ struct LaneState {
     busy_oldest_ms: Option<i64>,
     /// A span that was closed while the committer was busy.
     waiting: Option<ClosedSpan>,
-    backlog: VecDeque<(Option<Batch>, i64, Option<i64>)>,
+    backlog: VecDeque<Intake>,
     /// No more is taken in; when everything is with the committer it is told to finish, with this failure if there was one.
     finishing: Option<Option<Error>>,
     counted: i64,
@@ -114,9 +161,8 @@ impl Worker {
     fn handle(&mut self, work: Work) {
         let id = match &work {
             Work::Open(open) => open.id,
-            Work::Batch { lane, .. } | Work::Committed { lane, .. } | Work::Finish { lane, .. } | Work::Relieve { lane } | Work::Drop { lane } => {
-                *lane
-            }
+            Work::Batch { lane, .. } | Work::Fail { lane, .. } | Work::Committed { lane, .. } => *lane,
+            Work::Finish { lane, .. } | Work::Relieve { lane } | Work::Drop { lane } => *lane,
             Work::End => return,
         };
         if let Work::Open(open) = work {
@@ -136,17 +182,15 @@ impl Worker {
             self.lanes.insert(id, state);
             return;
         }
-        let Some(state) = self.lanes.get_mut(&id) else {
-            if let Work::Batch { bytes, .. } = work {
-                self.budget.queue(-bytes);
-            }
-            return;
-        };
+        let Some(state) = self.lanes.get_mut(&id) else { return };
         match work {
-            Work::Batch { batch, bytes, end, .. } => {
-                state.backlog.push_back((batch, bytes, end));
+            // nothing is taken in any more
+            Work::Batch { .. } if state.finishing.is_some() => {}
+            Work::Batch { intake, .. } => {
+                state.backlog.push_back(intake);
                 state.drain(&self.budget);
             }
+            Work::Fail { error, .. } => state.finish(Roll::Shutdown, Some(error), &self.budget),
             Work::Committed { position, .. } => {
                 (state.busy, state.busy_oldest_ms) = (false, None);
                 (state.last_commit, state.advanced) = (Instant::now(), position.next);
@@ -188,29 +232,24 @@ impl LaneState {
     /// Takes in what waits, unless a closed span waits for the committer.
     fn drain(&mut self, budget: &Arc<Budget>) {
         while self.waiting.is_none() && self.finishing.is_none() {
-            let Some((batch, bytes, end)) = self.backlog.pop_front() else { return };
-            let taken = match &batch {
-                Some(batch) => self.take_in(batch, budget),
-                None => true,
-            };
-            if !taken {
-                self.backlog.push_front((batch, bytes, end));
+            let Some(mut intake) = self.backlog.pop_front() else { return };
+            if !self.take_in(&mut intake, budget) {
+                self.backlog.push_front(intake);
                 return;
             }
-            drop(batch);
-            self.open.shared.queued.fetch_sub(bytes, Ordering::Release);
-            budget.queue(-bytes);
-            if let Some(end) = end {
+            if let Some(end) = intake.end {
                 self.open.lane.reached(end);
             }
         }
     }
 
     /// True when the whole batch is in the lane, or the lane takes in no more.
-    fn take_in(&mut self, batch: &Batch, budget: &Arc<Budget>) -> bool {
+    fn take_in(&mut self, intake: &mut Intake, budget: &Arc<Budget>) -> bool {
+        let Intake { batch: Some(batch), refused, .. } = intake else { return true };
         let topic = Arc::clone(&self.open.lane.of().topic);
         let mut records: Vec<Record<'_>> = Vec::new();
         batch.records(&topic, &mut records);
+        let left_out = if refused.is_some() { records.pop() } else { None };
         let now = Now::read();
         let before = self.open.lane.position().next;
         let read = records.iter().filter(|record| record.offset >= before).count() as u64;
@@ -239,7 +278,29 @@ impl LaneState {
             }
         }
         self.open.status.read.fetch_add(read - rest.len() as u64, Ordering::Relaxed);
-        done
+        if !done || self.finishing.is_some() {
+            return done;
+        }
+        let Some(record) = left_out else { return true };
+        if self.waiting.is_some() {
+            return false;
+        }
+        if let Some(error) = refused.take() {
+            self.refuse(&record, error, batch.leader_epoch_at(record.offset), now, budget);
+        }
+        true
+    }
+
+    /// A record that a transform cannot take: everything before it is in the lane.
+    fn refuse(&mut self, record: &Record<'_>, error: Error, leader_epoch: i32, now: Now, budget: &Arc<Budget>) {
+        if self.open.lane.plan().bad_records == BadRecords::Stop {
+            let error = lane::refused_record(self.open.lane.of(), error);
+            self.finish(Roll::Shutdown, Some(error), budget);
+            return;
+        }
+        tracing::warn!(partition = %self.open.lane.of(), offset = record.offset, error = %error.chain(), "a record is left out");
+        self.open.status.read.fetch_add(1, Ordering::Relaxed);
+        self.open.lane.leave_out(record, leader_epoch, now);
     }
 
     /// Closes the lane's files; the span goes to the committer, or waits for it.
@@ -258,7 +319,7 @@ impl LaneState {
 
     /// Commits nothing of what is open: an encoder failed, and what it holds is not known.
     fn give_up(&mut self, error: Error, budget: &Arc<Budget>) {
-        self.drop_backlog(budget);
+        self.drop_backlog();
         self.open.lane.abandon();
         self.count(budget);
         self.finishing = Some(Some(error));
@@ -286,7 +347,7 @@ impl LaneState {
         if self.finishing.is_some() {
             return;
         }
-        self.drop_backlog(budget);
+        self.drop_backlog();
         self.finishing = Some(failure);
         self.close(roll, budget);
         self.go_on();
@@ -354,15 +415,14 @@ impl LaneState {
         status.oldest_unpublished_ms.store(oldest.unwrap_or(-1), Ordering::Relaxed);
     }
 
-    fn drop_backlog(&mut self, budget: &Arc<Budget>) {
-        for (_, bytes, _) in self.backlog.drain(..) {
-            self.open.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
-            budget.queue(-bytes);
-        }
+    /// Nothing of it is taken in, nor of what is on its way.
+    fn drop_backlog(&mut self) {
+        self.open.shared.ended.cancel();
+        self.backlog.clear();
     }
 
     fn forget(mut self, budget: &Arc<Budget>) {
-        self.drop_backlog(budget);
+        self.drop_backlog();
         budget.open(-self.counted);
         if let Some(span) = &self.waiting {
             budget.hold(-span_bytes(span));

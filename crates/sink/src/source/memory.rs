@@ -126,11 +126,15 @@ impl Log for MemoryAnswers {
     }
 
     async fn remake(&self, of: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
-        let mut again = crate::lane::Again::new(&self.pipeline, of, &tokio::runtime::Handle::current());
-        for record in self.log.read(&of.of, of.span.first, of.span.next) {
-            again.append(&record.borrow())?;
-        }
-        again.finish()
+        let (pipeline, log, of, runtime) = (Arc::clone(&self.pipeline), self.log.clone(), of.clone(), tokio::runtime::Handle::current());
+        let made = tokio::task::spawn_blocking(move || {
+            let mut again = crate::lane::Again::new(&pipeline, &of, &runtime)?;
+            for record in log.read(&of.of, of.span.first, of.span.next) {
+                again.append(&record.borrow())?;
+            }
+            again.finish()
+        });
+        made.await.map_err(|source| Error::new(Kind::Fatal, "make files again").source(source))?
     }
 }
 

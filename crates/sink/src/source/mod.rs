@@ -11,8 +11,9 @@ use crate::{
     error::{Error, Result},
     record::Record,
     span::{Position, TopicPartition},
+    transform::Change,
 };
-use std::time::Duration;
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// What the consumer group, or the log, says.
 #[derive(Debug)]
@@ -77,6 +78,16 @@ pub struct Batch(Inner);
 enum Inner {
     Kafka(kafka::Messages, bool),
     Memory(Vec<crate::record::OwnedRecord>),
+    Changed(Changed),
+}
+
+/// Some records of another batch, as transforms left them.
+struct Changed {
+    batch: Arc<Batch>,
+    /// Which of its records.
+    records: Range<usize>,
+    /// The changed ones by their place in the whole batch, in order.
+    changes: Vec<(usize, Change)>,
 }
 
 impl Batch {
@@ -89,6 +100,11 @@ impl Batch {
         Batch(Inner::Memory(records))
     }
 
+    /// Some records of `batch`, changed at these places of the whole batch.
+    pub(crate) fn changed(batch: Arc<Batch>, records: Range<usize>, changes: Vec<(usize, Change)>) -> Self {
+        Batch(Inner::Changed(Changed { batch, records, changes }))
+    }
+
     /// Appends the records to `into`, borrowed from this batch.
     pub fn records<'a>(&'a self, topic: &'a str, into: &mut Vec<Record<'a>>) {
         match &self.0 {
@@ -96,6 +112,30 @@ impl Batch {
                 into.extend(messages.iter().filter(|message| message.error().is_none()).map(|message| message.record(topic, *headers)))
             }
             Inner::Memory(records) => into.extend(records.iter().map(crate::record::OwnedRecord::borrow)),
+            Inner::Changed(Changed { batch, records, changes }) => {
+                let begin = into.len();
+                batch.stretch(topic, records.clone(), into);
+                for (at, change) in changes {
+                    let record = &mut into[begin + at - records.start];
+                    *record = change.on(record);
+                }
+            }
+        }
+    }
+
+    /// Appends the records of these places to `into`.
+    fn stretch<'a>(&'a self, topic: &'a str, places: Range<usize>, into: &mut Vec<Record<'a>>) {
+        match &self.0 {
+            Inner::Kafka(messages, headers) => {
+                let records = messages.iter().filter(|message| message.error().is_none()).skip(places.start).take(places.len());
+                into.extend(records.map(|message| message.record(topic, *headers)));
+            }
+            Inner::Memory(records) => into.extend(records[places].iter().map(crate::record::OwnedRecord::borrow)),
+            Inner::Changed(_) => {
+                let mut all = Vec::new();
+                self.records(topic, &mut all);
+                into.extend_from_slice(&all[places]);
+            }
         }
     }
 
@@ -108,6 +148,20 @@ impl Batch {
                 found.map_or(-1, kafka::Message::leader_epoch)
             }
             Inner::Memory(_) => -1,
+            Inner::Changed(changed) => changed.batch.leader_epoch_at(offset),
+        }
+    }
+
+    /// The offset after the last record; `None` when there is none.
+    pub fn next_offset(&self) -> Option<i64> {
+        match &self.0 {
+            Inner::Kafka(messages, _) => messages.iter().rfind(|message| message.error().is_none()).map(|message| message.offset() + 1),
+            Inner::Memory(records) => records.last().map(|record| record.offset + 1),
+            Inner::Changed(Changed { batch, records, .. }) => {
+                let mut last = Vec::new();
+                batch.stretch("", records.end.saturating_sub(1).max(records.start)..records.end, &mut last);
+                last.last().map(|record| record.offset + 1)
+            }
         }
     }
 
@@ -116,6 +170,7 @@ impl Batch {
         match &self.0 {
             Inner::Kafka(messages, _) => messages.len(),
             Inner::Memory(records) => records.len(),
+            Inner::Changed(changed) => changed.records.len(),
         }
     }
 
@@ -131,6 +186,8 @@ impl Batch {
         match &self.0 {
             Inner::Kafka(messages, _) => messages.iter().map(kafka::Message::payload_bytes).sum::<usize>() + messages.len() * PER_MESSAGE,
             Inner::Memory(records) => records.iter().map(|record| record.borrow().payload_bytes() + PER_MESSAGE).sum(),
+            // the whole batch is there until the last of its pieces is gone; what it was changed to has its room
+            Inner::Changed(_) => 0,
         }
     }
 }

@@ -127,7 +127,10 @@ impl Comparison {
         report.totals.differences += findings.len() as u64;
         let first = history.spans().get(current).map_or(head.next, |span| span.first);
         let mut records = match &extent {
-            Some(extent) => Records::read(Arc::clone(&self.log), of.clone(), first.max(extent.earliest), head.next.min(extent.end)),
+            Some(extent) => {
+                let chain = Arc::clone(&self.pipeline.plan(&of.topic).transforms);
+                Records::read(Arc::clone(&self.log), of.clone(), chain, first.max(extent.earliest), head.next.min(extent.end))
+            }
             None => Records::none(),
         };
         let mut number = 0;

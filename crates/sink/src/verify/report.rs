@@ -57,8 +57,8 @@ pub struct Totals {
     pub differences: u64,
     /// Objects under the sink's URL, looking like files of this pipeline, that no span names.
     pub foreign: u64,
-    /// Records in files that Kafka no longer has (retention, compaction, another incarnation), so that only their files could
-    /// be checked.
+    /// Records in files that Kafka no longer has (retention, compaction, another incarnation), or whose payloads are gone, so that
+    /// only their files could be checked.
     pub not_comparable: u64,
     /// Offsets whose loss a person accepted.
     pub accepted: u64,

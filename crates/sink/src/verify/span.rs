@@ -22,7 +22,7 @@ use crate::{
     record::OwnedRecord,
     span::{Span, TopicPartition},
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Files that are kept open from window to window.
 const OPEN_MAX: usize = 16;
@@ -105,9 +105,9 @@ impl<'a> SpanComparison<'a> {
         let begins = begins(&there);
         let span = self.span();
         while self.earliest.is_some() {
-            let (records, more) = records.window(span.first, span.next).await?;
-            let next = if more { records.last().map_or(span.first, |record| record.offset + 1) } else { span.next };
-            let window = Window { records: &records, next, last: !more };
+            let (read, more) = records.window(span.first, span.next).await?;
+            let next = if more { read.last().map_or(span.first, |record| record.offset + 1) } else { span.next };
+            let window = Window { records: &read, refused: records.refused(), next, last: !more };
             self.window(&window, &mut cursors, &begins).await?;
             if !more {
                 break;
@@ -195,15 +195,23 @@ impl<'a> SpanComparison<'a> {
             }
             let Some(line) = cursor.take() else { break };
             match window.records.binary_search_by_key(&offset, |record| record.offset) {
-                Ok(index) => self.check_line(&line.bytes, &window.records[index], cursor, &mut seen[index]),
+                Ok(index) => self.check_line(&line.bytes, window, index, cursor, &mut seen[index]),
                 Err(_) => self.stray(offset, cursor),
             }
         }
         Ok(Known::All)
     }
 
-    fn check_line(&mut self, line: &[u8], record: &OwnedRecord, cursor: &Cursor<'_>, seen: &mut Seen) {
+    fn check_line(&mut self, line: &[u8], window: &Window<'_>, index: usize, cursor: &Cursor<'_>, seen: &mut Seen) {
+        let record = &window.records[index];
         seen.times = seen.times.saturating_add(1);
+        if let Some(why) = window.refused.get(&record.offset) {
+            seen.unequal = true;
+            self.totals.not_comparable += 1;
+            let what = format!("`{}`, offset {}: what its line should hold cannot be had any more", self.of, record.offset);
+            self.comparison.note(format!("{what}: {why}"));
+            return;
+        }
         if holds(line, record) {
             return;
         }
@@ -330,7 +338,7 @@ impl<'a> SpanComparison<'a> {
                 continue;
             }
             let index = expected[at + ahead.unwrap_or(0)];
-            self.check_line(&line.bytes, &window.records[index], cursor, &mut seen[index]);
+            self.check_line(&line.bytes, window, index, cursor, &mut seen[index]);
             at += ahead.unwrap_or(0) + 1;
         }
         Ok(())
@@ -463,6 +471,8 @@ enum Known {
 /// Records of a span that follow each other.
 struct Window<'a> {
     records: &'a [OwnedRecord],
+    /// Records of it that transforms cannot take any more, and why.
+    refused: &'a BTreeMap<i64, String>,
     /// The offset after the window.
     next: i64,
     /// Nothing of the span follows.

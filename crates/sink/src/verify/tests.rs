@@ -103,6 +103,7 @@ impl Lab {
             format: format::build(&format, BadRecords::Stop).unwrap(),
             roll,
             bad_records: BadRecords::Stop,
+            transforms: Arc::default(),
         };
         let url = format!("file://{}", folder.path().display());
         let pipeline = Arc::new(Pipeline {

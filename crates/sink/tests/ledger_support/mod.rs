@@ -182,6 +182,7 @@ pub fn pipeline(url: &str) -> Pipeline {
         format: Arc::new(Text),
         roll: RollPlan { bytes: 1, records: 1, age: Duration::from_secs(1), idle: None, clock: None, files: 10 },
         bad_records: BadRecords::Stop,
+        transforms: Arc::default(),
     };
     Pipeline {
         name: "test".to_owned(),

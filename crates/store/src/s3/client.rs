@@ -157,7 +157,7 @@ pub(super) fn client(config: &SdkConfig, settings: &StorageSettings, endpoint: O
 
 #[cfg(test)]
 mod tests {
-    use crate::{Store, StorageSettings, Unobserved};
+    use crate::{StorageSettings, Store, Unobserved};
     use std::sync::Arc;
 
     #[tokio::test]

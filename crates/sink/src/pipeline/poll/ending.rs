@@ -105,6 +105,8 @@ impl Loop {
 pub(super) fn finish(lane: &mut LaneHandle, roll: Roll) {
     if !lane.finishing {
         lane.finishing = true;
+        // what its transforms still wait for is read again by whoever goes on
+        lane.shared.ended.cancel();
         let _ = lane.worker.send(Work::Finish { lane: lane.id, roll });
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         Notice,
         assignment::{Assigning, LaneHandle, Owned, Stage},
         committer::Committer,
+        resolver::{Resolver, Watching},
         worker::{LaneShared, OpenLane, Work},
     },
     span::{Position, TopicPartition},
@@ -136,7 +137,7 @@ impl Loop {
         let plan = Arc::clone(pipeline.plan(&of.topic));
         let begin = begin_upload(&self.context, of);
         let position = partition.position();
-        let lane = Lane::new(of.clone(), plan, pipeline.timezone.clone(), partition.incarnation(), position, begin);
+        let lane = Lane::new(of.clone(), Arc::clone(&plan), pipeline.timezone.clone(), partition.incarnation(), position, begin);
         let id = self.next_lane;
         self.next_lane += 1;
         let worker = self.workers[usize::try_from(id).unwrap_or(0) % self.workers.len()].0.clone();
@@ -157,7 +158,21 @@ impl Loop {
         let committer = runtime.spawn(committer.run());
         let open = OpenLane { id, lane, commit, shared: Arc::clone(&shared), status, committed: position };
         let _ = worker.send(Work::Open(Box::new(open)));
-        owned.stage = Stage::Running(LaneHandle { id, shared, worker, committer, finishing: false, paused: false });
+        let resolver = self.rooms.iter().find(|(chain, _)| Arc::ptr_eq(chain, &plan.transforms)).map(|(chain, room)| {
+            let resolver = Resolver {
+                lane: id,
+                chain: Arc::clone(chain),
+                room: Arc::clone(room),
+                bad: plan.bad_records,
+                worker: worker.clone(),
+                shared: Arc::clone(&shared),
+                watch: Watching { of: of.clone(), status: Arc::clone(&self.context.status), partition: Arc::clone(&owned.status) },
+                alive: self.alive.0.clone(),
+            };
+            resolver.start(runtime)
+        });
+        let handle = LaneHandle { id, shared, worker, committer, finishing: false, paused: false, resolver, fed: position.next };
+        owned.stage = Stage::Running(handle);
     }
 }
 

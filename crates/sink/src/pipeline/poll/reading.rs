@@ -5,9 +5,10 @@ use crate::{
     error::{Error, Kind},
     pipeline::{
         assignment::{LaneHandle, Stage},
-        worker::Work,
+        resolver::Input,
+        worker::{Intake, Queued, Work},
     },
-    source::Fetched,
+    source::{Batch, Fetched},
     span::{Position, TopicPartition},
 };
 use std::{
@@ -19,6 +20,9 @@ use std::{
 const BATCH_BYTES: usize = 512 << 10;
 /// Records of one batch at most.
 const BATCH_RECORDS_MAX: usize = 2000;
+/// Bytes of batches that one lane's transforms may have before them, at least and at most: enough that they are never idle.
+const AHEAD_BYTES_MIN: i64 = 64 << 10;
+const AHEAD_BYTES_MAX: i64 = 1 << 20;
 /// How long batches may wait for lanes whose last span is not committed before the partitions of those lanes are passed over.
 const STUCK_AFTER: Duration = Duration::from_millis(300);
 
@@ -37,8 +41,8 @@ impl Loop {
         fetched
     }
 
-    /// Whether workers have enough to do. Lanes that wait for a commit must not keep the others waiting for long: their
-    /// partitions are passed over until they have caught up.
+    /// Whether workers have enough to do. Lanes that wait for a commit, or for transforms, must not keep the others waiting for
+    /// long: their partitions are passed over until they have caught up.
     pub(super) fn batches_wait(&mut self) -> bool {
         let Context { budget, .. } = &self.context;
         let queued = |lane: &LaneHandle| lane.shared.queued.load(Ordering::Relaxed);
@@ -52,7 +56,7 @@ impl Loop {
             for (of, owned) in &mut self.assignment.owned {
                 if let Stage::Running(lane) = &mut owned.stage
                     && !lane.paused
-                    && lane.shared.waiting.load(Ordering::Relaxed)
+                    && (lane.shared.waiting.load(Ordering::Relaxed) || lane.shared.unresolved.load(Ordering::Relaxed) > 0)
                     && queued(lane) > 0
                 {
                     lane.paused = true;
@@ -65,13 +69,26 @@ impl Loop {
 
     /// Reads partitions again whose lanes have taken in everything that waited.
     pub(super) fn resume_caught_up(&mut self) {
+        let ahead = self.ahead_bytes();
         for (of, owned) in &mut self.assignment.owned {
             let Stage::Running(lane) = &mut owned.stage else { continue };
-            if !lane.paused || lane.finishing || lane.shared.queued.load(Ordering::Acquire) > 0 || lane.shared.waiting.load(Ordering::Relaxed) {
+            if !lane.paused || lane.finishing || lane.shared.waiting.load(Ordering::Relaxed) {
                 continue;
             }
-            // may be a little behind; a lane passes over what it has already
-            let position = Position { next: lane.shared.position.load(Ordering::Relaxed), leader_epoch: -1 };
+            let next = if lane.resolver.is_some() {
+                // what it has is not to be brought once more, and there should be more before it has nothing
+                if lane.shared.unresolved.load(Ordering::Acquire) > ahead / 2 {
+                    continue;
+                }
+                lane.fed
+            } else {
+                if lane.shared.queued.load(Ordering::Acquire) > 0 {
+                    continue;
+                }
+                // may be a little behind; a lane passes over what it has already
+                lane.shared.position.load(Ordering::Relaxed)
+            };
+            let position = Position { next, leader_epoch: -1 };
             match self.source.seek(of, position) {
                 Ok(()) => lane.paused = false,
                 Err(error) => tracing::debug!(partition = %of, error = %error.chain(), "cannot read on yet"),
@@ -79,7 +96,14 @@ impl Loop {
         }
     }
 
+    /// Bytes that one lane's transforms may have before them.
+    fn ahead_bytes(&self) -> i64 {
+        let lanes = i64::try_from(self.assignment.owned.len()).unwrap_or(i64::MAX).max(1);
+        (self.context.budget.queue_bytes() / lanes).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX)
+    }
+
     pub(super) fn hand_over(&mut self, of: &TopicPartition, got: Fetched) {
+        let ahead = self.ahead_bytes();
         let lane = match self.assignment.owned.get_mut(of).map(|owned| &mut owned.stage) {
             Some(Stage::Running(lane)) if !lane.finishing => lane,
             // it is read on from its head when it is opened again
@@ -91,11 +115,26 @@ impl Loop {
                 self.record_bytes = (self.record_bytes * 3 + bytes / batch.len().max(1)) / 4;
                 i64::try_from(bytes).unwrap_or(i64::MAX)
             });
-            lane.shared.queued.fetch_add(bytes, Ordering::Relaxed);
-            self.context.budget.queue(bytes);
-            if lane.worker.send(Work::Batch { lane: lane.id, batch: got.batch, bytes, end: got.end }).is_err() {
-                self.worker_gone = true;
-            }
+            let next = got.end.max(got.batch.as_ref().and_then(Batch::next_offset));
+            lane.fed = lane.fed.max(next.unwrap_or(-1));
+            let queued = Queued::new(bytes, &lane.shared, &self.context.budget);
+            let sent = match &lane.resolver {
+                None => {
+                    let intake = Intake { batch: got.batch, end: got.end, _queued: Some(queued), ..Intake::default() };
+                    lane.worker.send(Work::Batch { lane: lane.id, intake }).is_ok()
+                }
+                Some(resolver) => {
+                    let unresolved = lane.shared.unresolved.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                    if unresolved > ahead && !lane.paused {
+                        lane.paused = true;
+                        self.source.pause(of);
+                    }
+                    // one that is gone has told why, or its lane has ended
+                    let _ = resolver.send(Input { batch: got.batch, end: got.end, queued });
+                    true
+                }
+            };
+            self.worker_gone |= !sent;
         }
         // only now: what came before the error must not be lost with it
         if let Some(error) = got.error {

@@ -347,7 +347,7 @@ impl Log for KafkaLog {
     async fn remake(&self, of: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
         let (pipeline, of, runtime) = (Arc::clone(&self.pipeline), of.clone(), tokio::runtime::Handle::current());
         blocking(move || {
-            let mut again = crate::lane::Again::new(&pipeline, &of, &runtime);
+            let mut again = crate::lane::Again::new(&pipeline, &of, &runtime)?;
             Reader::new(&pipeline)?.read(&of.of, of.span.first, of.span.next, &mut |record| again.append(record))?;
             again.finish()
         })

@@ -388,7 +388,8 @@ pub(in crate::source) struct Messages {
 
 // SAFETY: a message is only read, by whoever owns the batch; giving it back is allowed from any thread.
 unsafe impl Send for Messages {}
-// SAFETY: reading is shared; parsing of headers inside librdkafka is done by the one thread that owns the batch.
+// SAFETY: reading is shared; parsing of a message's headers inside librdkafka is done by one thread at a time: by the one that owns
+// the batch, and where several share it, by the transforms before the message is handed on, by its lane afterwards.
 unsafe impl Sync for Message {}
 
 impl Drop for Messages {

@@ -1,0 +1,303 @@
+//! `claim_check`: references become the payloads that they name, verified.
+//!
+//! A payload that is gone, forbidden or not what was sent is a bad record: its policy decides, and no line is ever written for
+//! it in silence. A store that does not answer is waited for.
+
+use super::{Change, Configured, Need, Opened, Transform, TransformRow, Tried, Waiting};
+use crate::{
+    config::{Bytes as Size, SinkSettings, check_storage, check_url},
+    error::{Error, Kind, Result},
+    record::{Headers, OwnedHeaders, Record},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use kas3_claimcheck::{Claim, ClaimCheck, ClaimCheckSettings, Compression, Kind as Claims, Reason, Reference, format_named};
+use kas3_store::{Observer, StorageSettings};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+pub(super) const ROW: TransformRow = TransformRow {
+    name: "claim_check",
+    doc: "Writes the payloads that references name, not the references: payloads too large for Kafka that were sent through an object \
+          store. Each is verified by size, ETag and SHA-256. One that is gone, forbidden or not what was sent is a bad record \
+          (`bad_records`); a store that does not answer is waited for. Tombstones and payloads in records pass as they are.",
+    schema: ClaimCheckTransform::json_schema,
+    read: |json| Ok(Arc::new(serde_json::from_value::<ClaimCheckTransform>(json)?)),
+};
+
+/// Which references are believed, and how their payloads are read.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimCheckTransform {
+    /// Where the payloads lie: `s3://bucket/prefix` or `file:///folder`. References to elsewhere are refused.
+    #[schemars(extend("examples" = ["s3://payloads/orders"]))]
+    pub url: String,
+    /// How that store is reached; by default as `sink.storage`.
+    #[serde(default)]
+    pub storage: Option<StorageSettings>,
+    /// Further places whose payloads references may name, as URLs; reached with the same `storage`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["s3://payloads-of-last-year/orders"]]))]
+    pub read_from: Vec<String>,
+    /// Formats of the references that are taken: `kas3`, `kaf-s3-connector`, `bakdata-header`, `bakdata-value`,
+    /// `aws-payload-offloading`, `kafscale` or `irori`. By default those that mark references by a header, so that no payload can be
+    /// mistaken for one.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["kas3", "kaf-s3-connector"]]))]
+    pub accept: Vec<String>,
+    /// A larger payload is a bad record. Each is held in memory whole; one that is larger than what `memory` has for payloads
+    /// (about a tenth) is read alone.
+    #[serde(default = "default_payload")]
+    #[schemars(extend("examples" = ["256MiB"]))]
+    pub max_payload_bytes: Size,
+    /// References without a checksum are bad records.
+    #[serde(default = "yes")]
+    pub require_integrity: bool,
+    /// Records that hold their payload pass as they are; `false`: they are bad records.
+    #[serde(default = "yes")]
+    pub allow_inline_payloads: bool,
+    /// Payloads that are read at once by one process.
+    #[serde(default = "default_downloads")]
+    #[schemars(extend("examples" = [64]))]
+    pub downloads: usize,
+}
+
+fn default_payload() -> Size {
+    Size(64 << 20)
+}
+fn default_downloads() -> usize {
+    32
+}
+fn yes() -> bool {
+    true
+}
+
+impl Configured for ClaimCheckTransform {
+    fn build(&self, key: &str, sink: &SinkSettings) -> Result<Arc<dyn Transform>> {
+        let config = |what: String| Error::new(Kind::Config, what);
+        let url = check_url(&format!("{key}.url"), &self.url)?;
+        let mut urls = vec![url.clone()];
+        for (index, place) in self.read_from.iter().enumerate() {
+            urls.push(check_url(&format!("{key}.read_from[{index}]"), place)?);
+        }
+        let (storage_key, storage) = match &self.storage {
+            Some(own) => (format!("{key}.storage"), own),
+            None => ("sink.storage".to_owned(), &sink.storage),
+        };
+        check_storage(&storage_key, storage, &urls)?;
+        for (index, name) in self.accept.iter().enumerate() {
+            format_named(name).map_err(|error| {
+                let named = config(format!("`{key}.accept[{index}]`: {error}"));
+                named.hint(error.way_out().unwrap_or_default())
+            })?;
+        }
+        for (name, zero) in [("max_payload_bytes", self.max_payload_bytes.0 == 0), ("downloads", self.downloads == 0)] {
+            if zero {
+                return Err(config(format!("`{key}.{name}` is zero")).hint("no payload could ever be read; leave the key out for its default"));
+            }
+        }
+        let settings = ClaimCheckSettings {
+            url,
+            storage: storage.clone(),
+            read_from: urls.split_off(1),
+            accept: self.accept.clone(),
+            max_inline_bytes: 0,
+            max_payload_bytes: self.max_payload_bytes.0,
+            require_integrity: self.require_integrity,
+            allow_inline_payloads: self.allow_inline_payloads,
+            ..ClaimCheckSettings::default()
+        };
+        Ok(Arc::new(Prepared { settings, downloads: self.downloads }))
+    }
+
+    fn json(&self) -> Json {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn storage(&self) -> Option<&StorageSettings> {
+        self.storage.as_ref()
+    }
+}
+
+/// A claim check that was validated.
+#[derive(Debug)]
+struct Prepared {
+    settings: ClaimCheckSettings,
+    downloads: usize,
+}
+
+#[async_trait]
+impl Transform for Prepared {
+    fn about(&self) -> String {
+        let ClaimCheckSettings { url, read_from, accept, max_payload_bytes, .. } = &self.settings;
+        let listed = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let places = if read_from.is_empty() { String::new() } else { format!(" and {}", listed(read_from)) };
+        let formats = if accept.is_empty() { "any format that marks its references by a header".to_owned() } else { listed(accept) };
+        let size = Size(*max_payload_bytes);
+        format!("`claim_check`: payloads up to `{size}` from `{url}`{places}, {} at once; references of {formats}", self.downloads)
+    }
+
+    async fn open(&self, observer: Arc<dyn Observer>) -> Result<Opened> {
+        let claims = ClaimCheck::open_observed(self.settings.clone(), observer).await.map_err(of_claim)?;
+        let formats = claims.accepts();
+        let headers: Vec<&'static str> = formats.iter().flat_map(|format| format.headers()).copied().collect();
+        let marked = formats.iter().all(|format| format.marked() && !format.headers().is_empty());
+        let permits = Arc::new(Semaphore::new(self.downloads.min(Semaphore::MAX_PERMITS)));
+        Ok(Opened::Waiting(Arc::new(ClaimChecks { claims, headers, marked, permits, at_once: self.downloads })))
+    }
+}
+
+/// A claim check, opened.
+struct ClaimChecks {
+    claims: ClaimCheck,
+    /// Headers of the formats that are taken: they are no user's.
+    headers: Vec<&'static str>,
+    /// No record without one of these headers is a reference.
+    marked: bool,
+    permits: Arc<Semaphore>,
+    at_once: usize,
+}
+
+impl ClaimChecks {
+    fn is_ours(&self, name: &[u8]) -> bool {
+        self.headers.iter().any(|ours| ours.as_bytes() == name)
+    }
+
+    /// What the formats look at.
+    fn headers_of_formats(&self, record: &Record<'_>) -> kas3_claimcheck::Headers {
+        let Some(headers) = record.headers else { return Vec::new() };
+        let ours = (0..headers.len()).filter_map(|index| headers.get(index)).filter(|(name, _)| self.is_ours(name));
+        ours.map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice))).collect()
+    }
+
+    /// What the sender gave beside the payload.
+    fn headers_of_user(&self, record: &Record<'_>) -> OwnedHeaders {
+        let all = |headers: &dyn Headers| {
+            let user = (0..headers.len()).filter_map(|index| headers.get(index)).filter(|(name, _)| !self.is_ours(name));
+            user.map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect()
+        };
+        OwnedHeaders(record.headers.map_or_else(Vec::new, all))
+    }
+}
+
+#[async_trait]
+impl Waiting for ClaimChecks {
+    fn look(&self, record: &Record<'_>) -> Result<Option<Box<dyn Need>>> {
+        let headers = self.headers_of_formats(record);
+        let inline_allowed = self.claims.settings().allow_inline_payloads;
+        if headers.is_empty() && (record.value.is_none() || (self.marked && inline_allowed)) {
+            return Ok(None);
+        }
+        let value = record.value.map(Bytes::copy_from_slice);
+        let claim = self.claims.claim(value.as_ref(), &headers).map_err(of_claim)?;
+        let value = match claim {
+            Claim::Reference(reference) => {
+                let (claims, permits) = (self.claims.clone(), Arc::clone(&self.permits));
+                return Ok(Some(Box::new(Payload { claims, permits, reference, headers: self.headers_of_user(record) })));
+            }
+            Claim::Inline(payload) => Some(payload),
+            Claim::Tombstone => None,
+        };
+        if headers.is_empty() && value.as_deref() == record.value {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Here(Change { value, headers: self.headers_of_user(record) }))))
+    }
+
+    fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    async fn try_out(&self) -> Vec<Tried> {
+        let settings = self.claims.settings();
+        let mut tried = Vec::new();
+        for url in std::iter::once(&settings.url).chain(&settings.read_from) {
+            let place = match url.strip_prefix("s3://") {
+                Some(rest) => {
+                    rest.split_once('/').map_or((rest.to_owned(), String::new()), |(bucket, prefix)| (bucket.to_owned(), format!("{prefix}/")))
+                }
+                None => (url.clone(), String::new()),
+            };
+            let nothing = Reference { bucket: place.0, key: format!("{}kas3-check-{:016x}", place.1, rand::random::<u64>()), ..Reference::default() };
+            tried.push(match self.claims.look(&nothing).await {
+                Ok(_) => Tried::Good(format!("payloads in `{url}` can be asked for")),
+                Err(error) if error.kind() == Claims::Denied => Tried::Known(format!(
+                    "payloads in `{url}`: the store refuses to say what is not there; without `s3:ListBucket` a payload that is gone looks like a forbidden one"
+                )),
+                Err(error) => Tried::Bad(of_claim(error.doing(format_args!("payloads in `{url}` cannot be asked for")))),
+            });
+        }
+        tried
+    }
+}
+
+/// A payload that lies in its record, without what its format puts around it.
+struct Here(Change);
+
+#[async_trait]
+impl Need for Here {
+    async fn bytes(&self) -> u64 {
+        self.0.value.as_ref().map_or(0, |value| value.len() as u64)
+    }
+
+    async fn get(&self) -> Result<Change> {
+        Ok(self.0.clone())
+    }
+}
+
+/// A payload in a store.
+struct Payload {
+    claims: ClaimCheck,
+    permits: Arc<Semaphore>,
+    reference: Reference,
+    headers: OwnedHeaders,
+}
+
+#[async_trait]
+impl Need for Payload {
+    /// The reference says it, or the store is asked without reading a byte: room is taken in order, before anything is read.
+    async fn bytes(&self) -> u64 {
+        /// What a compressed payload whose size is not known comes to, times its object.
+        const INFLATED_TIMES: u64 = 8;
+        let most = self.claims.settings().max_payload_bytes;
+        let bytes = match self.reference.size {
+            Some(bytes) => bytes,
+            None => {
+                let _permit = self.permits.acquire().await;
+                let times = if self.reference.compression == Compression::None { 1 } else { INFLATED_TIMES };
+                // whatever is wrong shows when it is read
+                self.claims.look(&self.reference).await.ok().flatten().map_or(0, |info| info.bytes.saturating_mul(times))
+            }
+        };
+        bytes.min(most)
+    }
+
+    async fn get(&self) -> Result<Change> {
+        let _permit = self.permits.acquire().await;
+        let payload = self.claims.fetch(&self.reference).await.map_err(of_claim)?;
+        Ok(Change { value: Some(payload), headers: self.headers.clone() })
+    }
+}
+
+/// An error of the claim check by what the pipeline does about it. What a store says of the bucket or of credentials may pass;
+/// what it says of one payload is about the record.
+fn of_claim(error: kas3_claimcheck::Error) -> Error {
+    let kind = match (error.kind(), error.reason()) {
+        (_, Some(_)) | (Claims::Record | Claims::Integrity, None) => Kind::BadRecord,
+        (Claims::Config, None) => Kind::Config,
+        (Claims::Missing | Claims::Denied | Claims::Transient, None) => Kind::Transient,
+        (Claims::Fatal, None) => Kind::Fatal,
+    };
+    let (reason, hint) = (error.reason().map(Reason::code), error.way_out().map(str::to_owned));
+    let mut ours = Error::new(kind, error.to_string()).source(error);
+    if let Some(hint) = hint {
+        ours = ours.hint(hint);
+    }
+    match reason {
+        Some(reason) => ours.because(reason),
+        None => ours,
+    }
+}

@@ -117,18 +117,25 @@ impl ClaimCheck {
 
     /// The record of a payload that stays in it; `None` when it must be offloaded.
     pub fn inline(&self, payload: &Bytes, about: &About<'_>) -> Option<Sent> {
+        self.stays(payload, about).then(|| self.in_record(payload.clone()))
+    }
+
+    /// Whether a payload stays in its record.
+    pub(crate) fn stays(&self, payload: &Bytes, about: &About<'_>) -> bool {
         let plan = &self.0.plan;
         let bytes = payload.len() as u64;
         if about.always || bytes > plan.settings.max_inline_bytes || about.room.is_some_and(|room| bytes + 1 > room) {
-            return None;
+            return false;
         }
-        // a payload that looks like a reference would be taken for one
-        if !plan.format.marked() && !matches!(plan.format.read(Some(payload), &Headers::new()), Ok(None)) && plan.format.name() != "bakdata-value" {
-            return None;
-        }
+        // a payload that looks like a reference would be taken for one, unless the format writes a mark into every record
+        plan.format.marked() || plan.format.name() == "bakdata-value" || matches!(plan.format.read(Some(payload), &Headers::new()), Ok(None))
+    }
+
+    /// The record of a payload that stays in it.
+    pub(crate) fn in_record(&self, payload: Bytes) -> Sent {
         let mut headers = Headers::new();
-        let value = plan.format.write_inline(payload.clone(), &mut headers);
-        Some(Sent { value, headers, reference: None })
+        let value = self.0.plan.format.write_inline(payload, &mut headers);
+        Sent { value, headers, reference: None }
     }
 
     /// Stores what `reader` gives, which never lies in memory as a whole: parts of 8 MiB go up while it is read.
@@ -169,7 +176,7 @@ impl ClaimCheck {
         Ok(Sent { value, headers, reference: Some(reference) })
     }
 
-    fn check_size(&self, bytes: u64) -> Result<()> {
+    pub(crate) fn check_size(&self, bytes: u64) -> Result<()> {
         let most = self.0.plan.settings.max_payload_bytes;
         if bytes > most {
             return Err(Error::new(Kind::Record, format!("the payload has {bytes} bytes, more than `max_payload_bytes` ({most})"))

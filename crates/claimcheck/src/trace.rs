@@ -30,6 +30,11 @@ impl Extractor for From<'_> {
     }
 }
 
+/// Whether the program has set a propagator; asked when a client is opened.
+pub fn is_on() -> bool {
+    global::get_text_map_propagator(|propagator| propagator.fields().next().is_some())
+}
+
 /// A span of work on one record of `topic`, below the current context or the one given.
 pub fn span(name: &'static str, kind: SpanKind, topic: &str, parent: &Context) -> Context {
     let tracer = global::tracer("kas3");

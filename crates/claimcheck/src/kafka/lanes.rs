@@ -29,6 +29,11 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
         Lanes { lanes: HashMap::new(), next: 0 }
     }
 
+    /// Nobody waits anywhere.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Nobody waits in the line.
     pub(super) fn is_clear(&self, lane: &K) -> bool {
         !self.lanes.contains_key(lane)

@@ -24,7 +24,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -40,7 +40,8 @@ const CLIENT_BYTES_MAX: u64 = 1_000_000;
 const TOPIC_BYTES_MAX: u64 = 1_048_588;
 /// What a record weighs besides key, value and headers: its batch's header, lengths, timestamps.
 const RECORD_OVERHEAD_BYTES: u64 = 128;
-const POLL: Duration = Duration::from_millis(100);
+/// How soon failures are looked at, and records that found librdkafka's queue full are tried again.
+const POLL: Duration = Duration::from_millis(20);
 const DESCRIBE_WAIT: Duration = Duration::from_secs(5);
 
 /// A payload to send.
@@ -157,14 +158,15 @@ struct Shared {
     send_timeout: Duration,
     dead_letter_topic: Option<String>,
     lanes: Mutex<Lanes<Lane, Ready>>,
-    outstanding: Mutex<u64>,
-    settled: Condvar,
+    answers: Arc<Answers>,
+    /// The program has set a propagator: contexts are carried, and spans begun.
+    traces: bool,
     memory: Arc<Semaphore>,
     memory_bytes: u64,
     client_bytes_max: u64,
     admin: AdminClient<DefaultClientContext>,
     topic_bytes_max: Option<u64>,
-    topics: Mutex<HashMap<String, u64>>,
+    topics: RwLock<HashMap<String, u64>>,
     closing: AtomicBool,
     /// Records that never came to Kafka, since the transaction began.
     refused: AtomicU64,
@@ -183,17 +185,52 @@ struct Ready {
 
 /// What is kept of a record until Kafka has answered.
 struct Sending {
-    reference: Option<Reference>,
+    reference: Option<Box<Reference>>,
     report: Mutex<Option<Report>>,
     /// A dead letter: its own failure makes no further one.
     is_dead_letter: bool,
 }
 
-/// Hears of deliveries, on the thread that polls.
-struct Deliveries {
-    failures: Arc<Mutex<VecDeque<Failure>>>,
-    answered: Arc<Mutex<u64>>,
+/// Counts what was accepted and not answered yet.
+#[derive(Default)]
+struct Answers {
+    outstanding: AtomicU64,
+    /// Guards nothing: who waits for the last answer holds it between looking and sleeping.
+    waiting: Mutex<()>,
+    settled: Condvar,
+    failures: Mutex<VecDeque<Failure>>,
 }
+
+impl Answers {
+    fn accepted(&self) {
+        self.outstanding.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn answered(&self) {
+        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+            drop(lock(&self.waiting));
+            self.settled.notify_all();
+        }
+    }
+
+    fn outstanding(&self) -> u64 {
+        self.outstanding.load(Ordering::Acquire)
+    }
+
+    /// Waits until nothing is outstanding; returns how much is.
+    fn settle(&self, deadline: Instant) -> u64 {
+        let mut waiting = lock(&self.waiting);
+        while self.outstanding() > 0 {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+            waiting = self.settled.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(waiting);
+        self.outstanding()
+    }
+}
+
+/// Hears of deliveries, on the thread that polls.
+struct Deliveries(Arc<Answers>);
 
 struct Failure {
     sending: Box<Sending>,
@@ -208,11 +245,11 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, mut sending: Box<Sending>) {
         match result {
             Ok(message) => {
-                let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
                 if let Some(report) = lock(&sending.report).take() {
-                    report(Ok(Delivered { topic, partition, offset, reference: sending.reference.take() }));
+                    let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
+                    report(Ok(Delivered { topic, partition, offset, reference: sending.reference.take().map(|reference| *reference) }));
                 }
-                *lock(&self.answered) += 1;
+                self.0.answered();
             }
             Err((error, message)) => {
                 let topic = message.topic().to_owned();
@@ -221,10 +258,10 @@ impl ProducerContext for Deliveries {
                     error: client::error_of_kafka(&format!("a record was not delivered to topic `{topic}`"), error.clone()),
                     topic,
                     code,
-                    reference: sending.reference.clone(),
+                    reference: sending.reference.take().map(|reference| *reference),
                     certain: certainly_not_there(message),
                 };
-                lock(&self.failures).push_back(Failure { sending, undelivered });
+                lock(&self.0.failures).push_back(Failure { sending, undelivered });
             }
         }
     }
@@ -236,6 +273,10 @@ fn certainly_not_there(message: &rdkafka::message::BorrowedMessage<'_>) -> bool 
     // SAFETY: the message lives as long as the reference to it, and the function only reads it.
     let status = unsafe { rdkafka_sys::rd_kafka_message_status(message.ptr()) };
     status == rdkafka_sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -262,9 +303,9 @@ impl Producer {
         if !settings.kafka.contains_key("enable.idempotence") && settings.kafka.get("acks").is_none_or(|acks| acks == "all" || acks == "-1") {
             config.set("enable.idempotence", "true");
         }
-        let (failures, answered) = (Arc::<Mutex<VecDeque<Failure>>>::default(), Arc::<Mutex<u64>>::default());
-        let deliveries = Deliveries { failures: failures.clone(), answered: answered.clone() };
-        let kafka = config.create_with_context(deliveries).map_err(|error| client::error_of_kafka("no producer can be made", error))?;
+        let answers = Arc::<Answers>::default();
+        let kafka =
+            config.create_with_context(Deliveries(answers.clone())).map_err(|error| client::error_of_kafka("no producer can be made", error))?;
         let admin = client::config(&client::properties_of_client(&settings.kafka))?;
         let admin = admin.create().map_err(|error| client::error_of_kafka("no admin client can be made", error))?;
         let limit = settings.kafka.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
@@ -276,20 +317,20 @@ impl Producer {
             send_timeout: Duration::from_millis(settings.send_timeout_ms),
             dead_letter_topic: settings.dead_letter_topic,
             lanes: Mutex::new(Lanes::new()),
-            outstanding: Mutex::new(0),
-            settled: Condvar::new(),
+            answers,
+            traces: trace::is_on(),
             memory: Arc::new(Semaphore::new(permits)),
             memory_bytes: settings.memory_bytes,
             client_bytes_max: limit.unwrap_or(CLIENT_BYTES_MAX),
             admin,
             topic_bytes_max: settings.topic_bytes_max,
-            topics: Mutex::default(),
+            topics: RwLock::default(),
             closing: AtomicBool::new(false),
             refused: AtomicU64::new(0),
         });
         let polled = (shared.clone(), runtime.handle().clone());
         let polling = std::thread::Builder::new().name("kas3-deliveries".to_owned());
-        let polling = polling.spawn(move || poll(&polled.0, &polled.1, &failures, &answered));
+        let polling = polling.spawn(move || poll(&polled.0, &polled.1));
         let polling = polling.map_err(|error| Error::new(Kind::Fatal, "no thread can be started").source(error))?;
         Ok(Producer { shared, runtime: Some(runtime), polling: Some(polling) })
     }
@@ -312,63 +353,63 @@ impl Producer {
         if shared.closing.load(Ordering::Acquire) {
             return Err(Error::new(Kind::Fatal, "the producer is closed"));
         }
-        shared.claims.check_headers(&record.headers)?;
-        let parent = record.trace.clone().unwrap_or_else(Tracing::current);
-        let span = trace::span("kas3.send", SpanKind::Producer, &record.topic, &parent);
-        let room = self.room(&record);
         let mut outgoing = record;
-        trace::inject(&span, &mut outgoing.headers);
-        let lane = shared.lane_of(&outgoing);
-        let inline = match &outgoing.payload {
-            Payload::Tombstone => Some(Sent { value: Bytes::new(), headers: Headers::new(), reference: None }),
+        shared.claims.check_headers(&outgoing.headers)?;
+        let span = shared.traces.then(|| {
+            let parent = outgoing.trace.take().unwrap_or_else(Tracing::current);
+            let span = trace::span("kas3.send", SpanKind::Producer, &outgoing.topic, &parent);
+            trace::inject(&span, &mut outgoing.headers);
+            span
+        });
+        match &outgoing.payload {
+            Payload::Tombstone => {}
             Payload::Bytes(payload) => {
-                let most = shared.claims.settings().max_payload_bytes;
-                if payload.len() as u64 > most {
-                    return Err(Error::new(Kind::Record, format!("the payload has {} bytes, more than `max_payload_bytes` ({most})", payload.len()))
-                        .hint("raise `max_payload_bytes` here and at the consumers"));
+                shared.claims.check_size(payload.len() as u64)?;
+                let about = About { topic: &outgoing.topic, room: Some(self.room(&outgoing)), ..About::default() };
+                if !shared.claims.stays(payload, &about) {
+                    return self.offload(outgoing, report, span);
                 }
-                shared.claims.inline(payload, &About { topic: &outgoing.topic, room: Some(room), ..About::default() })
             }
-            Payload::File(_) | Payload::Reader(_) => None,
-        };
-        match inline {
-            Some(sent) => {
-                let ready = ready(outgoing, sent, report);
-                self.send_ready(lane, ready)
-            }
-            None => self.offload(lane, outgoing, report, span),
+            Payload::File(_) | Payload::Reader(_) => return self.offload(outgoing, report, span),
         }
+        let payload = std::mem::replace(&mut outgoing.payload, Payload::Tombstone);
+        let ready = match payload {
+            Payload::Bytes(payload) => {
+                let sent = shared.claims.in_record(payload);
+                Ready::of(outgoing, Some(sent), report)
+            }
+            _ => Ready::of(outgoing, None, report),
+        };
+        self.send_ready(ready)
     }
 
     /// A record that needs no upload: it goes at once, unless others of its line wait.
-    fn send_ready(&self, lane: Option<Lane>, ready: Ready) -> Result<()> {
+    fn send_ready(&self, ready: Ready) -> Result<()> {
         let shared = &self.shared;
-        let deadline = Instant::now() + shared.send_timeout;
-        let mut ready = Some(ready);
-        *lock(&shared.outstanding) += 1;
+        shared.answers.accepted();
+        let mut ready = ready;
+        let mut deadline = None;
         loop {
             let mut lanes = lock(&shared.lanes);
-            let waiting = lane.as_ref().is_some_and(|lane| !lanes.is_clear(lane));
-            let Some(record) = ready.take() else { return Ok(()) };
-            if let (true, Some(lane)) = (waiting, lane.as_ref()) {
-                lanes.enter(lane.clone(), Some(record));
+            // while no payload is on its way there is no line to look for
+            let lane = if lanes.is_empty() { None } else { shared.lane_of(&ready.topic, ready.partition, ready.key.as_ref()) };
+            if let Some(lane) = lane.filter(|lane| !lanes.is_clear(lane)) {
+                lanes.enter(lane, Some(ready));
                 return Ok(());
             }
-            match shared.hand_over(record) {
-                None => return Ok(()),
-                Some(record) if Instant::now() < deadline => ready = Some(record),
-                Some(_) => {
-                    shared.answered(1);
-                    return Err(Error::new(Kind::Transient, "librdkafka's queue is full, and stayed so")
-                        .hint("the brokers are slow or down; raise `send_timeout_ms` to wait for longer, or `queue.buffering.max.messages`"));
-                }
-            }
+            let Some(full) = shared.hand_over(ready) else { return Ok(()) };
             drop(lanes);
+            if Instant::now() >= *deadline.get_or_insert_with(|| Instant::now() + shared.send_timeout) {
+                shared.answers.answered();
+                return Err(Error::new(Kind::Transient, "librdkafka's queue is full, and stayed so")
+                    .hint("the brokers are slow or down; raise `send_timeout_ms` to wait for longer, or `queue.buffering.max.messages`"));
+            }
+            ready = full;
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    fn offload(&self, lane: Option<Lane>, outgoing: Outgoing, report: Option<Report>, span: Tracing) -> Result<()> {
+    fn offload(&self, outgoing: Outgoing, report: Option<Report>, span: Option<Tracing>) -> Result<()> {
         let shared = &self.shared;
         let bytes = match &outgoing.payload {
             Payload::Bytes(payload) => payload.len() as u64,
@@ -389,11 +430,12 @@ impl Producer {
                 waited.map_err(|_| full())?.map_err(|error| full().source(error))?
             }
         };
-        *lock(&shared.outstanding) += 1;
+        shared.answers.accepted();
+        let lane = shared.lane_of(&outgoing.topic, outgoing.partition, outgoing.key.as_ref());
         let place = lane.map(|lane| lock(&shared.lanes).enter(lane, None));
         let task = shared.clone();
         self.runtime().spawn(async move {
-            let result = task.upload(outgoing, report, place.as_ref()).await;
+            let result = task.upload(outgoing, report).await;
             drop(permit);
             drop(span);
             task.uploaded(place, result);
@@ -404,10 +446,10 @@ impl Producer {
     /// Bytes that a record's value may have in its topic.
     fn room(&self, record: &Outgoing) -> u64 {
         let shared = &self.shared;
-        let known = shared.topic_bytes_max.or_else(|| lock(&shared.topics).get(&record.topic).copied());
+        let known = shared.topic_bytes_max.or_else(|| read(&shared.topics).get(&record.topic).copied());
         let most = known.unwrap_or_else(|| {
             let most = self.runtime().block_on(shared.topic_bytes_max(&record.topic));
-            lock(&shared.topics).insert(record.topic.clone(), most);
+            shared.topics.write().unwrap_or_else(PoisonError::into_inner).insert(record.topic.clone(), most);
             most
         });
         let besides = client::bytes_of(&record.headers) + record.key.as_ref().map_or(0, Bytes::len);
@@ -430,18 +472,12 @@ impl Producer {
 
     /// Waits until all that was accepted has been delivered or has failed, at most for `timeout`. Returns how many have not.
     pub fn flush(&self, timeout: Duration) -> u64 {
-        let deadline = Instant::now() + timeout;
-        let mut outstanding = lock(&self.shared.outstanding);
-        while *outstanding > 0 {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
-            outstanding = self.shared.settled.wait_timeout(outstanding, left.min(POLL)).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *outstanding
+        self.shared.answers.settle(Instant::now() + timeout)
     }
 
     /// Records that were accepted and not answered yet.
     pub fn outstanding(&self) -> u64 {
-        *lock(&self.shared.outstanding)
+        self.shared.answers.outstanding()
     }
 
     /// Flushes, refuses what comes later, and stops. Returns how many records were not answered in time; their payloads stay.
@@ -526,28 +562,35 @@ impl Drop for Producer {
     }
 }
 
-fn ready(outgoing: Outgoing, sent: Sent, report: Option<Report>) -> Ready {
-    let mut headers = outgoing.headers;
-    headers.extend(sent.headers);
-    let value = if matches!(outgoing.payload, Payload::Tombstone) { None } else { Some(sent.value) };
-    let sending = Box::new(Sending { reference: sent.reference, report: Mutex::new(report), is_dead_letter: false });
-    Ready { topic: outgoing.topic, partition: outgoing.partition, key: outgoing.key, value, headers, timestamp: outgoing.timestamp, sending }
+impl Ready {
+    /// What goes to Kafka; without `sent`, a record without a value.
+    fn of(outgoing: Outgoing, sent: Option<Sent>, report: Option<Report>) -> Ready {
+        let mut headers = outgoing.headers;
+        let (mut value, mut reference) = (None, None);
+        if let Some(sent) = sent {
+            headers.extend(sent.headers);
+            value = Some(sent.value);
+            reference = sent.reference.map(Box::new);
+        }
+        let sending = Box::new(Sending { reference, report: Mutex::new(report), is_dead_letter: false });
+        Ready { topic: outgoing.topic, partition: outgoing.partition, key: outgoing.key, value, headers, timestamp: outgoing.timestamp, sending }
+    }
 }
 
 impl Shared {
-    fn lane_of(&self, record: &Outgoing) -> Option<Lane> {
+    fn lane_of(&self, topic: &str, partition: Option<i32>, key: Option<&Bytes>) -> Option<Lane> {
         let hash = |what: &dyn Fn(&mut DefaultHasher)| {
             let mut hasher = DefaultHasher::new();
             what(&mut hasher);
             hasher.finish()
         };
-        let lane = match (self.order, record.partition, &record.key) {
+        let lane = match (self.order, partition, key) {
             (Order::Topic, _, _) => 0,
             (Order::Key, Some(partition), _) => hash(&|hasher| (1, partition).hash(hasher)),
             (Order::Key, None, Some(key)) => hash(&|hasher| (2, key).hash(hasher)),
             (Order::Key, None, None) => return None,
         };
-        Some((record.topic.clone(), lane))
+        Some((topic.to_owned(), lane))
     }
 
     async fn topic_bytes_max(&self, topic: &str) -> u64 {
@@ -562,13 +605,8 @@ impl Shared {
         })
     }
 
-    async fn upload(
-        &self,
-        mut outgoing: Outgoing,
-        report: Option<Report>,
-        _place: Option<&Place<Lane>>,
-    ) -> Result<Ready, (Undelivered, Option<Report>)> {
-        let payload = std::mem::replace(&mut outgoing.payload, Payload::Bytes(Bytes::new()));
+    async fn upload(&self, mut outgoing: Outgoing, report: Option<Report>) -> Result<Ready, (Undelivered, Option<Report>)> {
+        let payload = std::mem::replace(&mut outgoing.payload, Payload::Tombstone);
         let about = About { topic: &outgoing.topic, content_type: outgoing.content_type.as_deref(), room: None, always: true };
         let sent = match payload {
             Payload::Bytes(payload) => self.claims.offload(payload, &about).await,
@@ -579,13 +617,13 @@ impl Shared {
                 self.claims.offload_file(&path, &About { room, always: false, ..about }).await
             }
             Payload::Reader(reader) => self.claims.offload_reader(reader, &about).await,
-            Payload::Tombstone => Ok(Sent { value: Bytes::new(), headers: Headers::new(), reference: None }),
+            Payload::Tombstone => return Ok(Ready::of(outgoing, None, report)),
         };
         match sent {
             Ok(sent) => {
                 // what goes to Kafka is only handed over from here on: a crash leaves a payload, never a reference to nothing
                 kas3_store::kill_point("claim.uploaded");
-                Ok(ready(outgoing, sent, report))
+                Ok(Ready::of(outgoing, Some(sent), report))
             }
             Err(error) => Err((Undelivered { topic: outgoing.topic, error, code: None, reference: None, certain: true }, report)),
         }
@@ -651,18 +689,11 @@ impl Shared {
             code: error.rdkafka_error_code(),
             error: client::error_of_kafka(&doing, error),
             topic,
-            reference: sending.reference.take(),
+            reference: sending.reference.take().map(|reference| *reference),
             certain: true,
         };
-        lock(&self.kafka.context().failures).push_back(Failure { sending, undelivered });
+        lock(&self.answers.failures).push_back(Failure { sending, undelivered });
         None
-    }
-
-    fn answered(&self, records: u64) {
-        let mut outstanding = lock(&self.outstanding);
-        *outstanding = outstanding.saturating_sub(records);
-        drop(outstanding);
-        self.settled.notify_all();
     }
 
     fn undelivered(&self, undelivered: Undelivered, report: Option<Report>) {
@@ -676,7 +707,7 @@ impl Shared {
                 "a record was not delivered"
             ),
         }
-        self.answered(1);
+        self.answers.answered();
     }
 
     fn dead_letter(&self, undelivered: &Undelivered) {
@@ -686,35 +717,24 @@ impl Shared {
         let sending = Box::new(Sending { reference: None, report: Mutex::new(None), is_dead_letter: true });
         let (value, headers) = (Some(Bytes::from(letter.to_string())), Headers::new());
         let ready = Ready { topic: topic.clone(), partition: None, key: None, value, headers, timestamp: None, sending };
-        *lock(&self.outstanding) += 1;
+        self.answers.accepted();
         if self.hand_over(ready).is_some() {
-            self.answered(1);
+            self.answers.answered();
             tracing::warn!(topic, "a dead letter was not sent: librdkafka's queue is full");
         }
     }
 }
 
 /// Serves deliveries until the producer is closed and nothing is outstanding.
-fn poll(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, failures: &Mutex<VecDeque<Failure>>, answered: &Mutex<u64>) {
-    let shared_weak: Weak<Shared> = Arc::downgrade(shared);
-    while let Some(shared) = shared_weak.upgrade() {
+fn poll(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle) {
+    while !shared.closing.load(Ordering::Acquire) {
         shared.kafka.poll(POLL);
-        let done = std::mem::take(&mut *lock(answered));
-        if done > 0 {
-            shared.answered(done);
+        while let Some(failure) = { lock(&shared.answers.failures).pop_front() } {
+            failed(shared, runtime, failure);
         }
-        loop {
-            let Some(failure) = lock(failures).pop_front() else { break };
-            failed(&shared, runtime, failure);
-        }
-        {
-            let mut lanes = lock(&shared.lanes);
-            for lane in lanes.stuck() {
-                lanes.drain(&lane, |ready| shared.hand_over(ready));
-            }
-        }
-        if shared.closing.load(Ordering::Acquire) {
-            break;
+        let mut lanes = lock(&shared.lanes);
+        for lane in lanes.stuck() {
+            lanes.drain(&lane, |ready| shared.hand_over(ready));
         }
     }
 }
@@ -723,7 +743,7 @@ fn failed(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, failure: Failu
     let Failure { sending, undelivered } = failure;
     if sending.is_dead_letter {
         tracing::error!(error = undelivered.error.chain(), "a dead letter was not delivered");
-        shared.answered(1);
+        shared.answers.answered();
         return;
     }
     if let Some(reference) = undelivered.reference.clone().filter(|reference| undelivered.certain && !reference.shared) {

@@ -221,6 +221,7 @@ impl Claims {
             order: settings.order,
             send_timeout_ms: settings.send_timeout_ms,
             dead_letter_topic: settings.dead_letter_topic.clone(),
+            ..ProducerSettings::default()
         }
     }
 

@@ -37,7 +37,7 @@ pub fn reference_markdown() -> String {
 pub fn settings_markdown<T: schemars::JsonSchema>() -> String {
     let schema = Schema::of::<T>();
     let mut page = String::new();
-    section(&mut page, &schema, "", schema.root(), &mut Vec::new());
+    section(&mut page, &schema, "", schema.root(), &mut Vec::new(), &mut Vec::new());
     page
 }
 

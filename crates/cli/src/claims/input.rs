@@ -153,7 +153,7 @@ impl Input {
                 }
             }
         }
-        items.sort_by(|one, other| one.to_string().cmp(&other.to_string()));
+        items.sort_by_cached_key(Item::to_string);
         Ok(Input::Items(items.into_iter()))
     }
 

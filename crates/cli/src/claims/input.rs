@@ -153,7 +153,7 @@ impl Input {
                 }
             }
         }
-        items.sort_by_key(ToString::to_string);
+        items.sort_by_cached_key(Item::to_string);
         Ok(Input::Items(items.into_iter()))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{Error, Kind, Result, StorageSettings, credentials};
 use aws_config::{
-    Region, SdkConfig, default_provider::region::DefaultRegionChain, environment::region::EnvironmentVariableRegionProvider,
+    Region, SdkConfig, environment::region::EnvironmentVariableRegionProvider, imds::region::ImdsRegionProvider,
     meta::region::RegionProviderChain, profile::region::ProfileFileRegionProvider, provider_config::ProviderConfig,
 };
 use aws_sdk_s3::{
@@ -104,22 +104,16 @@ fn proxy(settings: &StorageSettings) -> Result<ProxyConfig> {
 pub(crate) async fn config(settings: &StorageSettings, endpoint: Option<&str>, http: SharedHttpClient) -> SdkConfig {
     let named = RegionProviderChain::first_try(settings.region.clone().map(Region::new));
     let profile = settings.profile.as_deref();
+    let files = ProfileFileRegionProvider::builder();
+    let files = profile.map_or_else(ProfileFileRegionProvider::new, |profile| files.profile_name(profile).build());
+    let named = named.or_else(EnvironmentVariableRegionProvider::new()).or_else(files);
     let region = match endpoint {
         // An endpoint of one's own is not asked for on an instance's metadata service, which would cost seconds elsewhere.
-        Some(_) => {
-            let files = ProfileFileRegionProvider::builder();
-            let files = profile.map_or_else(ProfileFileRegionProvider::new, |profile| files.profile_name(profile).build());
-            named.or_else(EnvironmentVariableRegionProvider::new()).or_else(files).or_else(Region::from_static("us-east-1"))
-        }
+        Some(_) => named.or_else(Region::from_static("us-east-1")),
+        // The SDK's default chain ends the same way, but makes its client at once and without an HTTP of ours: it panics.
         None => {
-            // it makes a client for an instance's metadata service at once, and the SDK brings no HTTP of its own
             let through = ProviderConfig::without_region().with_http_client(http.clone());
-            let chain = DefaultRegionChain::builder().configure(&through);
-            let chain = match profile {
-                Some(profile) => chain.profile_name(profile),
-                None => chain,
-            };
-            named.or_else(chain.build())
+            named.or_else(ImdsRegionProvider::builder().configure(&through).build())
         }
     };
     credentials::loader(settings, http).region(region).load().await

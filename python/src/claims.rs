@@ -23,7 +23,8 @@ static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
 
 /// Runs requests without the interpreter.
 fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T>> + Send) -> PyResult<T> {
-    let runtime = RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("kas3-claims").enable_all().build());
+    let runtime =
+        RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("kas3-claims").enable_all().build());
     let done = match runtime {
         Ok(runtime) => py.detach(|| runtime.block_on(work)),
         Err(error) => Err(Error::new(Kind::Fatal, format!("no threads can be started: {error}"))),

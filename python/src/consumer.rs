@@ -56,7 +56,8 @@ impl Consumer {
         let core = self.core(py)?;
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         let raised = self.raised.clone();
-        let listener = listener.map(|listener| -> Box<dyn Fn(&Rebalance) + Send + Sync> { Box::new(move |rebalance| tell(&listener, rebalance, &raised)) });
+        let listener =
+            listener.map(|listener| -> Box<dyn Fn(&Rebalance) + Send + Sync> { Box::new(move |rebalance| tell(&listener, rebalance, &raised)) });
         py.detach(|| core.subscribe(&topics, listener)).map_err(|error| errors::raised(py, &error))
     }
 

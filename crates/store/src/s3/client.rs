@@ -2,8 +2,8 @@
 
 use crate::{Error, Kind, Result, StorageSettings, credentials};
 use aws_config::{
-    Region, SdkConfig, environment::region::EnvironmentVariableRegionProvider, imds::region::ImdsRegionProvider,
-    meta::region::RegionProviderChain, profile::region::ProfileFileRegionProvider, provider_config::ProviderConfig,
+    Region, SdkConfig, environment::region::EnvironmentVariableRegionProvider, imds::region::ImdsRegionProvider, meta::region::RegionProviderChain,
+    profile::region::ProfileFileRegionProvider, provider_config::ProviderConfig,
 };
 use aws_sdk_s3::{
     Client, Config,

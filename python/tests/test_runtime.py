@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -79,6 +80,19 @@ def test_a_line_in_the_environment_that_cannot_be_is_named(world):
         )
         named = "bucket" if variable == "S3_BUCKET" else variable
         assert done.returncode != 0 and named in done.stderr.splitlines()[-2] + done.stderr.splitlines()[-1]
+
+
+def test_an_interrupt_ends_a_poll_that_waits(world):
+    program = f"""
+import kas3
+with kas3.S3Consumer({world.consumer()!r}) as consumer:
+    consumer.subscribe([{world.topic!r}], on_assign=lambda *_: print("assigned", flush=True))
+    consumer.poll(600)
+"""
+    waiting = subprocess.Popen([sys.executable, "-c", program], env=environment(world), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert waiting.stdout.readline() == "assigned\n"
+    waiting.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in waiting.communicate(timeout=30)[1]
 
 
 def test_the_tutorial_runs_as_it_is_written(world):

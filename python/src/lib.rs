@@ -32,9 +32,10 @@ fn _kas3(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Warnings of the core go to stderr, as those of Python's `logging` do when nobody set it up; `KAS3_LOG` asks for more or less.
+/// What `rdkafka` says of errors, librdkafka has said itself.
 fn log_to_stderr() {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env("KAS3_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,librdkafka=error"));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("KAS3_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,librdkafka=error,rdkafka::client=off"));
     // somebody else in this process may have set one up: then theirs is used
     _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
 }

@@ -162,5 +162,5 @@ def test_offline_producers_and_consumers_of_a_process_share_what_is_played_for_t
             producer.send("offline-events", value=b"1", payload=b"2")
     for group in (None, "offline-group"):
         with KafS3Consumer(offline=True) as consumer:
-            messages = [message for message, _ in zip(consumer.consume("offline-events", group, 10_000), range(4))]
+            messages = [message for _, message in zip(range(4), consumer.consume("offline-events", group, 10_000))]
         assert [(message.key, len(message.value)) for message in messages] == [(str(number).encode(), number * 1_000_000) for number in range(4)]

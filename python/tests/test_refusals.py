@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import s3_connector
@@ -65,11 +67,31 @@ def test_a_payload_that_cannot_be_trusted_is_raised_told_and_passed_over(world, 
     assert letter["reference"] == made and letter["error"] == str(raised)
 
 
+class NoETags(BaseHTTPRequestHandler):
+    """A store that gives every object, and no ETag."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(PAYLOAD)))
+        self.end_headers()
+        self.wfile.write(PAYLOAD)
+
+    def log_message(self, format, *arguments):
+        pass
+
+
 def test_a_store_without_etags_fails_a_reference_that_has_one(world):
-    """No store at hand is so; the core's own tests have one. Here: a folder has no ETags, and is asked for none."""
-    claims = kas3.ClaimCheck(f"file:///tmp/{world.name}", format="kaf-s3-connector", max_inline_bytes=0)
-    value, _, made = claims.offload(PAYLOAD)
-    assert made.etag is None and claims.resolve(value) == PAYLOAD
+    world.put(json.dumps(reference(world)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), NoETags)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        options = {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
+        theirs, _, _ = events_of(s3_connector, world, options)
+        ours, raised, _ = events_of(kas3, world, options)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert ours == theirs == [("consume_integrity_error", "missing_etag")] and raised.reason == "missing_etag"
 
 
 SKIPPED = {

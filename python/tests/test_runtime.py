@@ -1,6 +1,8 @@
 """``python -m kas3`` and the examples, as processes."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+TUTORIAL = EXAMPLES.parent.parent / "docs" / "python.md"
 
 
 def environment(world, **more):
@@ -77,6 +80,29 @@ def test_a_line_in_the_environment_that_cannot_be_is_named(world):
         )
         named = "bucket" if variable == "S3_BUCKET" else variable
         assert done.returncode != 0 and named in done.stderr.splitlines()[-2] + done.stderr.splitlines()[-1]
+
+
+def test_an_interrupt_ends_a_poll_that_waits(world):
+    program = f"""
+import kas3
+with kas3.S3Consumer({world.consumer()!r}) as consumer:
+    consumer.subscribe([{world.topic!r}], on_assign=lambda *_: print("assigned", flush=True))
+    consumer.poll(600)
+"""
+    waiting = subprocess.Popen([sys.executable, "-c", program], env=environment(world), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert waiting.stdout.readline() == "assigned\n"
+    waiting.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in waiting.communicate(timeout=30)[1]
+
+
+def test_the_tutorial_runs_as_it_is_written(world):
+    section = TUTORIAL.read_text().split("\n## ")[1]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    for block, says in zip(blocks, ("b'1' 3000000", "1 b'2' (('source', b'tutorial'),) 5000000"), strict=True):
+        program = block.replace('"payloads"', repr(world.bucket)).replace('"events"', repr(world.topic)).replace('"readers"', repr(world.name))
+        done = subprocess.run([sys.executable, "-c", program], env=environment(world), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and says in done.stdout, done.stderr
 
 
 def example(world, name, *arguments):

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    config::{self, Compression, FormatSettings},
-    ledger::ClosedSpan,
+    config::{self, Compression, FormatSettings, Pipeline},
+    ledger::{ClosedSpan, Remake},
     path::NameContext,
     record::OwnedRecord,
 };

@@ -42,14 +42,14 @@ pub struct ClaimCheckTransform {
     #[serde(default)]
     #[schemars(extend("examples" = [["s3://payloads-of-last-year/orders"]]))]
     pub read_from: Vec<String>,
-    /// Formats of the references that are taken: `kas3`, `kaf-s3-connector`, `bakdata-header`, `bakdata-value`,
+    /// Formats of the references that are taken: `kas3`, `kaf-s3-connector`, `bakdata`, `bakdata-value`,
     /// `aws-payload-offloading`, `kafscale` or `irori`. By default those that mark references by a header, so that no payload can be
     /// mistaken for one.
     #[serde(default)]
     #[schemars(extend("examples" = [["kas3", "kaf-s3-connector"]]))]
     pub accept: Vec<String>,
     /// A larger payload is a bad record. Each is held in memory whole; one that is larger than what `memory` has for payloads
-    /// (about a tenth) is read alone.
+    /// (about a sixth of it) is read alone.
     #[serde(default = "default_payload")]
     #[schemars(extend("examples" = ["256MiB"]))]
     pub max_payload_bytes: Size,

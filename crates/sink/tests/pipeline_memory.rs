@@ -279,13 +279,12 @@ async fn log_of_references(folder: &Path) -> MemoryLog {
 async fn partitions_taken_away_while_payloads_are_read_lose_and_double_nothing_also_between_two_workers() {
     let folder = tempfile::tempdir().unwrap();
     let log = log_of_references(folder.path()).await;
-    let more = format!("roll: {{records: 300}}\ntransforms: [{{type: claim_check, url: 'file://{}/payloads', downloads: 5}}]", folder.path().display());
+    let more =
+        format!("roll: {{records: 300}}\ntransforms: [{{type: claim_check, url: 'file://{}/payloads', downloads: 5}}]", folder.path().display());
     let pipeline = pipeline(folder.path(), &more);
     let script = |batch, rebalance_every| Script { rebalance_every, batch, ..Script::default() };
-    let (one, two) = tokio::join!(
-        run(&pipeline, &log, script(64, 150), CancellationToken::new()),
-        run(&pipeline, &log, script(33, 0), CancellationToken::new())
-    );
+    let (one, two) =
+        tokio::join!(run(&pipeline, &log, script(64, 150), CancellationToken::new()), run(&pipeline, &log, script(33, 0), CancellationToken::new()));
     assert!(matches!((one.unwrap(), two.unwrap()), (Ended::Done, Ended::Done)));
     assert_once(folder.path(), everything());
 }

@@ -102,7 +102,8 @@ impl Lab {
             }
         }
         files.sort();
-        let lines = |path: &Path| std::fs::read(path).unwrap().strip_suffix(b"\n").unwrap().split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        let lines =
+            |path: &Path| std::fs::read(path).unwrap().strip_suffix(b"\n").unwrap().split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
         files.iter().flat_map(|(_, path)| -> Vec<Vec<u8>> { lines(path) }).collect()
     }
 }

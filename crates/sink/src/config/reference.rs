@@ -43,14 +43,7 @@ One YAML file describes one pipeline. Unknown keys are refused. `${NAME}` and `$
 
 /// One table of keys, then the tables of the sections in it. A String never refuses what is written to it, so results of
 /// `write!` are dropped here.
-fn section<'a>(
-    page: &mut String,
-    schema: &'a Schema,
-    path: &str,
-    object: &'a Json,
-    shown: &mut Vec<&'a Json>,
-    later: &mut Vec<(String, &'a Json)>,
-) {
+fn section<'a>(page: &mut String, schema: &'a Schema, path: &str, object: &'a Json, shown: &mut Vec<&'a Json>, later: &mut Vec<(String, &'a Json)>) {
     let title = if path.is_empty() { "The file".to_owned() } else { format!("`{path}`") };
     let _ = writeln!(page, "\n## {title}\n");
     if let Some(about) = object["description"].as_str() {

@@ -56,9 +56,7 @@ pub(crate) fn check_storage(key: &str, storage: &StorageSettings, urls: &[String
     if let Some(endpoint) = &storage.endpoint {
         let http = endpoint.starts_with("http://");
         if !http && !endpoint.starts_with("https://") {
-            return Err(
-                config(format!("`{key}.endpoint` is `{endpoint}`, which is no URL")).hint("write `https://host` or `http://host:port`")
-            );
+            return Err(config(format!("`{key}.endpoint` is `{endpoint}`, which is no URL")).hint("write `https://host` or `http://host:port`"));
         }
         if http && !storage.allow_http {
             return Err(config(format!("`{key}.endpoint` is `{endpoint}`, but `{key}.allow_http` is not set"))
@@ -79,9 +77,7 @@ pub(crate) fn check_storage(key: &str, storage: &StorageSettings, urls: &[String
         return Err(config(format!("`{key}.access_key_id` and `{key}.profile` contradict each other")).hint("set one of them"));
     }
     if storage.external_id.is_some() && storage.role_arn.is_none() {
-        return Err(
-            config(format!("`{key}.external_id` is set, but `{key}.role_arn` is not")).hint("an external id belongs to a role to assume")
-        );
+        return Err(config(format!("`{key}.external_id` is set, but `{key}.role_arn` is not")).hint("an external id belongs to a role to assume"));
     }
     Ok(())
 }

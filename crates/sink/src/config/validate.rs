@@ -1,8 +1,7 @@
 //! From [`Settings`] to [`Pipeline`]: every template parsed, every contradiction refused. A contradiction names both keys.
 
 use super::{
-    BadRecords, FormatSettings, Pipeline, RollPlan, RollSettings, Settings, Settle, SinkSettings, Start, TopicPattern, TopicPlan, TopicSettings,
-    tree,
+    BadRecords, FormatSettings, Pipeline, RollPlan, RollSettings, Settings, Settle, SinkSettings, Start, TopicPattern, TopicPlan, TopicSettings, tree,
 };
 use crate::{
     error::{Error, Kind, Result},

@@ -207,8 +207,13 @@ struct Run {
 impl Run {
     fn new(scenario: Scenario, pipeline: &Pipeline) -> Run {
         let plan = pipeline.plan(TOPIC);
-        let plan =
-            TopicPlan { path: plan.path.clone(), format: Arc::clone(&plan.format), roll: scenario.roll.clone(), bad_records: plan.bad_records, transforms: Arc::default() };
+        let plan = TopicPlan {
+            path: plan.path.clone(),
+            format: Arc::clone(&plan.format),
+            roll: scenario.roll.clone(),
+            bad_records: plan.bad_records,
+            transforms: Arc::default(),
+        };
         let (plan, timezone) = (Arc::new(plan), pipeline.timezone.clone());
         let position = Position { next: scenario.start, leader_epoch: -1 };
         let lane = Lane::new(TopicPartition::new(TOPIC, 3), Arc::clone(&plan), timezone.clone(), 0, position, Box::new(|_, _| None));

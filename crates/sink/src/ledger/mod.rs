@@ -53,8 +53,8 @@ pub use history::{
 pub use log::{Log, Origin, Remake, Report};
 pub use observer::{LedgerObserver, Unwatched};
 pub use partition::Partition;
-pub(crate) use retry::Backoff;
 pub use publish::{PUBLISH_DEADLINE, metadata};
+pub(crate) use retry::Backoff;
 pub use stage::{BUNDLE_BYTES_MAX, InFlight, Upload};
 pub use start::{PartitionStart, PipelineRecord, StartRecord};
 

@@ -216,16 +216,21 @@ impl Waiting for ClaimChecks {
         let mut tried = Vec::new();
         for url in std::iter::once(&settings.url).chain(&settings.read_from) {
             let place = match url.strip_prefix("s3://") {
-                Some(rest) => rest.split_once('/').map_or((rest.to_owned(), String::new()), |(bucket, prefix)| (bucket.to_owned(), format!("{prefix}/"))),
+                Some(rest) => {
+                    rest.split_once('/').map_or((rest.to_owned(), String::new()), |(bucket, prefix)| (bucket.to_owned(), format!("{prefix}/")))
+                }
                 None => (url.clone(), String::new()),
             };
-            let nothing = Reference { bucket: place.0, key: format!("{}kas3-check-{:016x}", place.1, rand::random::<u64>()), ..Reference::default() };
-            tried.push(match self.claims.look(&nothing).await {
-                Ok(_) => Tried::Good(format!("payloads in `{url}` can be asked for")),
-                Err(error) if error.kind() == Claims::Denied => Tried::Known(format!(
+            let key = format!("{}kas3-check-{:016x}", place.1, rand::random::<u64>());
+            let nothing = Reference { bucket: place.0, key, sha256: Some([0; 32]), ..Reference::default() };
+            tried.push(match self.claims.fetch(&nothing).await {
+                Err(error) if error.reason() == Some(Reason::ObjectForbidden) => Tried::Known(format!(
                     "payloads in `{url}`: the store refuses to say what is not there; without `s3:ListBucket` a payload that is gone looks like a forbidden one"
                 )),
-                Err(error) => Tried::Bad(of_claim(error.doing(format_args!("payloads in `{url}` cannot be asked for")))),
+                Err(error) if error.reason() != Some(Reason::ObjectMissing) => {
+                    Tried::Bad(of_claim(error.doing(format_args!("payloads in `{url}` cannot be asked for"))))
+                }
+                _ => Tried::Good(format!("payloads in `{url}` can be asked for")),
             });
         }
         tried

@@ -146,8 +146,10 @@ async fn answers_that_come_in_any_order_are_handed_on_in_that_of_the_records() {
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     let (done, got) = all(&values, BadRecords::Stop).await;
     assert!(done.unwrap());
-    let expected: Vec<(i64, String)> =
-        (100..).zip(&values).map(|(offset, value)| (offset, if value.starts_with("get") { format!("got {value}") } else { (*value).to_owned() })).collect();
+    let expected: Vec<(i64, String)> = (100..)
+        .zip(&values)
+        .map(|(offset, value)| (offset, if value.starts_with("get") { format!("got {value}") } else { (*value).to_owned() }))
+        .collect();
     assert_eq!(got.records, expected);
 }
 
@@ -178,7 +180,8 @@ async fn what_is_larger_than_the_room_comes_in_pieces_and_a_payload_beyond_it_al
         // a slow lane
         tokio::time::sleep(Duration::from_millis(2)).await;
         got.take(&piece);
-        let taken: u64 = got.offsets()[got.records.len() - piece.batch.len()..].iter().map(|offset| sizes[usize::try_from(offset - 100).unwrap()]).sum();
+        let taken: u64 =
+            got.offsets()[got.records.len() - piece.batch.len()..].iter().map(|offset| sizes[usize::try_from(offset - 100).unwrap()]).sum();
         fake.held.lock().unwrap().0 -= taken;
     }
     assert!(task.await.unwrap().unwrap());

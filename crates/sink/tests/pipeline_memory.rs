@@ -255,3 +255,36 @@ async fn a_bad_record_stops_its_partition_with_everything_before_it_published() 
     assert!(matches!(ended, Ended::Done), "{ended:?}");
     assert_once(folder.path(), (0..50).filter(|offset| *offset != 30));
 }
+
+/// The same log with every third record as a reference to its payload, which lies below `folder`.
+async fn log_of_references(folder: &Path) -> MemoryLog {
+    let settings = kas3_claimcheck::ClaimCheckSettings { url: format!("file://{}/payloads", folder.display()), ..Default::default() };
+    let claims = kas3_claimcheck::ClaimCheck::open(settings).await.unwrap();
+    let log = MemoryLog::default();
+    for offset in everything() {
+        let mut record = record(offset);
+        if offset % 3 == 0 {
+            let about = kas3_claimcheck::About { always: true, ..kas3_claimcheck::About::topic("orders") };
+            let sent = claims.offload(record.value.take().unwrap().into(), &about).await.unwrap();
+            record.value = Some(sent.value.to_vec());
+            record.headers.0 = sent.headers.into_iter().map(|(name, value)| (name.into_bytes(), value.map(|value| value.to_vec()))).collect();
+        }
+        log.push(record);
+    }
+    log.set_end(&of(), RECORDS + 1);
+    log
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_taken_away_while_payloads_are_read_lose_and_double_nothing_also_between_two_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log_of_references(folder.path()).await;
+    let more =
+        format!("roll: {{records: 300}}\ntransforms: [{{type: claim_check, url: 'file://{}/payloads', downloads: 5}}]", folder.path().display());
+    let pipeline = pipeline(folder.path(), &more);
+    let script = |batch, rebalance_every| Script { rebalance_every, batch, ..Script::default() };
+    let (one, two) =
+        tokio::join!(run(&pipeline, &log, script(64, 150), CancellationToken::new()), run(&pipeline, &log, script(33, 0), CancellationToken::new()));
+    assert!(matches!((one.unwrap(), two.unwrap()), (Ended::Done, Ended::Done)));
+    assert_once(folder.path(), everything());
+}

@@ -168,7 +168,7 @@ async fn a_payload_that_cannot_be_had_stops_its_partition_alone_until_it_can_or_
     }
     let gone = std::fs::read(&paths[80]).unwrap();
     std::fs::remove_file(&paths[80]).unwrap();
-    std::fs::write(&paths[101], payload(999, 2999)).unwrap();
+    std::fs::write(&paths[101], payload(999, 3000)).unwrap();
     let pipeline = lab.pipeline("", "", "");
     let (ended, status) = lab.run(&pipeline, CancellationToken::new()).await;
     let Ended::Stopped(partitions) = ended else { panic!("{ended:?}") };

@@ -98,7 +98,10 @@ impl Ahead {
                                 return Ok(false);
                             }
                         }
-                        Err(error) => return Err(error),
+                        Err(error) => {
+                            hand_on(piece.cut(at, None));
+                            return Err(error);
+                        }
                     }
                 }
                 // whoever has room is on its way, not kept for those behind

@@ -42,14 +42,14 @@ pub struct ClaimCheckTransform {
     #[serde(default)]
     #[schemars(extend("examples" = [["s3://payloads-of-last-year/orders"]]))]
     pub read_from: Vec<String>,
-    /// Formats of the references that are taken: `kas3`, `kaf-s3-connector`, `bakdata-header`, `bakdata-value`,
+    /// Formats of the references that are taken: `kas3`, `kaf-s3-connector`, `bakdata`, `bakdata-value`,
     /// `aws-payload-offloading`, `kafscale` or `irori`. By default those that mark references by a header, so that no payload can be
     /// mistaken for one.
     #[serde(default)]
     #[schemars(extend("examples" = [["kas3", "kaf-s3-connector"]]))]
     pub accept: Vec<String>,
     /// A larger payload is a bad record. Each is held in memory whole; one that is larger than what `memory` has for payloads
-    /// (about a tenth) is read alone.
+    /// (about a sixth of it) is read alone.
     #[serde(default = "default_payload")]
     #[schemars(extend("examples" = ["256MiB"]))]
     pub max_payload_bytes: Size,
@@ -221,13 +221,16 @@ impl Waiting for ClaimChecks {
                 }
                 None => (url.clone(), String::new()),
             };
-            let nothing = Reference { bucket: place.0, key: format!("{}kas3-check-{:016x}", place.1, rand::random::<u64>()), ..Reference::default() };
-            tried.push(match self.claims.look(&nothing).await {
-                Ok(_) => Tried::Good(format!("payloads in `{url}` can be asked for")),
-                Err(error) if error.kind() == Claims::Denied => Tried::Known(format!(
+            let key = format!("{}kas3-check-{:016x}", place.1, rand::random::<u64>());
+            let nothing = Reference { bucket: place.0, key, sha256: Some([0; 32]), ..Reference::default() };
+            tried.push(match self.claims.fetch(&nothing).await {
+                Err(error) if error.reason() == Some(Reason::ObjectForbidden) => Tried::Known(format!(
                     "payloads in `{url}`: the store refuses to say what is not there; without `s3:ListBucket` a payload that is gone looks like a forbidden one"
                 )),
-                Err(error) => Tried::Bad(of_claim(error.doing(format_args!("payloads in `{url}` cannot be asked for")))),
+                Err(error) if error.reason() != Some(Reason::ObjectMissing) => {
+                    Tried::Bad(of_claim(error.doing(format_args!("payloads in `{url}` cannot be asked for"))))
+                }
+                _ => Tried::Good(format!("payloads in `{url}` can be asked for")),
             });
         }
         tried

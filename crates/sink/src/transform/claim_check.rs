@@ -48,8 +48,8 @@ pub struct ClaimCheckTransform {
     #[serde(default)]
     #[schemars(extend("examples" = [["kas3", "kaf-s3-connector"]]))]
     pub accept: Vec<String>,
-    /// A larger payload is a bad record. Each is held in memory whole; one that is larger than what `memory` has for payloads
-    /// (about a sixth of it) is read alone.
+    /// A larger payload is a bad record. Each is held in memory whole, and twice while it is written; one that is larger than what
+    /// `memory` has for payloads (about a twelfth of it) is read alone, and may exceed `memory`.
     #[serde(default = "default_payload")]
     #[schemars(extend("examples" = ["256MiB"]))]
     pub max_payload_bytes: Size,

@@ -8,6 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// What one permit stands for, in bytes: so there are few enough of them to count in 32 bits.
 const UNIT_BYTES: u64 = 4 << 10;
 
+/// A payload is there twice while its lane takes it in: as it came, and in the encoder's block.
+const COPIES: u64 = 2;
+
 /// Room for all lanes that share transforms. What is larger than all of it goes alone.
 pub(crate) struct Room {
     all: Arc<Semaphore>,
@@ -55,7 +58,7 @@ impl Room {
 impl LaneRoom {
     /// Waits for room. To be asked for one record of the lane after the other.
     pub(crate) async fn take(&self, bytes: u64) -> Ticket {
-        let wanted = units(bytes);
+        let wanted = units(bytes.saturating_mul(COPIES));
         // both are open for as long as they live
         let own = Arc::clone(&self.own).acquire_many_owned(wanted.min(self.units)).await.ok();
         let all = Arc::clone(&self.room.all).acquire_many_owned(wanted.min(self.room.units)).await.ok();
@@ -80,7 +83,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_larger_than_all_of_the_room_goes_alone_and_a_lane_that_holds_on_leaves_half_to_the_others() {
-        let room = Room::new(1 << 20, None);
+        let room = Room::new(2 << 20, None);
         let (one, two) = (room.lane(), room.lane());
         let stuck = one.take(512 << 10).await;
         assert!(one.take(1).now_or_never().is_none(), "a lane has half of the room");

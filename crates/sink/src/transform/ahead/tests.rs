@@ -164,7 +164,7 @@ async fn records_before_one_that_never_comes_do_not_wait_for_it_and_none_behind_
 
 #[tokio::test]
 async fn what_is_larger_than_the_room_comes_in_pieces_and_a_payload_beyond_it_alone() {
-    let room_bytes = 1 << 20;
+    let room_bytes = 4 << 20;
     let (ahead, fake) = ahead(room_bytes, BadRecords::Stop);
     let ahead = Arc::new(ahead);
     let mut values = vec![format!("get:{}", 200 << 10); 30];

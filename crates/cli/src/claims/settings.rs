@@ -51,6 +51,10 @@ pub(crate) struct ClaimsSettings {
     /// `produce`: how long a call waits for room before it tries again, in milliseconds.
     #[serde(default = "default_send_timeout")]
     pub(crate) send_timeout_ms: u64,
+    /// `produce`: the largest record of the topic, where that is known better than the topic tells; by default the topic is asked
+    /// for its `max.message.bytes`.
+    #[serde(default)]
+    pub(crate) topic_bytes_max: Option<u64>,
     /// `consume`: records read ahead at most.
     #[serde(default = "default_prefetch")]
     pub(crate) prefetch: usize,
@@ -101,6 +105,7 @@ impl ClaimsSettings {
             http: default_http(),
             order: Order::default(),
             send_timeout_ms: default_send_timeout(),
+            topic_bytes_max: None,
             prefetch: default_prefetch(),
             stream_above_bytes: default_stream_above(),
             on_missing: Policy::default(),
@@ -221,7 +226,7 @@ impl Claims {
             order: settings.order,
             send_timeout_ms: settings.send_timeout_ms,
             dead_letter_topic: settings.dead_letter_topic.clone(),
-            ..ProducerSettings::default()
+            topic_bytes_max: settings.topic_bytes_max,
         }
     }
 

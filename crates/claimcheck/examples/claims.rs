@@ -179,11 +179,11 @@ fn consume(topic: &str, store: &str, count: usize, begun: &mut Instant) -> Falli
     let consumer = Consumer::open(settings)?;
     consumer.subscribe(&[topic], None)?;
     let mut bytes = 0;
-    for number in 0..=count {
-        if number == 1 {
+    for number in 0..count {
+        let received = consumer.poll(LONG).map_err(|failed| failed.to_string())?.ok_or("no record came in time")?;
+        if number == 0 {
             *begun = Instant::now();
         }
-        let received = consumer.poll(LONG).map_err(|failed| failed.to_string())?.ok_or("no record came in time")?;
         if let Incoming::Bytes(payload) = received.payload {
             bytes += payload.len();
         }

@@ -55,7 +55,7 @@ class S3Consumer:
         settings: dict[str, Any] = {"claim_check": section.claim_check(), "kafka": told}
         settings["delete"] = {"after_commit": self.delete_after_consume, "other_groups": list(s3.get("delete_after_groups") or [])}
         settings["memory_bytes"] = number(s3, "memory_bytes", 256 << 20, 1)
-        settings["prefetch"] = number(s3, "prefetch", 64, 1)
+        settings["prefetch"] = number(s3, "prefetch", 256, 1)
         self._metrics, self._skipped = hooks.get("metrics"), hooks.get("skipped")
         self._letters = _kas3.Letters(json.dumps(told)) if self.dlq_topic else None
         self._receiver = Receiver(settings)

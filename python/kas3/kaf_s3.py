@@ -415,7 +415,7 @@ class KafS3Consumer(_Configured):
         aws_profile: str | None = None,
         group_id: str | None = None,
         offline: bool = False,
-        prefetch: int = 64,
+        prefetch: int = 256,
         memory_bytes: int = BUFFER_BYTES,
         **settings: Any,
     ) -> None:

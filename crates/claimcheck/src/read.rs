@@ -10,7 +10,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use kas3_store::{Info, Reading, Version};
 use std::{io::Read, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Work on more bytes leaves the async threads.
 const INLINE_WORK_BYTES: usize = 64 << 10;
@@ -157,6 +157,8 @@ pub(crate) trait Admission: Send {
     fn at_once(&mut self, bytes: u64) -> bool;
     /// Waits for the room.
     fn wait(&mut self, bytes: u64) -> impl Future<Output = ()> + Send;
+    /// Waits for its turn to download; who has it never waits for room.
+    fn turn(&mut self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send;
 }
 
 /// Everybody is admitted.
@@ -167,6 +169,9 @@ impl Admission for Open {
         true
     }
     async fn wait(&mut self, _bytes: u64) {}
+    async fn turn(&mut self) -> Option<OwnedSemaphorePermit> {
+        None
+    }
 }
 
 /// A payload read whole.
@@ -177,14 +182,16 @@ pub(crate) async fn whole(inner: &Inner, reference: &Reference, admission: &mut 
     if let Some(size) = reference.size {
         admission.wait(size).await;
     }
+    let mut turn = admission.turn().await;
     let mut download = Download::open(inner, reference, &bounds).await?;
     if reference.size.is_none() {
         let times = if reference.compression == Compression::None { 1 } else { INFLATED_TIMES };
         let bytes = download.bytes().saturating_mul(times).min(bounds.payload);
         if !admission.at_once(bytes) {
-            // no connection is held while others are read
-            drop(download);
+            // no connection and no turn is held while others are read
+            drop((download, turn));
             admission.wait(bytes).await;
+            turn = admission.turn().await;
             download = Download::open(inner, reference, &bounds).await?;
         }
     }
@@ -205,6 +212,7 @@ pub(crate) async fn whole(inner: &Inner, reference: &Reference, admission: &mut 
         }
         object.extend_from_slice(&piece);
     }
+    drop(turn);
     let object = only.unwrap_or_else(|| object.freeze());
     if plain {
         check_end(reference, hasher)?;

@@ -26,6 +26,8 @@ use tokio::sync::oneshot;
 
 /// While one waits for a payload, the client is served at least so often.
 const SERVE: Duration = Duration::from_millis(50);
+/// Fewer records read ahead are not summed up: their values are bounded by the largest record.
+const SUMMED_FROM: usize = 64;
 const DEAD_LETTER_WAIT: Duration = Duration::from_secs(30);
 const GROUP_WAIT: Duration = Duration::from_secs(10);
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
@@ -240,7 +242,7 @@ impl Consumer {
         let context = Assignments { listener: Mutex::new(None), gone: Mutex::default() };
         let kafka = BaseConsumer::from_config_and_context(&config, context);
         let kafka = kafka.map_err(|error| client::error_of_kafka("no consumer can be made", error))?;
-        let gate = Gate::new(settings.memory_bytes);
+        let gate = Gate::new(settings.memory_bytes, settings.downloads.max(1));
         let (state, letters, groups) = (Mutex::default(), Mutex::default(), Mutex::default());
         Ok(Consumer { claims, kafka, settings, auto_commit, gate, state, letters, groups, runtime: Some(runtime) })
     }
@@ -329,7 +331,10 @@ impl Consumer {
             let full = {
                 let state = lock(&self.state);
                 let held = self.gate.held();
-                state.ahead.len() >= self.settings.prefetch.max(1) || (held >= self.settings.memory_bytes && !state.ahead.is_empty())
+                let in_records = || state.ahead.iter().filter_map(|ahead| ahead.value.as_ref()).map(|value| value.len() as u64).sum::<u64>();
+                state.ahead.len() >= self.settings.prefetch.max(1)
+                    || (held >= self.settings.memory_bytes && !state.ahead.is_empty())
+                    || (state.ahead.len() >= SUMMED_FROM && in_records() >= self.settings.memory_bytes)
             };
             if full {
                 // the client still wants to be served; nothing is read

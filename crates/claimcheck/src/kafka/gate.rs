@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Room for so many bytes. Cheap to clone.
 #[derive(Clone)]
@@ -14,6 +14,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Notify,
     limit: u64,
+    /// Downloads at once: those in front are done sooner if not all run beside one another.
+    downloads: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -32,8 +34,8 @@ pub(crate) struct Ticket {
 }
 
 impl Gate {
-    pub(super) fn new(limit: u64) -> Gate {
-        Gate(Arc::new(Shared { state: Mutex::default(), changed: Notify::new(), limit }))
+    pub(super) fn new(limit: u64, downloads: usize) -> Gate {
+        Gate(Arc::new(Shared { state: Mutex::default(), changed: Notify::new(), limit, downloads: Arc::new(Semaphore::new(downloads)) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -103,6 +105,11 @@ impl crate::read::Admission for Ticket {
     async fn wait(&mut self, bytes: u64) {
         self.take(bytes).await;
     }
+
+    async fn turn(&mut self) -> Option<OwnedSemaphorePermit> {
+        // never closed
+        self.gate.0.downloads.clone().acquire_owned().await.ok()
+    }
 }
 
 #[cfg(test)]
@@ -112,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn room_is_given_in_order_and_never_beyond_the_limit() {
-        let gate = Gate::new(100);
+        let gate = Gate::new(100, 1);
         let (mut first, mut second, mut third) = (gate.ticket(), gate.ticket(), gate.ticket());
         assert!(!second.try_take(10), "it is not its turn");
         first.take(70).await;
@@ -126,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_beyond_the_limit_goes_alone_and_one_that_leaves_the_line_holds_up_nobody() {
-        let gate = Gate::new(100);
+        let gate = Gate::new(100, 1);
         let (mut first, mut huge, gone, mut last) = (gate.ticket(), gate.ticket(), gate.ticket(), gate.ticket());
         first.take(1).await;
         let waiting = tokio::spawn(async move {

@@ -30,7 +30,10 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tokio::{io::AsyncRead, sync::Semaphore};
+use tokio::{
+    io::AsyncRead,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 /// Unit of the memory that payloads share.
 const PERMIT_BYTES: u64 = 1 << 10;
@@ -163,6 +166,8 @@ struct Shared {
     traces: bool,
     memory: Arc<Semaphore>,
     memory_bytes: u64,
+    /// Payloads that were accepted and are not stored: more of them would only grow cold.
+    queue: Arc<Semaphore>,
     client_bytes_max: u64,
     admin: AdminClient<DefaultClientContext>,
     topic_bytes_max: Option<u64>,
@@ -310,6 +315,7 @@ impl Producer {
         let admin = admin.create().map_err(|error| client::error_of_kafka("no admin client can be made", error))?;
         let limit = settings.kafka.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         let permits = usize::try_from((settings.memory_bytes / PERMIT_BYTES).clamp(1, 1 << 28)).unwrap_or(1);
+        let queue = Arc::new(Semaphore::new(claims.settings().uploads.saturating_mul(2).min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
             claims,
             kafka,
@@ -321,6 +327,7 @@ impl Producer {
             traces: trace::is_on(),
             memory: Arc::new(Semaphore::new(permits)),
             memory_bytes: settings.memory_bytes,
+            queue,
             client_bytes_max: limit.unwrap_or(CLIENT_BYTES_MAX),
             admin,
             topic_bytes_max: settings.topic_bytes_max,
@@ -418,29 +425,31 @@ impl Producer {
         };
         let permits = u32::try_from(bytes.min(shared.memory_bytes).div_ceil(PERMIT_BYTES).max(1)).unwrap_or(u32::MAX);
         let permits = permits.min(u32::try_from(shared.memory_bytes / PERMIT_BYTES).unwrap_or(u32::MAX).max(1));
-        let permit = match shared.memory.clone().try_acquire_many_owned(permits) {
-            Ok(permit) => permit,
-            Err(_) => {
-                let waiting = shared.memory.clone().acquire_many_owned(permits);
-                let waited = self.runtime().block_on(async { tokio::time::timeout(shared.send_timeout, waiting).await });
-                let full = || {
-                    Error::new(Kind::Transient, "payloads on their way to the store fill `memory_bytes`, and stayed so")
-                        .hint("the store is slow or down; raise `send_timeout_ms` to wait for longer")
-                };
-                waited.map_err(|_| full())?.map_err(|error| full().source(error))?
-            }
-        };
+        let full = "payloads on their way to the store fill `memory_bytes`, and stayed so";
+        let memory = self.room_for_payload(&shared.memory, permits, full)?;
+        let full = "too many payloads wait for their upload (twice `uploads`), and it stayed so";
+        let place_in_queue = self.room_for_payload(&shared.queue, 1, full)?;
         shared.answers.accepted();
         let lane = shared.lane_of(&outgoing.topic, outgoing.partition, outgoing.key.as_ref());
         let place = lane.map(|lane| lock(&shared.lanes).enter(lane, None));
         let task = shared.clone();
         self.runtime().spawn(async move {
             let result = task.upload(outgoing, report).await;
-            drop(permit);
+            drop((memory, place_in_queue));
             drop(span);
             task.uploaded(place, result);
         });
         Ok(())
+    }
+
+    fn room_for_payload(&self, semaphore: &Arc<Semaphore>, permits: u32, full: &str) -> Result<OwnedSemaphorePermit> {
+        if let Ok(permit) = semaphore.clone().try_acquire_many_owned(permits) {
+            return Ok(permit);
+        }
+        let full = || Error::new(Kind::Transient, full).hint("the store is slow or down; raise `send_timeout_ms` to wait for longer");
+        let waiting = semaphore.clone().acquire_many_owned(permits);
+        let waited = self.runtime().block_on(async { tokio::time::timeout(self.shared.send_timeout, waiting).await });
+        waited.map_err(|_| full())?.map_err(|error| full().source(error))
     }
 
     /// Bytes that a record's value may have in its topic.

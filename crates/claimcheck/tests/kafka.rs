@@ -241,6 +241,12 @@ fn a_record_goes_to_the_store_when_its_topic_or_its_client_has_no_room_for_it() 
     let producer = Producer::open(ProducerSettings { claim_check: claim_check.clone(), ..ground.producing() }).unwrap();
     let references = ground.send(&producer, &[payload(1, 40_000), payload(2, 50_000), payload(3, 600_000)]);
     assert_eq!(references.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (bytes, offloaded) in [(40_000, false), (60_000, true)] {
+        std::fs::write(file.path(), payload(5, bytes)).unwrap();
+        let sent = producer.send_and_wait(Outgoing { payload: Payload::File(file.path().into()), ..Outgoing::new(&ground.name, Bytes::new()) });
+        assert_eq!(sent.unwrap().reference.is_some(), offloaded, "a file of {bytes} bytes");
+    }
     let small_client = ground.kafka(&[("message.max.bytes", "20000")]);
     let producer = Producer::open(ProducerSettings { claim_check, kafka: small_client, ..ground.producing() }).unwrap();
     assert!(ground.send(&producer, &[payload(4, 21_000)])[0].is_some());
@@ -400,6 +406,48 @@ fn large_files_and_readers_go_through_as_streams() {
         });
         assert!(whole == content);
     }
+}
+
+#[test]
+fn a_consumer_that_waits_for_its_store_stays_in_its_group_and_goes_on_afterwards() {
+    let Some(ground) = ground("patience", 1, &[]) else { return };
+    let producer = Producer::open(ground.producing()).unwrap();
+    ground.send(&producer, &(0..6).map(|n| payload(n, 20_000)).collect::<Vec<_>>());
+    // a store that takes connections and says nothing, until it speaks for the real one
+    let (silent, real) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), ground.endpoint.trim_start_matches("http://").to_owned());
+    let mut settings = ground.consuming("patience");
+    settings.claim_check.storage.endpoint = Some(format!("http://{}", silent.local_addr().unwrap()));
+    settings.claim_check.storage.max_attempts = Some(30);
+    settings.claim_check.storage.read_timeout_ms = Some(1000);
+    for (name, value) in [("max.poll.interval.ms", "6000"), ("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "500")] {
+        settings.kafka.insert(name.to_owned(), value.to_owned());
+    }
+    let speaks = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let heard = speaks.clone();
+    std::thread::spawn(move || {
+        for client in silent.incoming().map_while(Result::ok) {
+            if !heard.load(std::sync::atomic::Ordering::Acquire) {
+                // kept open, never answered
+                std::mem::forget(client);
+                continue;
+            }
+            let store = std::net::TcpStream::connect(&real).unwrap();
+            let (mut up, mut down) = ((client.try_clone().unwrap(), store.try_clone().unwrap()), (store, client));
+            std::thread::spawn(move || std::io::copy(&mut up.0, &mut up.1));
+            std::thread::spawn(move || std::io::copy(&mut down.0, &mut down.1));
+        }
+    });
+    let consumer = ground.consumer(ConsumerSettings { prefetch: 2, ..settings });
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(10) {
+        assert!(consumer.poll(Duration::from_millis(200)).unwrap().is_none());
+    }
+    assert!(!consumer.client().assignment_lost(), "the group has not taken its partitions away");
+    speaks.store(true, std::sync::atomic::Ordering::Release);
+    for offset in 0..6 {
+        assert_eq!(next(&consumer).position.offset, offset, "each record once, in order");
+    }
+    consumer.commit().unwrap();
 }
 
 /// What became of a record.

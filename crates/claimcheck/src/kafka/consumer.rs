@@ -1,127 +1,37 @@
 //! The Consumer: payloads are read ahead beside one another, within a bound, and handed out in the order of their records.
 
 use super::{
+    ahead::Ahead,
     client,
-    gate::{Gate, Ticket},
+    deletions::Deletions,
+    gate::Gate,
+    letters::Letters,
+    lock,
+    records::{Failed, Incoming, Listener, Partition, Position, Rebalance, Received, list_of, positions},
     settings::{ConsumerSettings, Policy},
 };
-use crate::{Claim, ClaimCheck, Error, Kind, PayloadStream, Reason, Reference, Result, reference::Headers};
-use bytes::Bytes;
+use crate::{ClaimCheck, Error, Kind, Reason, Reference, Result};
 use kas3_store::Observer;
 use rdkafka::{
-    ClientContext, Message, Offset,
+    ClientContext, Offset,
     config::FromClientConfigAndContext,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, DeliveryResult},
-    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
     topic_partition_list::TopicPartitionList,
 };
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
 
 /// While one waits for a payload, the client is served at least so often.
 const SERVE: Duration = Duration::from_millis(50);
+/// While there is no room for records, the client is served at least so often.
+const SERVE_FULL: Duration = Duration::from_secs(1);
 /// Fewer records read ahead are not summed up: their values are bounded by the largest record.
 const SUMMED_FROM: usize = 64;
-const DEAD_LETTER_WAIT: Duration = Duration::from_secs(30);
-const GROUP_WAIT: Duration = Duration::from_secs(10);
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
-
-type Partition = (String, i32);
-
-/// Where a record stands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Position {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Offset.
-    pub offset: i64,
-}
-
-/// What a record brought.
-pub enum Incoming {
-    /// No value: on a compacted topic, the deletion of the key.
-    Tombstone,
-    /// The payload, verified.
-    Bytes(Bytes),
-    /// A large payload, verified as it is read.
-    Stream(PayloadStream),
-}
-
-/// A record with its payload.
-pub struct Received {
-    /// Where it stands.
-    pub position: Position,
-    /// Milliseconds since 1970.
-    pub timestamp: Option<i64>,
-    /// Key.
-    pub key: Option<Bytes>,
-    /// Headers of its sender; those of the reference are taken out.
-    pub headers: Headers,
-    /// Payload.
-    pub payload: Incoming,
-    /// Where the payload lay, when it was offloaded.
-    pub reference: Option<Reference>,
-}
-
-/// A record whose payload cannot be had, with what Kafka has of it.
-#[derive(Debug)]
-pub struct Failed {
-    /// Why.
-    pub error: Error,
-    /// Where it stands; `None` when no record was at fault.
-    pub position: Option<Position>,
-    /// Its key.
-    pub key: Option<Bytes>,
-    /// Its value as it stands in Kafka.
-    pub value: Option<Bytes>,
-    /// Its headers as they stand in Kafka.
-    pub headers: Headers,
-    /// Where its payload should be, when that can be read.
-    pub reference: Option<Reference>,
-}
-
-impl std::fmt::Display for Failed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.position {
-            Some(Position { topic, partition, offset }) => write!(f, "record {offset} of `{topic}` [{partition}]: {}", self.error),
-            None => self.error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Failed {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.error)
-    }
-}
-
-impl From<Error> for Box<Failed> {
-    fn from(error: Error) -> Self {
-        Box::new(Failed { error, position: None, key: None, value: None, headers: Headers::new(), reference: None })
-    }
-}
-
-/// What happened to the assignment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rebalance {
-    /// Partitions came.
-    Assigned(Vec<Position>),
-    /// Partitions go; offsets can still be committed.
-    Revoked(Vec<Position>),
-    /// Partitions are gone; others have them already.
-    Lost(Vec<Position>),
-}
-
-/// Hears of rebalances, within [`Consumer::poll`].
-pub type Listener = Box<dyn Fn(&Rebalance) + Send + Sync>;
 
 /// A consumer. One thread polls; the other methods may be called from any.
 pub struct Consumer {
@@ -131,8 +41,8 @@ pub struct Consumer {
     auto_commit: bool,
     gate: Gate,
     state: Mutex<State>,
-    letters: Mutex<Option<BaseProducer<Letters>>>,
-    groups: Mutex<HashMap<String, BaseConsumer>>,
+    letters: Letters,
+    deletions: Deletions,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -143,47 +53,16 @@ struct State {
     next: HashMap<Partition, i64>,
     /// Of those, what the client was not told yet: the caller may still be busy with it.
     to_store: HashMap<Partition, i64>,
-    deletes: HashMap<Partition, BTreeMap<i64, Reference>>,
-    /// Committed here, and waited for in other groups.
-    deletes_due: Vec<(Position, Reference)>,
-}
-
-/// A record read ahead.
-struct Ahead {
-    position: Position,
-    timestamp: Option<i64>,
-    key: Option<Bytes>,
-    value: Option<Bytes>,
-    headers: Headers,
-    reference: Option<Reference>,
-    content: Content,
-    /// Room of its payload.
-    ticket: Option<Ticket>,
-}
-
-enum Content {
-    Here(Option<Bytes>),
-    Coming(oneshot::Receiver<(Result<Bytes>, Ticket)>),
-    AsStream,
-    Broken(Error),
+    /// When the client was polled last.
+    served: Option<Instant>,
+    /// Partitions are paused until there is room.
+    paused: bool,
 }
 
 /// Hears of assignments, within the client's poll.
 struct Assignments {
     listener: Mutex<Option<Arc<Listener>>>,
     gone: Mutex<Vec<Partition>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn positions(list: &TopicPartitionList) -> Vec<Position> {
-    let offset = |offset: Offset| if let Offset::Offset(offset) = offset { offset } else { -1001 };
-    list.elements()
-        .iter()
-        .map(|each| Position { topic: each.topic().to_owned(), partition: each.partition(), offset: offset(each.offset()) })
-        .collect()
 }
 
 impl Assignments {
@@ -243,8 +122,9 @@ impl Consumer {
         let kafka = BaseConsumer::from_config_and_context(&config, context);
         let kafka = kafka.map_err(|error| client::error_of_kafka("no consumer can be made", error))?;
         let gate = Gate::new(settings.memory_bytes, settings.downloads.max(1));
-        let (state, letters, groups) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Consumer { claims, kafka, settings, auto_commit, gate, state, letters, groups, runtime: Some(runtime) })
+        let letters = Letters::new(settings.dead_letter_topic.clone(), &settings.kafka);
+        let deletions = Deletions::new(settings.delete.clone(), &settings.kafka);
+        Ok(Consumer { claims, kafka, settings, auto_commit, gate, state: Mutex::default(), letters, deletions, runtime: Some(runtime) })
     }
 
     /// The codec that it uses.
@@ -337,23 +217,55 @@ impl Consumer {
                     || (state.ahead.len() >= SUMMED_FROM && in_records() >= self.settings.memory_bytes)
             };
             if full {
-                // the client still wants to be served; nothing is read
-                self.forget_gone();
-                return Ok(());
+                return self.serve();
             }
-            let polled = self.kafka.poll(wait);
-            self.forget_gone();
-            match polled {
-                None => return Ok(()),
-                Some(Err(KafkaError::PartitionEOF(_))) => {}
-                Some(Err(error)) => return Err(self.of_client(error)),
-                Some(Ok(message)) => {
-                    let ahead = self.ahead(&message);
-                    lock(&self.state).ahead.push_back(ahead);
-                }
+            self.read_on()?;
+            if !self.read_one(wait)? {
+                return Ok(());
             }
             wait = Duration::ZERO;
         }
+    }
+
+    /// Reads a record ahead, if one comes within `wait`; whether more may be there.
+    fn read_one(&self, wait: Duration) -> Result<bool, Box<Failed>> {
+        let polled = self.kafka.poll(wait);
+        lock(&self.state).served = Some(Instant::now());
+        self.forget_gone();
+        match polled {
+            None => Ok(false),
+            Some(Err(KafkaError::PartitionEOF(_))) => Ok(true),
+            Some(Err(error)) => Err(self.of_client(error)),
+            Some(Ok(message)) => {
+                let ahead = Ahead::read(&message, self.runtime(), &self.claims, &self.gate, self.settings.stream_above_bytes);
+                lock(&self.state).ahead.push_back(ahead);
+                Ok(true)
+            }
+        }
+    }
+
+    /// While there is no room for records, the client is served all the same, or the group would take the partitions away after
+    /// `max.poll.interval.ms`: a payload may be large, and a store away for long. Nothing is read meanwhile.
+    fn serve(&self) -> Result<(), Box<Failed>> {
+        if lock(&self.state).served.is_some_and(|served| served.elapsed() < SERVE_FULL) {
+            return Ok(());
+        }
+        let failed = |error| client::error_of_kafka("partitions cannot be paused", error);
+        let ours = self.kafka.assignment().map_err(failed)?;
+        self.kafka.pause(&ours).map_err(failed)?;
+        lock(&self.state).paused = true;
+        while self.read_one(Duration::ZERO)? {}
+        Ok(())
+    }
+
+    /// There is room again.
+    fn read_on(&self) -> Result<(), Box<Failed>> {
+        if std::mem::take(&mut lock(&self.state).paused) {
+            let failed = |error| client::error_of_kafka("partitions cannot be read on", error);
+            let ours = self.kafka.assignment().map_err(failed)?;
+            self.kafka.resume(&ours).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn of_client(&self, error: KafkaError) -> Box<Failed> {
@@ -375,46 +287,8 @@ impl Consumer {
         for partition in &gone {
             state.next.remove(partition);
             state.to_store.remove(partition);
-            state.deletes.remove(partition);
+            self.deletions.forget(partition);
         }
-    }
-
-    fn ahead(&self, message: &BorrowedMessage<'_>) -> Ahead {
-        let headers = client::headers_of_message(message);
-        let value = message.payload().map(Bytes::copy_from_slice);
-        let mut reference = None;
-        let mut ticket = None;
-        let content = match self.claims.claim(value.as_ref(), &headers) {
-            Ok(Claim::Tombstone) => Content::Here(None),
-            Ok(Claim::Inline(payload)) => Content::Here(Some(payload)),
-            Ok(Claim::Reference(found)) => {
-                let streams = self.settings.stream_above_bytes.is_some_and(|most| found.size.is_none_or(|size| size > most));
-                let content = if streams { Content::AsStream } else { self.fetch(&found, self.gate.ticket()) };
-                reference = Some(found);
-                content
-            }
-            Err(error) => Content::Broken(error),
-        };
-        if let (Content::Here(Some(payload)), Some(_)) = (&content, &value) {
-            let mut own = self.gate.ticket();
-            // what is in the record is in memory already: it counts, and waits for nobody
-            if own.try_take(payload.len() as u64) {
-                ticket = Some(own);
-            }
-        }
-        let position = Position { topic: message.topic().to_owned(), partition: message.partition(), offset: message.offset() };
-        let (timestamp, key) = (message.timestamp().to_millis(), message.key().map(Bytes::copy_from_slice));
-        Ahead { position, timestamp, key, value, headers, reference, content, ticket }
-    }
-
-    fn fetch(&self, reference: &Reference, mut ticket: Ticket) -> Content {
-        let (sender, receiver) = oneshot::channel();
-        let (claims, reference) = (self.claims.clone(), reference.clone());
-        self.runtime().spawn(async move {
-            let fetched = claims.fetch_within(&reference, &mut ticket).await;
-            _ = sender.send((fetched, ticket));
-        });
-        Content::Coming(receiver)
     }
 
     fn put_back(&self, ahead: Ahead) {
@@ -425,39 +299,10 @@ impl Consumer {
     }
 
     fn settle(&self, mut ahead: Ahead, wait: Duration) -> Settled {
-        let content = std::mem::replace(&mut ahead.content, Content::Here(None));
-        let fetched = match content {
-            Content::Here(None) => Ok(Incoming::Tombstone),
-            Content::Here(Some(payload)) => Ok(Incoming::Bytes(payload)),
-            Content::Broken(error) => Err(error),
-            Content::AsStream => match &ahead.reference {
-                Some(reference) => self.runtime().block_on(self.claims.stream(reference)).map(Incoming::Stream),
-                None => Ok(Incoming::Tombstone),
-            },
-            Content::Coming(mut receiver) => {
-                let waited = match receiver.try_recv() {
-                    Ok(fetched) => Ok(Ok(fetched)),
-                    Err(oneshot::error::TryRecvError::Closed) => Ok(Err(())),
-                    Err(oneshot::error::TryRecvError::Empty) => self
-                        .runtime()
-                        .block_on(async { tokio::time::timeout(wait, &mut receiver).await.map(|fetched| fetched.map_err(drop)).map_err(drop) }),
-                };
-                match waited {
-                    Ok(Ok((fetched, ticket))) => {
-                        ahead.ticket = Some(ticket);
-                        fetched.map(Incoming::Bytes)
-                    }
-                    Ok(Err(())) => Err(Error::new(Kind::Fatal, "the download of a payload stopped")),
-                    Err(()) => {
-                        ahead.content = Content::Coming(receiver);
-                        return Settled::Waiting(Box::new(ahead));
-                    }
-                }
-            }
-        };
-        match fetched {
-            Ok(payload) => Settled::Here(Box::new(self.hand_out(ahead, payload))),
-            Err(error) => self.refuse(ahead, error),
+        match ahead.wait(self.runtime(), &self.claims, wait) {
+            None => Settled::Waiting(Box::new(ahead)),
+            Some(Ok(payload)) => Settled::Here(Box::new(self.hand_out(ahead, payload))),
+            Some(Err(error)) => self.refuse(ahead, error),
         }
     }
 
@@ -472,9 +317,10 @@ impl Consumer {
         let mut state = lock(&self.state);
         let partition = (position.topic.clone(), position.partition);
         state.next.insert(partition.clone(), position.offset + 1);
-        state.to_store.insert(partition.clone(), position.offset + 1);
-        if let Some(reference) = reference.filter(|reference| self.settings.delete.after_commit && !reference.shared) {
-            state.deletes.entry(partition).or_default().insert(position.offset, reference.clone());
+        state.to_store.insert(partition, position.offset + 1);
+        drop(state);
+        if let Some(reference) = reference {
+            self.deletions.note(position, reference);
         }
     }
 
@@ -493,7 +339,7 @@ impl Consumer {
             Policy::Fail => return Settled::Failed(Box::new(ahead), error),
             Policy::Skip => tracing::warn!(topic, partition, offset, error = error.chain(), "a record is passed over"),
             Policy::DeadLetter => {
-                let sent = self.letter(&ahead.position, ahead.key.as_ref(), ahead.value.as_ref(), ahead.headers.clone(), &error);
+                let sent = self.letters.send(&ahead.position, ahead.key.as_ref(), ahead.value.as_ref(), ahead.headers.clone(), &error);
                 if let Err(failure) = sent {
                     return Settled::Failed(Box::new(ahead), failure);
                 }
@@ -506,26 +352,8 @@ impl Consumer {
 
     /// The record stays in front, and is tried again.
     fn failed(&self, mut ahead: Ahead, error: Error) -> Box<Failed> {
-        let (position, key, value, headers) = (ahead.position.clone(), ahead.key.clone(), ahead.value.clone(), ahead.headers.clone());
-        let failed = Box::new(Failed { error, position: Some(position), key, value, headers, reference: ahead.reference.clone() });
-        ahead.ticket = None;
-        let streams = |reference: &Reference| self.settings.stream_above_bytes.is_some_and(|most| reference.size.is_none_or(|size| size > most));
-        ahead.content = match (&ahead.reference, self.claims.claim(ahead.value.as_ref(), &ahead.headers)) {
-            (Some(reference), Ok(_)) if streams(reference) => Content::AsStream,
-            (Some(reference), Ok(_)) => {
-                // it takes the first place again: those behind it hold room, and wait for it
-                let (sender, receiver) = oneshot::channel();
-                let (claims, reference) = (self.claims.clone(), reference.clone());
-                let ticket = self.gate.ticket();
-                self.runtime().spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    _ = sender.send((claims.fetch(&reference).await, ticket));
-                });
-                Content::Coming(receiver)
-            }
-            (_, Err(error)) => Content::Broken(error),
-            (None, Ok(_)) => Content::Here(ahead.value.clone()),
-        };
+        let failed = ahead.failed(error);
+        ahead.try_again(self.runtime(), &self.claims, &self.gate);
         self.put_back(ahead);
         failed
     }
@@ -556,42 +384,7 @@ impl Consumer {
     /// `Config` without a topic for dead letters; those of Kafka.
     pub fn dead_letter(&self, failed: &Failed) -> Result<()> {
         let Some(position) = &failed.position else { return Ok(()) };
-        self.letter(position, failed.key.as_ref(), failed.value.as_ref(), failed.headers.clone(), &failed.error)
-    }
-
-    fn letter(&self, position: &Position, key: Option<&Bytes>, value: Option<&Bytes>, mut headers: Headers, error: &Error) -> Result<()> {
-        let Some(topic) = &self.settings.dead_letter_topic else {
-            return Err(Error::new(Kind::Config, "`dead_letter_topic` is missing").hint("name the topic"));
-        };
-        let mut letters = lock(&self.letters);
-        if letters.is_none() {
-            let config = client::config(&client::properties_of_client(&self.settings.kafka))?;
-            let made = config.create_with_context(Letters);
-            *letters = Some(made.map_err(|error| client::error_of_kafka("no producer for dead letters can be made", error))?);
-        }
-        let Some(producer) = letters.as_ref() else { return Ok(()) };
-        let text = |text: String| Some(Bytes::from(text));
-        headers.push(("kas3-error".to_owned(), text(error.chain())));
-        headers.push(("kas3-reason".to_owned(), text(error.reason().map_or("", Reason::code).to_owned())));
-        headers.push(("kas3-topic".to_owned(), text(position.topic.clone())));
-        headers.push(("kas3-partition".to_owned(), text(position.partition.to_string())));
-        headers.push(("kas3-offset".to_owned(), text(position.offset.to_string())));
-        let failure = Arc::<Mutex<Option<KafkaError>>>::default();
-        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, failure.clone()).headers(client::owned(&headers));
-        if let Some(key) = key {
-            record = record.key(key);
-        }
-        if let Some(value) = value {
-            record = record.payload(value);
-        }
-        let lost = |error| {
-            let lost = client::error_of_kafka(&format!("a dead letter was not sent to `{topic}`"), error);
-            lost.hint("look whether the topic exists and may be written to; the record is tried again")
-        };
-        producer.send(record).map_err(|(error, _)| lost(error))?;
-        producer.flush(DEAD_LETTER_WAIT).map_err(lost)?;
-        let failure = lock(&failure).take();
-        failure.map_or(Ok(()), |error| Err(lost(error)))
+        self.letters.send(position, failed.key.as_ref(), failed.value.as_ref(), failed.headers.clone(), &failed.error)
     }
 
     /// Commits the offsets of everything that was handed out.
@@ -620,7 +413,9 @@ impl Consumer {
             return Ok(());
         }
         self.kafka.commit(&list_of(next), CommitMode::Sync).map_err(|error| client::error_of_kafka("offsets were not committed", error))?;
-        self.committed(next);
+        if self.deletions.are_wanted() {
+            self.runtime().block_on(self.deletions.committed(next, &self.claims));
+        }
         Ok(())
     }
 
@@ -630,84 +425,13 @@ impl Consumer {
     /// Those of Kafka that show at once.
     pub fn commit_async(&self) -> Result<()> {
         let next = lock(&self.state).next.clone();
-        if self.settings.delete.after_commit {
+        if self.deletions.are_wanted() {
             return self.commit_offsets(&next);
         }
         if next.is_empty() {
             return Ok(());
         }
         self.kafka.commit(&list_of(&next), CommitMode::Async).map_err(|error| client::error_of_kafka("offsets were not committed", error))
-    }
-
-    /// Deletes what the commit made superfluous, here and in the other groups.
-    fn committed(&self, next: &HashMap<Partition, i64>) {
-        let due = {
-            let mut state = lock(&self.state);
-            let mut due = std::mem::take(&mut state.deletes_due);
-            for ((topic, partition), next) in next {
-                let Some(deletes) = state.deletes.get_mut(&(topic.clone(), *partition)) else { continue };
-                let later = deletes.split_off(next);
-                let done = std::mem::replace(deletes, later);
-                due.extend(done.into_iter().map(|(offset, reference)| (Position { topic: topic.clone(), partition: *partition, offset }, reference)));
-            }
-            due
-        };
-        if due.is_empty() {
-            return;
-        }
-        let passed = self.passed_by_others(&due);
-        let mut kept = Vec::new();
-        let mut deletions = Vec::new();
-        for ((position, reference), passed) in due.into_iter().zip(passed) {
-            if passed { deletions.push(reference) } else { kept.push((position, reference)) }
-        }
-        lock(&self.state).deletes_due.extend(kept);
-        let claims = self.claims.clone();
-        self.runtime().block_on(async {
-            let many = deletions.iter().map(|reference| claims.delete(reference));
-            for (done, reference) in futures::future::join_all(many).await.into_iter().zip(&deletions) {
-                if let Err(error) = done {
-                    tracing::warn!(key = reference.key, %error, "a consumed payload was not deleted; `kas3 payloads gc` finds it");
-                }
-            }
-        });
-    }
-
-    /// Which of these records all other groups have committed. An unknown answer is no.
-    fn passed_by_others(&self, due: &[(Position, Reference)]) -> Vec<bool> {
-        let mut passed = vec![true; due.len()];
-        for group in &self.settings.delete.other_groups {
-            let committed = self.committed_by(group, due);
-            if let Err(error) = &committed {
-                tracing::warn!(group, error = error.chain(), "how far another group is cannot be asked; payloads stay for now");
-            }
-            let committed = committed.unwrap_or_default();
-            for (passed, (position, _)) in passed.iter_mut().zip(due) {
-                let next = committed.get(&(position.topic.clone(), position.partition)).copied().unwrap_or(-1);
-                *passed &= next > position.offset;
-            }
-        }
-        passed
-    }
-
-    fn committed_by(&self, group: &str, due: &[(Position, Reference)]) -> Result<HashMap<Partition, i64>> {
-        let mut groups = lock(&self.groups);
-        if !groups.contains_key(group) {
-            let mut config = client::config(&client::properties_of_client(&self.settings.kafka))?;
-            config.set("group.id", group).set("enable.auto.commit", "false");
-            let asked: BaseConsumer = config.create().map_err(|error| client::error_of_kafka("another group cannot be asked", error))?;
-            groups.insert(group.to_owned(), asked);
-        }
-        let Some(asked) = groups.get(group) else { return Ok(HashMap::new()) };
-        let mut list = TopicPartitionList::new();
-        for (position, _) in due {
-            if list.find_partition(&position.topic, position.partition).is_none() {
-                list.add_partition(&position.topic, position.partition);
-            }
-        }
-        let offsets = asked.committed_offsets(list, GROUP_WAIT).map_err(|error| client::error_of_kafka("another group cannot be asked", error))?;
-        let known = positions(&offsets).into_iter().filter(|position| position.offset >= 0);
-        Ok(known.map(|position| ((position.topic, position.partition), position.offset)).collect())
     }
 
     /// Offsets after what was handed out, as a transaction takes them.
@@ -762,8 +486,8 @@ impl Consumer {
         while subscribed && Instant::now() < deadline && self.kafka.assignment().is_ok_and(|left| left.count() > 0) {
             _ = self.kafka.poll(SERVE);
         }
-        let mut state = lock(&self.state);
-        *state = State::default();
+        *lock(&self.state) = State::default();
+        self.deletions.forget_all();
     }
 }
 
@@ -776,35 +500,11 @@ impl Drop for Consumer {
     }
 }
 
-/// Hears whether a dead letter arrived.
-struct Letters;
-
-impl ClientContext for Letters {}
-
-impl ProducerContext for Letters {
-    type DeliveryOpaque = Arc<Mutex<Option<KafkaError>>>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, failure: Self::DeliveryOpaque) {
-        if let Err((error, _)) = result {
-            *lock(&failure) = Some(error.clone());
-        }
-    }
-}
-
 enum Settled {
     Here(Box<Received>),
     Passed,
     Waiting(Box<Ahead>),
     Failed(Box<Ahead>, Error),
-}
-
-fn list_of(next: &HashMap<Partition, i64>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for ((topic, partition), next) in next {
-        // an offset from 0 on is always taken
-        _ = list.add_partition_offset(topic, *partition, Offset::Offset(*next));
-    }
-    list
 }
 
 fn check_policies(settings: &ConsumerSettings, auto_commit: bool) -> Result<()> {

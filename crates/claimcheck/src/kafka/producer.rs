@@ -1,39 +1,36 @@
 //! The Producer: payloads go up beside one another, records leave in order, and nothing is deleted on a mere suspicion.
 
 use super::{
+    answers::{Answers, Deliveries, Failure, Sending},
     client,
     lanes::{Lanes, Place},
+    lock,
+    outgoing::{Delivered, Outgoing, Payload, Report, Undelivered},
     settings::{Order, ProducerSettings},
 };
-use crate::{About, ClaimCheck, Error, Kind, Reference, Result, codec::Sent, reference::Headers, trace};
+use crate::{About, ClaimCheck, Error, Kind, Result, codec::Sent, reference::Headers, trace};
 use bytes::Bytes;
 use kas3_store::Observer;
 use opentelemetry::{Context as Tracing, trace::SpanKind};
 use rdkafka::{
-    ClientContext,
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::ConsumerGroupMetadata,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Message},
-    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig},
+    producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
     topic_partition_list::TopicPartitionList,
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tokio::{
-    io::AsyncRead,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Unit of the memory that payloads share.
 const PERMIT_BYTES: u64 = 1 << 10;
@@ -45,105 +42,9 @@ const TOPIC_BYTES_MAX: u64 = 1_048_588;
 const RECORD_OVERHEAD_BYTES: u64 = 128;
 /// How soon failures are looked at, and records that found librdkafka's queue full are tried again.
 const POLL: Duration = Duration::from_millis(20);
+/// What a payload that is read while it is sent holds in memory: its parts in flight, and the one that is read.
+const STREAM_BYTES: u64 = 6 * kas3_store::PART_BYTES as u64;
 const DESCRIBE_WAIT: Duration = Duration::from_secs(5);
-
-/// A payload to send.
-pub enum Payload {
-    /// No value: on a compacted topic, the deletion of the key.
-    Tombstone,
-    /// Bytes in memory.
-    Bytes(Bytes),
-    /// A file, read while it is sent.
-    File(PathBuf),
-    /// What a reader gives, read while it is sent; always offloaded.
-    Reader(Box<dyn AsyncRead + Send + Unpin>),
-}
-
-impl From<Vec<u8>> for Payload {
-    fn from(bytes: Vec<u8>) -> Self {
-        Payload::Bytes(bytes.into())
-    }
-}
-
-impl From<Bytes> for Payload {
-    fn from(bytes: Bytes) -> Self {
-        Payload::Bytes(bytes)
-    }
-}
-
-/// A record to send.
-pub struct Outgoing {
-    /// Topic.
-    pub topic: String,
-    /// Partition; by default the partitioner's choice.
-    pub partition: Option<i32>,
-    /// Key.
-    pub key: Option<Bytes>,
-    /// Payload.
-    pub payload: Payload,
-    /// Headers; none may be those of a reference.
-    pub headers: Headers,
-    /// Milliseconds since 1970; by default now.
-    pub timestamp: Option<i64>,
-    /// Media type of the object.
-    pub content_type: Option<String>,
-    /// The caller's trace, carried in the headers; by default the current one.
-    pub trace: Option<Tracing>,
-}
-
-impl Outgoing {
-    /// A record with nothing but a payload.
-    pub fn new(topic: impl Into<String>, payload: impl Into<Payload>) -> Outgoing {
-        Outgoing {
-            topic: topic.into(),
-            partition: None,
-            key: None,
-            payload: payload.into(),
-            headers: Headers::new(),
-            timestamp: None,
-            content_type: None,
-            trace: None,
-        }
-    }
-
-    /// The same with a key.
-    #[must_use]
-    pub fn key(mut self, key: impl Into<Bytes>) -> Outgoing {
-        self.key = Some(key.into());
-        self
-    }
-}
-
-/// A record that Kafka has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivered {
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Offset; -1 when the acknowledgement does not say (`acks=0`).
-    pub offset: i64,
-    /// Its payload's place, when it was offloaded.
-    pub reference: Option<Reference>,
-}
-
-/// A record that was not delivered, as far as is known.
-#[derive(Debug)]
-pub struct Undelivered {
-    /// Topic.
-    pub topic: String,
-    /// What went wrong.
-    pub error: Error,
-    /// The code of Kafka's client, when it was Kafka.
-    pub code: Option<RDKafkaErrorCode>,
-    /// Its payload's place. It was deleted if the failure is `certain` and nobody shares it.
-    pub reference: Option<Reference>,
-    /// Kafka certainly does not have the record. Otherwise it may turn up later, and its payload stays.
-    pub certain: bool,
-}
-
-/// Called once for every record that was accepted, from a thread of the producer: it must not wait.
-pub type Report = Box<dyn FnOnce(Result<Delivered, Undelivered>) + Send>;
 
 /// A producer. Share it by reference; every method may be called from any thread, but none that waits from async code.
 pub struct Producer {
@@ -188,104 +89,8 @@ struct Ready {
     sending: Box<Sending>,
 }
 
-/// What is kept of a record until Kafka has answered.
-struct Sending {
-    reference: Option<Box<Reference>>,
-    report: Mutex<Option<Report>>,
-    /// A dead letter: its own failure makes no further one.
-    is_dead_letter: bool,
-}
-
-/// Counts what was accepted and not answered yet.
-#[derive(Default)]
-struct Answers {
-    outstanding: AtomicU64,
-    /// Guards nothing: who waits for the last answer holds it between looking and sleeping.
-    waiting: Mutex<()>,
-    settled: Condvar,
-    failures: Mutex<VecDeque<Failure>>,
-}
-
-impl Answers {
-    fn accepted(&self) {
-        self.outstanding.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn answered(&self) {
-        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
-            drop(lock(&self.waiting));
-            self.settled.notify_all();
-        }
-    }
-
-    fn outstanding(&self) -> u64 {
-        self.outstanding.load(Ordering::Acquire)
-    }
-
-    /// Waits until nothing is outstanding; returns how much is.
-    fn settle(&self, deadline: Instant) -> u64 {
-        let mut waiting = lock(&self.waiting);
-        while self.outstanding() > 0 {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
-            waiting = self.settled.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        drop(waiting);
-        self.outstanding()
-    }
-}
-
-/// Hears of deliveries, on the thread that polls.
-struct Deliveries(Arc<Answers>);
-
-struct Failure {
-    sending: Box<Sending>,
-    undelivered: Undelivered,
-}
-
-impl ClientContext for Deliveries {}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<Sending>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, mut sending: Box<Sending>) {
-        match result {
-            Ok(message) => {
-                if let Some(report) = lock(&sending.report).take() {
-                    let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
-                    report(Ok(Delivered { topic, partition, offset, reference: sending.reference.take().map(|reference| *reference) }));
-                }
-                self.0.answered();
-            }
-            Err((error, message)) => {
-                let topic = message.topic().to_owned();
-                let code = error.rdkafka_error_code();
-                let undelivered = Undelivered {
-                    error: client::error_of_kafka(&format!("a record was not delivered to topic `{topic}`"), error.clone()),
-                    topic,
-                    code,
-                    reference: sending.reference.take().map(|reference| *reference),
-                    certain: certainly_not_there(message),
-                };
-                lock(&self.0.failures).push_back(Failure { sending, undelivered });
-            }
-        }
-    }
-}
-
-/// librdkafka knows whether a record was ever sent: what was sent and not acknowledged may be there all the same.
-#[allow(unsafe_code)]
-fn certainly_not_there(message: &rdkafka::message::BorrowedMessage<'_>) -> bool {
-    // SAFETY: the message lives as long as the reference to it, and the function only reads it.
-    let status = unsafe { rdkafka_sys::rd_kafka_message_status(message.ptr()) };
-    status == rdkafka_sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
-}
-
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Producer {
@@ -372,12 +177,15 @@ impl Producer {
             Payload::Tombstone => {}
             Payload::Bytes(payload) => {
                 shared.claims.check_size(payload.len() as u64)?;
-                let about = About { topic: &outgoing.topic, room: Some(self.room(&outgoing)), ..About::default() };
-                if !shared.claims.stays(payload, &about) {
-                    return self.offload(outgoing, report, span);
+                let room = self.room(&outgoing);
+                if !shared.claims.stays(payload, &About { topic: &outgoing.topic, room: Some(room), ..About::default() }) {
+                    return self.offload(outgoing, room, report, span);
                 }
             }
-            Payload::File(_) | Payload::Reader(_) => return self.offload(outgoing, report, span),
+            Payload::File(_) | Payload::Reader(_) => {
+                let room = self.room(&outgoing);
+                return self.offload(outgoing, room, report, span);
+            }
         }
         let payload = std::mem::replace(&mut outgoing.payload, Payload::Tombstone);
         let ready = match payload {
@@ -416,12 +224,13 @@ impl Producer {
         }
     }
 
-    fn offload(&self, outgoing: Outgoing, report: Option<Report>, span: Option<Tracing>) -> Result<()> {
+    /// A record whose payload goes to the store, or may: a file that fits into `room` does not.
+    fn offload(&self, outgoing: Outgoing, room: u64, report: Option<Report>, span: Option<Tracing>) -> Result<()> {
         let shared = &self.shared;
         let bytes = match &outgoing.payload {
             Payload::Bytes(payload) => payload.len() as u64,
-            // a stream holds its parts in flight
-            _ => 6 * kas3_store::PART_BYTES as u64,
+            Payload::File(path) => std::fs::metadata(path).map_or(STREAM_BYTES, |file| file.len().min(STREAM_BYTES)),
+            Payload::Reader(_) | Payload::Tombstone => STREAM_BYTES,
         };
         let permits = u32::try_from(bytes.min(shared.memory_bytes).div_ceil(PERMIT_BYTES).max(1)).unwrap_or(u32::MAX);
         let permits = permits.min(u32::try_from(shared.memory_bytes / PERMIT_BYTES).unwrap_or(u32::MAX).max(1));
@@ -434,7 +243,7 @@ impl Producer {
         let place = lane.map(|lane| lock(&shared.lanes).enter(lane, None));
         let task = shared.clone();
         self.runtime().spawn(async move {
-            let result = task.upload(outgoing, report).await;
+            let result = task.upload(outgoing, room, report).await;
             drop((memory, place_in_queue));
             drop(span);
             task.uploaded(place, result);
@@ -614,17 +423,12 @@ impl Shared {
         })
     }
 
-    async fn upload(&self, mut outgoing: Outgoing, report: Option<Report>) -> Result<Ready, (Undelivered, Option<Report>)> {
+    async fn upload(&self, mut outgoing: Outgoing, room: u64, report: Option<Report>) -> Result<Ready, (Undelivered, Option<Report>)> {
         let payload = std::mem::replace(&mut outgoing.payload, Payload::Tombstone);
-        let about = About { topic: &outgoing.topic, content_type: outgoing.content_type.as_deref(), room: None, always: true };
+        let about = About { topic: &outgoing.topic, content_type: outgoing.content_type.as_deref(), room: Some(room), always: true };
         let sent = match payload {
             Payload::Bytes(payload) => self.claims.offload(payload, &about).await,
-            Payload::File(path) => {
-                let room = Some(
-                    self.client_bytes_max.min(TOPIC_BYTES_MAX).saturating_sub(RECORD_OVERHEAD_BYTES + client::bytes_of(&outgoing.headers) as u64),
-                );
-                self.claims.offload_file(&path, &About { room, always: false, ..about }).await
-            }
+            Payload::File(path) => self.claims.offload_file(&path, &About { always: false, ..about }).await,
             Payload::Reader(reader) => self.claims.offload_reader(reader, &about).await,
             Payload::Tombstone => return Ok(Ready::of(outgoing, None, report)),
         };
@@ -734,7 +538,7 @@ impl Shared {
     }
 }
 
-/// Serves deliveries until the producer is closed and nothing is outstanding.
+/// Serves deliveries until the producer is closed.
 fn poll(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle) {
     while !shared.closing.load(Ordering::Acquire) {
         shared.kafka.poll(POLL);

@@ -1,0 +1,140 @@
+//! A record that was read ahead, and its payload on its way.
+
+use super::{
+    client,
+    gate::{Gate, Ticket},
+    records::{Failed, Incoming, Position},
+};
+use crate::{Claim, ClaimCheck, Error, Kind, Reference, Result, reference::Headers};
+use bytes::Bytes;
+use rdkafka::{Message, message::BorrowedMessage};
+use std::time::Duration;
+use tokio::{runtime::Runtime, sync::oneshot};
+
+/// What failed is not tried again at once.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// A record read ahead.
+pub(super) struct Ahead {
+    pub(super) position: Position,
+    pub(super) timestamp: Option<i64>,
+    pub(super) key: Option<Bytes>,
+    pub(super) value: Option<Bytes>,
+    pub(super) headers: Headers,
+    pub(super) reference: Option<Reference>,
+    content: Content,
+    /// Its payload is handed out as a stream.
+    streams: bool,
+    /// Room of its payload.
+    ticket: Option<Ticket>,
+}
+
+enum Content {
+    Here(Option<Bytes>),
+    Coming(oneshot::Receiver<(Result<Incoming>, Option<Ticket>)>),
+    /// Opened when it is the first in line: nobody reads it before.
+    Stream,
+    Broken(Error),
+}
+
+impl Ahead {
+    /// A record that came; if it has a reference, its payload is asked for.
+    pub(super) fn read(message: &BorrowedMessage<'_>, runtime: &Runtime, claims: &ClaimCheck, gate: &Gate, stream_above: Option<u64>) -> Ahead {
+        let mut ahead = Ahead {
+            position: Position { topic: message.topic().to_owned(), partition: message.partition(), offset: message.offset() },
+            timestamp: message.timestamp().to_millis(),
+            key: message.key().map(Bytes::copy_from_slice),
+            value: message.payload().map(Bytes::copy_from_slice),
+            headers: client::headers_of_message(message),
+            reference: None,
+            content: Content::Here(None),
+            streams: false,
+            ticket: None,
+        };
+        match claims.claim(ahead.value.as_ref(), &ahead.headers) {
+            Ok(Claim::Tombstone) => {}
+            Ok(Claim::Inline(payload)) => {
+                // what is in the record is in memory already: it counts where it can, and waits for nobody
+                let mut ticket = gate.ticket();
+                ahead.ticket = ticket.try_take(payload.len() as u64).then_some(ticket);
+                ahead.content = Content::Here(Some(payload));
+            }
+            Ok(Claim::Reference(reference)) if stream_above.is_some_and(|most| reference.size.is_none_or(|size| size > most)) => {
+                (ahead.reference, ahead.content, ahead.streams) = (Some(reference), Content::Stream, true);
+            }
+            Ok(Claim::Reference(reference)) => {
+                let (claims, asked, mut ticket) = (claims.clone(), reference.clone(), gate.ticket());
+                ahead.content = coming(runtime, async move {
+                    let fetched = claims.fetch_within(&asked, &mut ticket).await;
+                    (fetched.map(Incoming::Bytes), Some(ticket))
+                });
+                ahead.reference = Some(reference);
+            }
+            Err(error) => ahead.content = Content::Broken(error),
+        }
+        ahead
+    }
+
+    /// What the record brought, or why it cannot be had; `None` when neither is known within `wait`.
+    pub(super) fn wait(&mut self, runtime: &Runtime, claims: &ClaimCheck, wait: Duration) -> Option<Result<Incoming>> {
+        if let (Content::Stream, Some(reference)) = (&self.content, &self.reference) {
+            let (claims, reference) = (claims.clone(), reference.clone());
+            self.content = coming(runtime, async move { (claims.stream(&reference).await.map(Incoming::Stream), None) });
+        }
+        match std::mem::replace(&mut self.content, Content::Here(None)) {
+            Content::Here(None) | Content::Stream => Some(Ok(Incoming::Tombstone)),
+            Content::Here(Some(payload)) => Some(Ok(Incoming::Bytes(payload))),
+            Content::Broken(error) => Some(Err(error)),
+            Content::Coming(mut receiver) => {
+                let waited = match receiver.try_recv() {
+                    Err(oneshot::error::TryRecvError::Empty) => {
+                        runtime.block_on(async { tokio::time::timeout(wait, &mut receiver).await.map(|got| got.ok()).map_err(drop) })
+                    }
+                    got => Ok(got.ok()),
+                };
+                match waited {
+                    Ok(Some((got, ticket))) => {
+                        self.ticket = ticket;
+                        Some(got)
+                    }
+                    Ok(None) => Some(Err(Error::new(Kind::Fatal, "the download of a payload stopped"))),
+                    Err(()) => {
+                        self.content = Content::Coming(receiver);
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is told of a record whose payload cannot be had.
+    pub(super) fn failed(&self, error: Error) -> Box<Failed> {
+        let (position, key, value) = (Some(self.position.clone()), self.key.clone(), self.value.clone());
+        Box::new(Failed { error, position, key, value, headers: self.headers.clone(), reference: self.reference.clone() })
+    }
+
+    /// After a failure: asks for the payload once more, a moment later. It does not stand in line for room: it is the first, and
+    /// those behind hold theirs until it is gone.
+    pub(super) fn try_again(&mut self, runtime: &Runtime, claims: &ClaimCheck, gate: &Gate) {
+        self.ticket = None;
+        self.content = match (claims.claim(self.value.as_ref(), &self.headers), &self.reference) {
+            (Err(error), _) => Content::Broken(error),
+            (Ok(_), Some(_)) if self.streams => Content::Stream,
+            (Ok(_), Some(reference)) => {
+                let (claims, reference, ticket) = (claims.clone(), reference.clone(), gate.ticket());
+                coming(runtime, async move {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    (claims.fetch(&reference).await.map(Incoming::Bytes), Some(ticket))
+                })
+            }
+            (Ok(Claim::Inline(payload)), None) => Content::Here(Some(payload)),
+            (Ok(_), None) => Content::Here(None),
+        };
+    }
+}
+
+fn coming(runtime: &Runtime, work: impl Future<Output = (Result<Incoming>, Option<Ticket>)> + Send + 'static) -> Content {
+    let (sender, receiver) = oneshot::channel();
+    runtime.spawn(async move { _ = sender.send(work.await) });
+    Content::Coming(receiver)
+}

@@ -127,8 +127,8 @@ impl ClaimCheck {
         if about.always || bytes > plan.settings.max_inline_bytes || about.room.is_some_and(|room| bytes + 1 > room) {
             return false;
         }
-        // a payload that looks like a reference would be taken for one, unless the format writes a mark into every record
-        plan.format.marked() || plan.format.name() == "bakdata-value" || matches!(plan.format.read(Some(payload), &Headers::new()), Ok(None))
+        // a payload that looks like a reference would be taken for one
+        plan.format.marks_inline() || matches!(plan.format.read(Some(payload), &Headers::new()), Ok(None))
     }
 
     /// The record of a payload that stays in it.

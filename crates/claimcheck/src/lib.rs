@@ -40,6 +40,7 @@ mod read;
 mod reference;
 mod settings;
 pub mod trace;
+mod work;
 mod write;
 
 pub use codec::{About, Claim, ClaimCheck, Sent};

@@ -6,14 +6,13 @@ use crate::{
     compress,
     places::{Place, shown},
     reference::{Compression, Hasher, PREFIX_SUM_BYTES, Reference},
+    work,
 };
 use bytes::{Bytes, BytesMut};
 use kas3_store::{Info, Reading, Version};
 use std::{io::Read, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-/// Work on more bytes leaves the async threads.
-const INLINE_WORK_BYTES: usize = 64 << 10;
 /// A download that broke off is taken up where it broke off so often, if it brought nothing in between.
 const RESUMES_MAX: u32 = 5;
 /// Memory reserved on the store's word alone, before bytes have come.
@@ -148,9 +147,6 @@ fn check_info(info: &Info, reference: &Reference, bounds: &Bounds, etags: bool) 
     Ok(())
 }
 
-/// What a payload weighs in memory, when its reference does not say: inflated, a guess.
-const INFLATED_TIMES: u64 = 8;
-
 /// Admits payloads to memory.
 pub(crate) trait Admission: Send {
     /// Takes the room at once, or says that there is none.
@@ -185,8 +181,7 @@ pub(crate) async fn whole(inner: &Inner, reference: &Reference, admission: &mut 
     let mut turn = admission.turn().await;
     let mut download = Download::open(inner, reference, &bounds).await?;
     if reference.size.is_none() {
-        let times = if reference.compression == Compression::None { 1 } else { INFLATED_TIMES };
-        let bytes = download.bytes().saturating_mul(times).min(bounds.payload);
+        let bytes = reference.payload_bytes(download.bytes()).min(bounds.payload);
         if !admission.at_once(bytes) {
             // no connection and no turn is held while others are read
             drop((download, turn));
@@ -225,16 +220,9 @@ pub(crate) async fn whole(inner: &Inner, reference: &Reference, admission: &mut 
         hasher.update(&payload);
         Ok((hasher, payload))
     };
-    let (hasher, payload) = match download.at {
-        0..=0xffff => work()?,
-        _ => tokio::task::spawn_blocking(work).await.map_err(stopped)??,
-    };
+    let (hasher, payload) = work::on_bytes(download.at, work).await?;
     check_end(reference, hasher)?;
     Ok(payload.into())
-}
-
-fn stopped(error: tokio::task::JoinError) -> Error {
-    Error::new(Kind::Fatal, "the work on a payload stopped").source(error)
 }
 
 fn check_end(reference: &Reference, hasher: Hasher) -> Result<()> {
@@ -389,13 +377,10 @@ impl Pump {
         let mut file = spool()?;
         while let Some(piece) = download.next(reference).await? {
             self.verifier.hasher.update(&piece);
-            file = tokio::task::spawn_blocking(move || std::io::Write::write_all(&mut file, &piece).map(|()| file))
-                .await
-                .map_err(stopped)?
-                .map_err(no_room)?;
+            file = work::beside(move || std::io::Write::write_all(&mut file, &piece).map(|()| file)).await?.map_err(no_room)?;
         }
         check_end(reference, self.verifier.hasher)?;
-        tokio::task::spawn_blocking(move || hand_out(file, &self.sender)).await.map_err(stopped)?
+        work::beside(move || hand_out(file, &self.sender)).await?
     }
 
     /// Inflating blocks: it has a thread, fed by the download.
@@ -403,9 +388,9 @@ impl Pump {
         let (feed, fed) = mpsc::channel::<Bytes>(PIECES_WAITING);
         let compression = reference.compression;
         let of_thread = reference.clone();
-        let inflating = tokio::task::spawn_blocking(move || {
+        let inflating = work::beside(move || {
             let broken = |error: std::io::Error| Error::refused(Reason::DecompressionFailed, "the object cannot be decompressed").source(error);
-            let object = std::io::BufReader::with_capacity(INLINE_WORK_BYTES, Fed { pieces: fed, piece: Bytes::new() });
+            let object = std::io::BufReader::with_capacity(compress::PIECE_BYTES, Fed { pieces: fed, piece: Bytes::new() });
             let mut payload = compress::inflater(compression, object).map_err(broken)?;
             let mut buffer = vec![0; compress::PIECE_BYTES];
             let mut file = if self.verifier.hold == Hold::File { Some(spool()?) } else { None };
@@ -439,17 +424,16 @@ impl Pump {
                 }
             }
         });
-        let fed = async {
+        let fed = async move {
             while let Some(piece) = download.next(&reference).await? {
                 if feed.send(piece).await.is_err() {
                     break;
                 }
             }
-            drop(feed);
             Ok(())
-        }
-        .await;
-        let inflated = inflating.await.map_err(stopped)?;
+        };
+        let (inflated, fed) = tokio::join!(inflating, fed);
+        let inflated = inflated?;
         // a download that broke off is the cause, the broken stream its consequence
         fed.and(inflated)
     }

@@ -103,7 +103,16 @@ pub struct Reference {
     pub shared: bool,
 }
 
+/// What a compressed payload comes to when its reference does not say: times its object, a guess.
+const INFLATED_TIMES: u64 = 8;
+
 impl Reference {
+    /// Bytes of the payload, for who reserves memory: what the reference says, else a guess from the object's bytes.
+    pub fn payload_bytes(&self, object_bytes: u64) -> u64 {
+        let times = if self.compression == Compression::None { 1 } else { INFLATED_TIMES };
+        self.size.unwrap_or(object_bytes.saturating_mul(times))
+    }
+
     /// `s3://bucket/key`.
     pub fn url(&self) -> String {
         if self.bucket.contains("://") { format!("{}/{}", self.bucket, self.key) } else { format!("s3://{}/{}", self.bucket, self.key) }

@@ -82,7 +82,6 @@ pub(crate) struct Plan {
     pub(crate) accept: Vec<&'static dyn ReferenceFormat>,
     pub(crate) keys: KeyTemplate,
     pub(crate) multipart_bytes: u64,
-    pub(crate) ttl_tag: &'static str,
 }
 
 impl Plan {
@@ -109,8 +108,7 @@ impl Plan {
             return wrong("`uploads` is 0".to_owned(), "allow at least one upload");
         }
         check_compression(&settings, format)?;
-        let kaf = format.name() == "kaf-s3-connector";
-        let multipart_bytes = settings.multipart_bytes.unwrap_or(if kaf { 8 << 20 } else { 64 << 20 });
+        let multipart_bytes = settings.multipart_bytes.unwrap_or(format.multipart_bytes());
         if multipart_bytes == 0 || multipart_bytes > SINGLE_PUT_BYTES_MAX {
             return wrong(
                 format!("`multipart_bytes` is {multipart_bytes}"),
@@ -120,7 +118,6 @@ impl Plan {
         Ok(Plan {
             accept: accepted(&settings, format)?,
             keys: KeyTemplate::parse(settings.keys.as_deref().unwrap_or(format.keys()))?,
-            ttl_tag: if kaf { "kaf-s3-ttl-seconds" } else { "kas3-ttl-seconds" },
             format,
             multipart_bytes,
             settings,

@@ -5,6 +5,7 @@ use crate::{
     codec::Inner,
     compress::{self, Compressor},
     reference::{Compression, Hasher, Reference, Sha, hex},
+    work,
 };
 use bytes::{Bytes, BytesMut};
 use futures::stream::{FuturesOrdered, StreamExt};
@@ -12,8 +13,6 @@ use kas3_store::{Completed, PART_BYTES, PartId, PutOptions, Store, UploadId};
 use std::{borrow::Cow, path::Path};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Work on more bytes leaves the async threads.
-const INLINE_WORK_BYTES: usize = 256 << 10;
 /// Parts of one stream in flight: what it may hold in memory is one more.
 const PARTS_IN_FLIGHT: usize = 4;
 /// Where a disk keeps parts meanwhile, below the prefix; S3 has a place of its own for them.
@@ -56,7 +55,7 @@ impl<'a> Upload<'a> {
         let plan = &self.inner.plan;
         let content_type = self.about.content_type.unwrap_or("application/octet-stream").to_owned();
         let mut options = PutOptions::data(content_type);
-        if plan.format.name() == "kas3" {
+        if plan.format.marks_objects() {
             options.metadata.push((Cow::Borrowed("kas3-claim-check"), "1".to_owned()));
             options.metadata.extend(sha256.map(|sha| (Cow::Borrowed("kas3-sha256"), hex(sha))));
             options.metadata.extend(self.compression().name().map(|name| (Cow::Borrowed("kas3-compression"), name.to_owned())));
@@ -64,7 +63,7 @@ impl<'a> Upload<'a> {
         if let Some(seconds) = plan.settings.ttl_seconds {
             let now = jiff::Timestamp::now().as_second();
             options.metadata.push((Cow::Borrowed("ttl_epoch"), (now + i64::try_from(seconds).unwrap_or(i64::MAX / 2)).to_string()));
-            options.tags.push((plan.ttl_tag.to_owned(), seconds.to_string()));
+            options.tags.push((plan.format.ttl_tag().to_owned(), seconds.to_string()));
         }
         options
     }
@@ -99,7 +98,7 @@ impl<'a> Upload<'a> {
             // hashed part by part while the parts before it go up
             return self.parts_of(payload).await;
         }
-        let work = move |payload: Bytes| {
+        let work = move || {
             let mut hasher = Hasher::new(Some(bytes));
             hasher.update(&payload);
             let object = match compression {
@@ -108,7 +107,7 @@ impl<'a> Upload<'a> {
             };
             Ok((hasher, object))
         };
-        let (hasher, object): (Hasher, Bytes) = off_threads(bytes, payload, work).await?;
+        let (hasher, object): (Hasher, Bytes) = work::on_bytes(bytes, work).await?;
         let sha256 = hasher.clone().finish().0;
         let path = self.path(Some(&sha256));
         let options = self.options(Some(&sha256));
@@ -148,12 +147,13 @@ impl<'a> Upload<'a> {
                 let hashed = part.clone();
                 let mut moved = hasher.clone();
                 // the part goes up while it is hashed
-                let hashing = tokio::task::spawn_blocking(move || {
+                let hashing = work::beside(move || {
                     moved.update(&hashed);
                     moved
                 });
-                parts.send(part).await?;
-                hasher = hashing.await.map_err(stopped)?;
+                let (hashed, sent) = tokio::join!(hashing, parts.send(part));
+                sent?;
+                hasher = hashed?;
             }
             parts.complete().await
         }
@@ -195,18 +195,6 @@ impl<'a> Upload<'a> {
         }
         Ok(reference)
     }
-}
-
-fn stopped(error: tokio::task::JoinError) -> Error {
-    Error::new(Kind::Fatal, "the work on a payload stopped").source(error)
-}
-
-/// Work on many bytes leaves the async threads.
-async fn off_threads<T: Send + 'static>(bytes: u64, payload: Bytes, work: impl FnOnce(Bytes) -> Result<T> + Send + 'static) -> Result<T> {
-    if bytes <= INLINE_WORK_BYTES as u64 {
-        return work(payload);
-    }
-    tokio::task::spawn_blocking(move || work(payload)).await.map_err(stopped)?
 }
 
 /// SHA-256 of a file.
@@ -271,7 +259,7 @@ impl Source {
         let mut hasher = self.hasher.clone();
         let ended = self.ended;
         let bytes = piece.len() as u64;
-        let work = move |piece: Bytes| {
+        let work = move || {
             hasher.update(&piece);
             compressor.write(&piece)?;
             let mut out = std::mem::take(compressor.out());
@@ -283,7 +271,7 @@ impl Source {
             };
             Ok((hasher, compressor, out))
         };
-        let (hasher, compressor, out) = off_threads(bytes, piece, work).await?;
+        let (hasher, compressor, out) = work::on_bytes(bytes, work).await?;
         self.hasher = hasher;
         self.compressor = compressor;
         self.out.extend_from_slice(&out);

@@ -85,6 +85,10 @@ impl ReferenceFormat for Value {
         "bakdata's large-message serde without headers: a byte 0 or 1 before every value; every record of the topic must have it"
     }
 
+    fn marks_inline(&self) -> bool {
+        true
+    }
+
     fn headers(&self) -> &'static [&'static str] {
         &[COMPRESSION, COMPRESSION_OLD]
     }

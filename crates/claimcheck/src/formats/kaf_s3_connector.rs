@@ -27,6 +27,14 @@ impl ReferenceFormat for KafS3Connector {
         "kaf-s3-connector 2.0: a JSON object with `s3_bucket` and `s3_key`, unmarked"
     }
 
+    fn ttl_tag(&self) -> &'static str {
+        "kaf-s3-ttl-seconds"
+    }
+
+    fn multipart_bytes(&self) -> u64 {
+        8 << 20
+    }
+
     fn compressions(&self) -> &'static [Compression] {
         &[Compression::None, Compression::Gzip]
     }

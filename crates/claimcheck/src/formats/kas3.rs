@@ -62,6 +62,10 @@ impl ReferenceFormat for Kas3 {
         &[HEADER]
     }
 
+    fn marks_objects(&self) -> bool {
+        true
+    }
+
     fn compressions(&self) -> &'static [Compression] {
         &[Compression::None, Compression::Gzip, Compression::Zstd]
     }

@@ -60,6 +60,26 @@ pub trait ReferenceFormat: Send + Sync + std::fmt::Debug {
         true
     }
 
+    /// Records that hold their payload are marked as such: no payload can be mistaken for a reference, whatever it looks like.
+    fn marks_inline(&self) -> bool {
+        self.marked()
+    }
+
+    /// The tag that objects get with `ttl_seconds`.
+    fn ttl_tag(&self) -> &'static str {
+        "kas3-ttl-seconds"
+    }
+
+    /// Larger objects go up in parts, unless a setting says otherwise.
+    fn multipart_bytes(&self) -> u64 {
+        64 << 20
+    }
+
+    /// Objects carry metadata by which `kas3 payloads` knows them.
+    fn marks_objects(&self) -> bool {
+        false
+    }
+
     /// Names of headers that are the format's own: no record of a user may carry them.
     fn headers(&self) -> &'static [&'static str] {
         &[]

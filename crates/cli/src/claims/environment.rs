@@ -7,7 +7,7 @@ use super::settings::{Claims, ClaimsSettings, Origin, hide_properties};
 use kas3_claimcheck::{ClaimCheckSettings, kafka::Policy};
 use kas3_sink::{
     Error, Kind,
-    config::{Properties, Redactor},
+    config::{KAFKA_PROPERTIES, Properties, Redactor, kafka_property},
 };
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, time::Duration};
@@ -69,19 +69,8 @@ pub(crate) const NAMES: &[Name] = &[
     row("KAS3_MEMORY", "268435456", "`memory_bytes`. A name of kas3."),
 ];
 
-/// Variables of the broker that go to librdkafka under the name that their own name spells.
-const PROPERTIES: [&str; 10] = [
-    "KAFKA_SECURITY_PROTOCOL",
-    "KAFKA_SASL_MECHANISM",
-    "KAFKA_SASL_USERNAME",
-    "KAFKA_SASL_PASSWORD",
-    "KAFKA_SSL_CA_LOCATION",
-    "KAFKA_SSL_CERTIFICATE_LOCATION",
-    "KAFKA_SSL_KEY_LOCATION",
-    "KAFKA_SSL_KEY_PASSWORD",
-    "KAFKA_GROUP_ID",
-    "KAFKA_AUTO_OFFSET_RESET",
-];
+/// Variables that go to librdkafka as those of the sink do.
+const OF_GROUPS: [&str; 2] = ["KAFKA_GROUP_ID", "KAFKA_AUTO_OFFSET_RESET"];
 
 /// Builds the settings from variables.
 ///
@@ -160,9 +149,9 @@ impl Names<'_> {
     fn kafka(&self) -> Result<BTreeMap<String, String>, Error> {
         let servers = self.get("KAFKA_BOOTSTRAP_SERVERS").unwrap_or_else(|| "localhost:9092".to_owned());
         let mut kafka = BTreeMap::from([("bootstrap.servers".to_owned(), servers)]);
-        for name in PROPERTIES {
+        for name in KAFKA_PROPERTIES.iter().chain(&OF_GROUPS) {
             if let Some(value) = self.get(name) {
-                kafka.insert(name.trim_start_matches("KAFKA_").to_lowercase().replace('_', "."), value);
+                kafka.insert(kafka_property(name), value);
             }
         }
         if self.get("KAFKA_ENABLE_AUTO_COMMIT").is_some() {

@@ -5,7 +5,7 @@
 
 use crate::claims::log::{Isolation, Reached, Then, TopicLog, headers_of, read_all};
 use bytes::Bytes;
-use kas3_claimcheck::{ClaimCheck, FORMATS, Found, Headers};
+use kas3_claimcheck::{ClaimCheck, FORMATS, Found, Headers, Reason};
 use rdkafka::{Message, message::BorrowedMessage};
 use std::{
     collections::HashSet,
@@ -114,15 +114,15 @@ impl Live {
         }
     }
 
-    /// Notes whatever any format takes for a reference; an error of a format that marks its references.
+    /// Notes whatever any format takes for a reference; the error of one that cannot be read here, but maybe by somebody else.
     fn note(&mut self, value: Option<&Bytes>, headers: &Headers) -> Option<String> {
         let mut error = None;
         for format in FORMATS {
             match format.read(value, headers) {
                 Ok(Some(Found::Reference(reference))) => self.add(&reference.bucket, &reference.key),
                 Ok(_) => {}
+                Err(failure) if format.marked() || is_newer(&failure) => error = Some(failure.chain()),
                 // a value that only looks like a reference is a user's own
-                Err(failure) if format.marked() => error = Some(failure.chain()),
                 Err(_) => {}
             }
         }
@@ -138,6 +138,11 @@ impl Live {
             self.named.insert(hash(bucket, key));
         }
     }
+}
+
+/// A reference that others can read, and we cannot.
+fn is_newer(error: &kas3_claimcheck::Error) -> bool {
+    matches!(error.reason(), Some(Reason::UnknownVersion | Reason::UnsupportedCompression))
 }
 
 /// A producer's dead letter names the payload of a record that was not delivered, or is not known to be: whoever looks into
@@ -199,5 +204,8 @@ mod tests {
         let headers = vec![("kas3-claim-check".to_owned(), Some(Bytes::from_static(b"9")))];
         assert!(live.note(Some(&Bytes::from_static(b"{}")), &headers).is_some_and(|error| error.contains("version")));
         assert_eq!(live.note(Some(&Bytes::from_static(br#"{"s3_bucket":"b","s3_key":"k","compression":7}"#)), &Headers::new()), None);
+        for newer in [r#"{"kfs_lfs":2,"bucket":"b","key":"k"}"#, r#"{"s3_bucket":"b","s3_key":"k","compression":"brotli"}"#] {
+            assert!(live.note(Some(&Bytes::from_static(newer.as_bytes())), &Headers::new()).is_some(), "{newer}");
+        }
     }
 }

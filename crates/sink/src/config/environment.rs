@@ -86,7 +86,7 @@ pub const ENVIRONMENT: &[EnvironmentName] = &[
 ];
 
 /// Variables of the broker that go to librdkafka under the name that their own name spells.
-const KAFKA_PROPERTIES: [&str; 8] = [
+pub const KAFKA_PROPERTIES: [&str; 8] = [
     "KAFKA_SECURITY_PROTOCOL",
     "KAFKA_SASL_MECHANISM",
     "KAFKA_SASL_USERNAME",
@@ -96,6 +96,11 @@ const KAFKA_PROPERTIES: [&str; 8] = [
     "KAFKA_SSL_KEY_LOCATION",
     "KAFKA_SSL_KEY_PASSWORD",
 ];
+
+/// The property of librdkafka that a variable's name spells: `security.protocol` for `KAFKA_SECURITY_PROTOCOL`.
+pub fn kafka_property(name: &str) -> String {
+    name.trim_start_matches("KAFKA_").to_lowercase().replace('_', ".")
+}
 
 /// Settings from environment variables. `notes` of the result say which of them have no use here.
 ///
@@ -192,8 +197,7 @@ impl Names<'_> {
         set(tree, &["source", "topics"], topics);
         for name in KAFKA_PROPERTIES {
             if let Some(value) = self.get(name) {
-                let property = name.trim_start_matches("KAFKA_").to_lowercase().replace('_', ".");
-                set(tree, &["source", "kafka", &property], value);
+                set(tree, &["source", "kafka", &kafka_property(name)], value);
             }
         }
         Ok(())

@@ -31,7 +31,7 @@ mod url;
 mod validate;
 
 pub use choices::{Settle, Start};
-pub use environment::{ENVIRONMENT, EnvironmentName, Family, from_environment};
+pub use environment::{ENVIRONMENT, EnvironmentName, Family, KAFKA_PROPERTIES, from_environment, kafka_property};
 pub use load::{Loaded, load, load_as};
 pub use ordered::Ordered;
 pub use properties::{Properties, is_secret};

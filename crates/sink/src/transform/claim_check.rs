@@ -11,7 +11,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use kas3_claimcheck::{Claim, ClaimCheck, ClaimCheckSettings, Compression, Kind as Claims, Reason, Reference, format_named};
+use kas3_claimcheck::{Claim, ClaimCheck, ClaimCheckSettings, Kind as Claims, Reason, Reference, format_named};
 use kas3_store::{Observer, StorageSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -263,16 +263,13 @@ struct Payload {
 impl Need for Payload {
     /// The reference says it, or the store is asked without reading a byte: room is taken in order, before anything is read.
     async fn bytes(&self) -> u64 {
-        /// What a compressed payload whose size is not known comes to, times its object.
-        const INFLATED_TIMES: u64 = 8;
         let most = self.claims.settings().max_payload_bytes;
         let bytes = match self.reference.size {
             Some(bytes) => bytes,
             None => {
                 let _permit = self.permits.acquire().await;
-                let times = if self.reference.compression == Compression::None { 1 } else { INFLATED_TIMES };
                 // whatever is wrong shows when it is read
-                self.claims.look(&self.reference).await.ok().flatten().map_or(0, |info| info.bytes.saturating_mul(times))
+                self.claims.look(&self.reference).await.ok().flatten().map_or(0, |info| self.reference.payload_bytes(info.bytes))
             }
         };
         bytes.min(most)

@@ -94,7 +94,7 @@ pub enum Rebalance {
     Lost(Vec<Position>),
 }
 
-/// Hears of rebalances, within [`Consumer::poll`].
+/// Hears of rebalances, within [`Consumer::poll`](crate::kafka::Consumer::poll).
 pub type Listener = Box<dyn Fn(&Rebalance) + Send + Sync>;
 
 /// What a list of librdkafka's names; -1001, librdkafka's own "none", where there is no offset.

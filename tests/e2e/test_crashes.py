@@ -107,7 +107,7 @@ def test_a_short_campaign_of_random_faults(kafka, admin, topic, s3, bucket, pipe
     plan = scenario(seed, broker=False)
     name = topic(partitions=plan.shape.partitions, max_message_bytes=8_000_000)
     run = Run(plan, admin, kafka, name, pipeline(name, files=Bucket(s3, bucket, "lake")))
-    run.go(CAMPAIGN_SECONDS)
+    run.go(CAMPAIGN_SECONDS, in_span=1)
     assert any(kill["in_span"] for kill in run.kills), f"no kill fell between the first staged byte and the settlement: {run.kills}"
 
 

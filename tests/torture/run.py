@@ -22,6 +22,8 @@ CATCH_UP_SECONDS = 120
 POINT_SECONDS = 8
 # How long two workers with one instance id may live side by side.
 TWINS_SECONDS = 15
+# How long faults go on beyond their time while too few kills fell within a span: a busy machine starts a worker slowly.
+LONGER_SECONDS = 120
 # A worker that has passed a point within this time has partitions.
 BUSY_SECONDS = 3
 
@@ -61,13 +63,14 @@ class Run:
         sink.encode(compression=scenario.compression)
         sink.settings["source"]["revoke_deadline"] = "2s"
 
-    def go(self, seconds):
+    def go(self, seconds, in_span=0):
+        """Faults for `seconds`, and longer until `in_span` kills fell between a first staged byte and its settlement; then the oracle."""
         shape = self.scenario.shape
         with Watcher(self.sink.files, seconds_between=0.5) as watcher:
             try:
                 stream = Stream(self.kafka, self.topic, shape.partitions, shape.records_per_second, self.scenario.seed, shape.padding, shape.fields)
                 with stream:
-                    self._faults(seconds)
+                    self._faults(seconds, in_span)
                 self._catch_up()
                 self._leave_all()
             finally:
@@ -84,13 +87,15 @@ class Run:
 
     # what happens
 
-    def _faults(self, seconds):
-        deadline = time.monotonic() + seconds
-        plan = self._rare_faults(seconds)
+    def _faults(self, seconds, in_span):
         began = time.monotonic()
-        while time.monotonic() < deadline:
+        plan = self._rare_faults(seconds)
+        while True:
+            lasted, enough = time.monotonic() - began, sum(kill["in_span"] for kill in self.kills) >= in_span
+            if lasted >= (seconds if enough else seconds + LONGER_SECONDS):
+                break
             self._fill()
-            if plan and time.monotonic() - began > plan[0][0]:
+            if plan and lasted > plan[0][0]:
                 self._rare(plan.pop(0)[1])
                 continue
             action = self.rng.choices([self._aimed, self._timed, self._early, self._all, self._sleeper, self._leaver, self._joiner, self._duplicate],

@@ -1,6 +1,6 @@
 //! `kas3 run`: moves records until it is asked to stop, or until the end.
 
-use crate::{configuration, exit::Exit, http::Port, human, output, progress::Progress, redact, runtime, signals};
+use crate::{allocator, configuration, exit::Exit, http::Port, human, output, progress::Progress, redact, runtime, signals};
 use clap::Args;
 use kas3_sink::{
     config::Pipeline,
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: RunArguments) -> anyhow::Result<Exit> {
         Some(file) => configuration::from_file(file)?,
         None => configuration::from_environment()?,
     };
-    runtime::block_on(moved(pipeline, Options { until_end: arguments.until_end }))
+    runtime::block_on(moved(pipeline, Options { until_end: arguments.until_end, trim: Some(allocator::give_back) }))
 }
 
 async fn moved(pipeline: Arc<Pipeline>, options: Options) -> anyhow::Result<Exit> {

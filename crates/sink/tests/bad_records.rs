@@ -66,7 +66,7 @@ async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog) -> Vec<String> {
         budget: Budget::new(pipeline.memory_bytes, Arc::clone(&status)),
         status,
     };
-    match pipeline::run_parts(parts, None, Options { until_end: true }, CancellationToken::new()).await.unwrap() {
+    match pipeline::run_parts(parts, None, Options { until_end: true, ..Options::default() }, CancellationToken::new()).await.unwrap() {
         Ended::Stopped(partitions) => partitions.into_iter().map(|(_, reason)| reason).collect(),
         Ended::Done => Vec::new(),
         other => panic!("{other:?}"),

@@ -167,7 +167,7 @@ async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog, script: Script, stop: Ca
         budget: Budget::new(pipeline.memory_bytes, Arc::clone(&status)),
         status,
     };
-    pipeline::run_parts(parts, None, Options { until_end: true }, stop).await
+    pipeline::run_parts(parts, None, Options { until_end: true, ..Options::default() }, stop).await
 }
 
 /// Ids in visible files, in the order of the lines of each file.

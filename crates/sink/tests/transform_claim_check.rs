@@ -88,7 +88,7 @@ impl Lab {
             budget: Budget::new(pipeline.memory_bytes, Arc::clone(&status)),
             status: Arc::clone(&status),
         };
-        (pipeline::run_parts(parts, None, Options { until_end: true }, stop).await.unwrap(), status)
+        (pipeline::run_parts(parts, None, Options { until_end: true, ..Options::default() }, stop).await.unwrap(), status)
     }
 
     /// Lines of a partition's files, in the order of the files' first offsets.

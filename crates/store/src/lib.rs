@@ -27,6 +27,7 @@ mod kill;
 mod local;
 mod options;
 mod paths;
+mod pieces;
 mod reading;
 mod retry;
 mod s3;
@@ -38,6 +39,7 @@ pub use breaker::{BreakerState, Breakers};
 pub use error::{Error, Kind, Result};
 pub use kill::kill_point;
 pub use options::{Class, PutOptions};
+pub use pieces::Pieces;
 pub use reading::Reading;
 pub use settings::{Checksum, Encryption, Secret, StorageSettings};
 
@@ -367,12 +369,13 @@ impl Store {
     }
 
     /// Creates an object, or says that one exists. Never overwrites. Durable when it returns.
-    pub async fn create(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Created> {
+    pub async fn create(&self, path: &str, bytes: impl Into<Pieces>, options: &PutOptions) -> Result<Created> {
         paths::check(path)?;
+        let pieces = bytes.into();
         options.check()?;
         match &self.0.backend {
-            Backend::Local(local) => local.create(path, bytes, options).await,
-            Backend::S3(s3) => Box::pin(s3.create(path, bytes, options)).await,
+            Backend::Local(local) => local.create(path, pieces, options).await,
+            Backend::S3(s3) => Box::pin(s3.create(path, pieces, options)).await,
         }
     }
 

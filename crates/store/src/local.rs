@@ -15,7 +15,7 @@ mod sys;
 mod uploads;
 
 use crate::{
-    Completed, Created, Error, Info, Kind, Object, Observer, OpenUpload, PartId, PutOptions, Request, Result, Swapped, UploadId, Version,
+    Completed, Created, Error, Info, Kind, Object, Observer, OpenUpload, PartId, Pieces, PutOptions, Request, Result, Swapped, UploadId, Version,
     answer::{Answer, Part, outcome_of},
     sums,
 };
@@ -68,11 +68,15 @@ impl Local {
         self.run(Request::List, 0, move |disk| disk.list(&prefix, after.as_deref(), max)).await
     }
 
-    pub(crate) async fn create(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Created> {
+    pub(crate) async fn create(&self, path: &str, pieces: Pieces, options: &PutOptions) -> Result<Created> {
         in_time(options)?;
-        let sent = bytes.len();
+        let sent = pieces.len();
         let (path, metadata, sha256) = (path.to_owned(), options.metadata.clone(), options.sha256);
-        let create = move |disk: &Disk| same_bytes(&path, &bytes, sha256).and_then(|()| disk.create(&path, &bytes, &metadata));
+        let create = move |disk: &Disk| {
+            let bytes = pieces.joined();
+            same_bytes(&path, &bytes, sha256)?;
+            disk.create(&path, &bytes, &metadata)
+        };
         self.run(Request::Create, sent, create).await
     }
 

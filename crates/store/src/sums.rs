@@ -1,7 +1,7 @@
 //! Checksums of objects and parts, made here once per body and sent as plain headers: the SDK's own may come as trailers, which
 //! many compatible stores do not take.
 
-use crate::{Checksum, Error, Kind, Result};
+use crate::{Checksum, Error, Kind, Pieces, Result};
 use aws_smithy_checksums::ChecksumAlgorithm;
 use aws_smithy_types::base64;
 use bytes::Bytes;
@@ -20,22 +20,22 @@ pub(crate) struct Sums {
 
 impl Sums {
     /// Of a body, of which the caller may know the SHA-256.
-    pub(crate) async fn of(algorithm: Checksum, bytes: &Bytes, known: Option<[u8; 32]>) -> Result<Sums> {
-        if bytes.len() <= INLINE_BYTES_MAX {
-            return Ok(Sums::now(algorithm, bytes, known));
+    pub(crate) async fn of(algorithm: Checksum, pieces: &Pieces, known: Option<[u8; 32]>) -> Result<Sums> {
+        if pieces.len() <= INLINE_BYTES_MAX {
+            return Ok(Sums::now(algorithm, pieces, known));
         }
-        let bytes = bytes.clone();
-        let summed = tokio::task::spawn_blocking(move || Sums::now(algorithm, &bytes, known)).await;
+        let pieces = pieces.clone();
+        let summed = tokio::task::spawn_blocking(move || Sums::now(algorithm, &pieces, known)).await;
         summed.map_err(|error| Error::new(Kind::Fatal, "a checksum was not made").source(error))
     }
 
-    fn now(algorithm: Checksum, bytes: &[u8], known: Option<[u8; 32]>) -> Sums {
-        let sha256 = known.unwrap_or_else(|| sha256(bytes));
+    fn now(algorithm: Checksum, pieces: &Pieces, known: Option<[u8; 32]>) -> Sums {
+        let sha256 = known.unwrap_or_else(|| array(&sum(ChecksumAlgorithm::Sha256, pieces)));
         let value = match algorithm {
             Checksum::None => return Sums { sha256, checksum: None },
-            Checksum::Crc32 => sum(ChecksumAlgorithm::Crc32, bytes),
-            Checksum::Crc32c => sum(ChecksumAlgorithm::Crc32c, bytes),
-            Checksum::Crc64nvme => sum(ChecksumAlgorithm::Crc64Nvme, bytes),
+            Checksum::Crc32 => sum(ChecksumAlgorithm::Crc32, pieces),
+            Checksum::Crc32c => sum(ChecksumAlgorithm::Crc32c, pieces),
+            Checksum::Crc64nvme => sum(ChecksumAlgorithm::Crc64Nvme, pieces),
             Checksum::Sha256 => Bytes::copy_from_slice(&sha256),
         };
         Sums { sha256, checksum: Some(Sum { algorithm, value: base64::encode(value) }) }
@@ -44,14 +44,22 @@ impl Sums {
 
 /// SHA-256 of bytes.
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(&sum(ChecksumAlgorithm::Sha256, bytes));
-    hash
+    let mut sum = ChecksumAlgorithm::Sha256.into_impl();
+    sum.update(bytes);
+    array(&sum.finalize())
 }
 
-fn sum(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Bytes {
+fn array(hash: &[u8]) -> [u8; 32] {
+    let mut array = [0; 32];
+    array.copy_from_slice(hash);
+    array
+}
+
+fn sum(algorithm: ChecksumAlgorithm, pieces: &Pieces) -> Bytes {
     let mut sum = algorithm.into_impl();
-    sum.update(bytes);
+    for piece in pieces.iter() {
+        sum.update(piece);
+    }
     sum.finalize()
 }
 
@@ -107,15 +115,16 @@ mod tests {
         let known = [(Checksum::Crc32, "y/Q5Jg=="), (Checksum::Crc32c, "4waSgw=="), (Checksum::Crc64nvme, "rosUhgp5mIg=")];
         let known = known.into_iter().chain([(Checksum::Sha256, "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=")]);
         for (algorithm, expected) in known {
-            let sum = Sums::of(algorithm, &Bytes::from_static(b"123456789"), None).await.unwrap().checksum.unwrap();
+            let sum =
+                Sums::of(algorithm, &vec![Bytes::from_static(b"1234"), Bytes::from_static(b"56789")].into(), None).await.unwrap().checksum.unwrap();
             assert_eq!(Sum::from_text(&sum.to_text()), Some(sum.clone()));
             assert_eq!(sum.value, expected, "{algorithm:?}");
-            let large = Bytes::from(vec![7; INLINE_BYTES_MAX + 1]);
+            let large = Pieces::from(Bytes::from(vec![7; INLINE_BYTES_MAX + 1]));
             let sums = Sums::of(algorithm, &large, None).await.unwrap();
-            assert_eq!((sums.checksum.unwrap(), sums.sha256), (Sums::now(algorithm, &large, None).checksum.unwrap(), sha256(&large)));
+            assert_eq!((sums.checksum.unwrap(), sums.sha256), (Sums::now(algorithm, &large, None).checksum.unwrap(), sha256(&large.joined())));
         }
-        assert_eq!(Sums::of(Checksum::None, &Bytes::new(), None).await.unwrap().checksum, None);
-        assert_eq!(Sums::of(Checksum::Sha256, &Bytes::new(), Some([7; 32])).await.unwrap().sha256, [7; 32], "what is known is not made again");
+        assert_eq!(Sums::of(Checksum::None, &Pieces::default(), None).await.unwrap().checksum, None);
+        assert_eq!(Sums::of(Checksum::Sha256, &Pieces::default(), Some([7; 32])).await.unwrap().sha256, [7; 32], "what is known is not made again");
         assert_eq!(Sum::from_text("md5:x"), None);
     }
 }

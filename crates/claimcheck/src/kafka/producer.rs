@@ -41,7 +41,7 @@ const TOPIC_BYTES_MAX: u64 = 1_048_588;
 /// What a record weighs besides key, value and headers: its batch's header, lengths, timestamps.
 const RECORD_OVERHEAD_BYTES: u64 = 128;
 /// How soon failures are looked at, and records that found librdkafka's queue full are tried again.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(100);
 /// What a payload that is read while it is sent holds in memory: its parts in flight, and the one that is read.
 const STREAM_BYTES: u64 = 6 * kas3_store::PART_BYTES as u64;
 const DESCRIBE_WAIT: Duration = Duration::from_secs(5);

@@ -166,7 +166,7 @@ pub struct FormatSettings {
     /// How files are compressed.
     #[serde(default)]
     pub compression: Compression,
-    /// Level of the compressor: gzip 1-12, zstd 1-19; by default gzip 5, zstd 3.
+    /// Level of the compressor: gzip 1-12, zstd 1-19; by default gzip 5, zstd 1.
     #[serde(default)]
     #[schemars(extend("examples" = [9]))]
     pub level: Option<u8>,

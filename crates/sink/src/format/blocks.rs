@@ -105,7 +105,7 @@ fn check_level(settings: &FormatSettings) -> Result<u8> {
             }
         },
         Compression::Gzip => (1..=12, 5),
-        Compression::Zstd => (1..=19, 3),
+        Compression::Zstd => (1..=19, 1),
     };
     let level = settings.level.unwrap_or(default);
     if levels.contains(&level) {

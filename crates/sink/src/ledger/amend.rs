@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use bytes::Bytes;
-use kas3_store::{Store, kill_point};
+use kas3_store::{Pieces, Store, kill_point};
 use std::collections::{BTreeMap, HashMap};
 
 impl Cell {
@@ -160,7 +160,7 @@ impl Ledger {
         let mut staged = stage::lay_out(closed, store, name).await?;
         let options = kas3_store::PutOptions::ledger("application/octet-stream");
         for (path, content) in std::mem::take(&mut staged.bundles) {
-            let bundle = stage::joined(&content);
+            let bundle = Pieces::from(content);
             kill_point("bundle.before");
             // The name is random: an object that exists is our own, created by a request whose answer was lost.
             self.patiently(of, "stage a bundle", || store.create(&path, bundle.clone(), &options)).await?;

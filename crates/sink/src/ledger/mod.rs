@@ -55,7 +55,7 @@ pub use observer::{LedgerObserver, Unwatched};
 pub use partition::Partition;
 pub use publish::{PUBLISH_DEADLINE, metadata};
 pub(crate) use retry::Backoff;
-pub use stage::{BUNDLE_BYTES_MAX, InFlight, Upload};
+pub use stage::{InFlight, Upload};
 pub use start::{PartitionStart, PipelineRecord, StartRecord};
 
 use crate::{config::Pipeline, gather::Gathered, span::TopicPartition};

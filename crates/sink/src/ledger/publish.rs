@@ -63,7 +63,7 @@ impl Cell {
         let mut backoff = self.ledger.backoff();
         while published.len() < files.len() {
             let todo: Vec<&File> = files.iter().filter(|file| !published.contains(&file.number)).collect();
-            let lost = self.publish_round(&store, &entry, &todo, &bodies, &mut published).await?;
+            let lost = self.publish_round(&store, &entry, &todo, &mut bodies, &mut published).await?;
             if published.len() + lost.len() < files.len() {
                 backoff.sleep().await;
                 self.refresh().await?;
@@ -90,7 +90,7 @@ impl Cell {
         store: &Store,
         entry: &Entry,
         todo: &[&File],
-        bodies: &HashMap<u32, Bytes>,
+        bodies: &mut HashMap<u32, Bytes>,
         published: &mut BTreeSet<u32>,
     ) -> Result<Vec<u32>> {
         let deadline = self.seen() + self.ledger.timing.publish_deadline;
@@ -100,11 +100,15 @@ impl Cell {
             let body = bodies.get(&file.number).cloned();
             attempts.push(async move { (file.number, self.ledger.publish_file(&self.of, store, entry, file, body, deadline).await) });
         }
-        let fates: Vec<(u32, Result<Fate>)> = stream::iter(attempts).buffer_unordered(PUBLISH_AT_ONCE).collect().await;
+        let mut attempts = stream::iter(attempts).buffer_unordered(PUBLISH_AT_ONCE);
         let (mut lost, mut stopped, mut retried) = (Vec::new(), None, false);
-        for (number, fate) in fates {
+        while let Some((number, fate)) = attempts.next().await {
             match fate {
-                Ok(Fate::Published) => _ = published.insert(number),
+                Ok(Fate::Published) => {
+                    // thousands of files may be on their way: what is there needs no memory any more
+                    bodies.remove(&number);
+                    published.insert(number);
+                }
                 Ok(Fate::Lost) => lost.push(number),
                 Ok(Fate::Again(error)) => {
                     if let Some(error) = error.filter(|_| !std::mem::replace(&mut retried, true)) {

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Kind, Result},
     span::Checksum,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kas3_store::{PARTS_MAX, PartId, PutOptions, Store, UploadId, kill_point};
 use std::{
     collections::HashMap,
@@ -25,9 +25,8 @@ use std::{
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-/// Bytes of a bundle at most, a single larger file aside; more small files make a second bundle. While a bundle is put
-/// together its bytes are in memory twice.
-pub const BUNDLE_BYTES_MAX: u64 = 8 << 20;
+/// Bytes of a bundle at most, a single larger file aside; more small files make a second bundle.
+const BUNDLE_BYTES_MAX: u64 = 32 << 20;
 
 /// Called with bytes that an upload holds: positive when a part is handed over, negative when it is on its way no more.
 pub type InFlight = Arc<dyn Fn(i64) + Send + Sync>;
@@ -286,16 +285,4 @@ pub(super) async fn lay_out(closed: Vec<(u32, ClosedFile)>, store: &Store, bundl
         });
     }
     Ok(laid)
-}
-
-/// One body of several, without a copy where there is only one.
-pub(super) fn joined(content: &[Bytes]) -> Bytes {
-    if let [only] = content {
-        return only.clone();
-    }
-    let mut whole = BytesMut::with_capacity(content.iter().map(Bytes::len).sum());
-    for body in content {
-        whole.extend_from_slice(body);
-    }
-    whole.freeze()
 }

@@ -8,7 +8,7 @@
 //! # async fn example(pipeline: std::sync::Arc<kas3_sink::config::Pipeline>) -> kas3_sink::Result<()> {
 //! use kas3_sink::{pipeline, status::Status};
 //! let status = Status::new(&pipeline);
-//! let ended = pipeline::run(pipeline, pipeline::Options { until_end: true }, status, Default::default()).await?;
+//! let ended = pipeline::run(pipeline, pipeline::Options { until_end: true, ..Default::default() }, status, Default::default()).await?;
 //! println!("{ended:?}");
 //! # Ok(()) }
 //! ```
@@ -51,6 +51,8 @@ const ENDS_AGAIN: Duration = Duration::from_secs(1);
 pub struct Options {
     /// Stop when everything up to the end offsets seen at start is published.
     pub until_end: bool,
+    /// Makes the allocator give its free pages back to the system at once; asked for when the process has nearly grown to `memory`.
+    pub trim: Option<fn()>,
 }
 
 /// How a pipeline ended.
@@ -90,7 +92,7 @@ enum Notice {
 /// # Errors
 /// `Config`, `Missing` or `Fatal` before anything was read; `Fatal` when the source cannot go on.
 pub async fn run(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>, stop: CancellationToken) -> Result<Ended> {
-    let (parts, topics) = match stop.run_until_cancelled(parts(pipeline, status)).await {
+    let (parts, topics) = match stop.run_until_cancelled(parts(pipeline, options, status)).await {
         Some(parts) => parts?,
         None => return Ok(Ended::Shutdown),
     };
@@ -98,8 +100,8 @@ pub async fn run(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>,
 }
 
 /// What a pipeline on Kafka is made of, and how to look for its topics anew.
-async fn parts(pipeline: Arc<Pipeline>, status: Arc<Status>) -> Result<(Parts, (Duration, AskTopics))> {
-    let budget = Budget::new(pipeline.memory_bytes, Arc::clone(&status));
+async fn parts(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>) -> Result<(Parts, (Duration, AskTopics))> {
+    let budget = Budget::trimming(pipeline.memory_bytes, options.trim, Arc::clone(&status));
     let (sink, ledger_store) = open_stores(&pipeline, &status).await?;
     let log = KafkaLog::connect(&pipeline).await?;
     let topics = log.topics().await?;

@@ -3,11 +3,11 @@
 
 use super::{LaneId, committer::Command};
 use crate::{
-    budget::{Budget, Held},
+    budget::{self, Budget, Held},
     config::BadRecords,
     error::{Error, Kind},
     lane::{self, Lane, Now},
-    ledger::{BUNDLE_BYTES_MAX, Body, ClosedSpan},
+    ledger::{Body, ClosedSpan},
     record::Record,
     source::Batch,
     span::{Position, Roll},
@@ -330,8 +330,8 @@ impl LaneState {
         if self.busy {
             return;
         }
-        if let Some(span) = self.waiting.take() {
-            let held = Held::taken_over(&self.budget, span_bytes(&span));
+        if let Some(mut span) = self.waiting.take() {
+            let held = handed_over(&mut span, &self.budget);
             (self.busy, self.busy_oldest_ms) = (true, span.timestamps.map(|bounds| bounds.min));
             let _ = self.open.commit.send(Command::Commit { span: Box::new(span), held });
         } else if matches!(self.finishing, Some(None)) {
@@ -433,10 +433,22 @@ impl LaneState {
 /// What a closed file takes beside its bytes, in bytes: its entry in the head, which is also written as text, and its request.
 const FILE_BYTES: usize = 2 << 10;
 
-/// Memory that a closed span takes until it is published; uploads count their own parts. A bundle is put together from files,
-/// so that for a while their bytes are there twice.
+/// Memory that a closed span takes; uploads count their own parts.
 fn span_bytes(span: &ClosedSpan) -> i64 {
     let whole: usize = span.files.iter().map(|file| if let Body::Whole(bytes) = &file.body { bytes.len() } else { 0 }).sum();
-    let bundle = if span.files.len() > 1 { whole.min(usize::try_from(BUNDLE_BYTES_MAX).unwrap_or(usize::MAX)) } else { 0 };
-    i64::try_from(whole + bundle + span.files.len() * FILE_BYTES).unwrap_or(i64::MAX)
+    i64::try_from(whole + span.files.len() * FILE_BYTES).unwrap_or(i64::MAX)
+}
+
+/// From here on a whole file counts for as long as its bytes are there, until it is published; the rest of a span, which is
+/// returned, until all of it is.
+fn handed_over(span: &mut ClosedSpan, budget: &Arc<Budget>) -> Held {
+    let all = span_bytes(span);
+    let mut of_files = 0;
+    for file in &mut span.files {
+        if let Body::Whole(bytes) = &mut file.body {
+            of_files += i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+            *bytes = budget::counted(budget, std::mem::take(bytes));
+        }
+    }
+    Held::taken_over(budget, all - of_files)
 }

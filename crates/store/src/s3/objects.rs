@@ -7,7 +7,7 @@ use super::{
     wire::{Ask, Told},
 };
 use crate::{
-    Class, Created, Error, Info, Kind, Object, Outcome, PutOptions, Request, Result, Swapped, Version, answer, paths,
+    Class, Created, Error, Info, Kind, Object, Outcome, Pieces, PutOptions, Request, Result, Swapped, Version, answer, paths,
     reading::{self, Reading},
     retry::{Failure, Retries},
     sums::{Sum, Sums},
@@ -171,13 +171,13 @@ impl S3 {
         self.retries.run(Request::List, 0, None, attempt).await
     }
 
-    pub(crate) async fn create(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Created> {
-        let version = self.write(&self.retries, path, &bytes, options, Request::Create, Condition::Absent).await?;
+    pub(crate) async fn create(&self, path: &str, pieces: Pieces, options: &PutOptions) -> Result<Created> {
+        let version = self.write(&self.retries, path, &pieces, options, Request::Create, Condition::Absent).await?;
         Ok(version.map_or(Created::Exists, Created::Done))
     }
 
     pub(crate) async fn put(&self, path: &str, bytes: Bytes, options: &PutOptions) -> Result<Version> {
-        let version = self.write(&self.retries, path, &bytes, options, Request::Put, Condition::Any).await?;
+        let version = self.write(&self.retries, path, &bytes.into(), options, Request::Put, Condition::Any).await?;
         version.ok_or_else(|| Error::new(Kind::Fatal, format!("the store took a write of `{path}` for a conditional one")))
     }
 
@@ -200,7 +200,7 @@ impl S3 {
     pub(crate) async fn create_cell(&self, path: &str, bytes: Bytes) -> Result<Created> {
         let options = PutOptions::ledger("application/json");
         // Sent once: a second one could not tell its own echo from somebody else's write.
-        let version = self.write(&self.retries.once(), path, &bytes, &options, Request::Create, Condition::Absent).await?;
+        let version = self.write(&self.retries.once(), path, &bytes.into(), &options, Request::Create, Condition::Absent).await?;
         Ok(version.map_or(Created::Exists, Created::Done))
     }
 
@@ -211,7 +211,7 @@ impl S3 {
 
     pub(crate) async fn replace(&self, path: &str, expected: Option<&Version>, bytes: Bytes, options: &PutOptions) -> Result<Swapped> {
         let condition = expected.map_or(Condition::Absent, Condition::Is);
-        let version = self.write(&self.retries.once(), path, &bytes, options, Request::Swap, condition).await?;
+        let version = self.write(&self.retries.once(), path, &bytes.into(), options, Request::Swap, condition).await?;
         Ok(version.map_or(Swapped::Moved, Swapped::Done))
     }
 
@@ -220,14 +220,14 @@ impl S3 {
         &self,
         retries: &Retries,
         path: &str,
-        bytes: &Bytes,
+        pieces: &Pieces,
         options: &PutOptions,
         request: Request,
         condition: Condition<'_>,
     ) -> Result<Option<Version>> {
         let key = &self.key(path)?;
-        let sums = Sums::of(self.writes.checksum, bytes, options.sha256).await?;
-        let mut ask = self.ask_to_put(key, bytes, &sums);
+        let sums = Sums::of(self.writes.checksum, pieces, options.sha256).await?;
+        let mut ask = self.ask_to_put(key, pieces, &sums);
         self.describe(&mut ask, options)?;
         match condition {
             Condition::Absent => ask.header("if-none-match", "*"),
@@ -251,12 +251,12 @@ impl S3 {
             };
             if refused { Ok(None) } else { Err(self.failure(request, key, reply).await) }
         };
-        retries.run(request, bytes.len(), options.deadline, attempt).await
+        retries.run(request, pieces.len(), options.deadline, attempt).await
     }
 
     /// A request that takes a body to this bucket, an object or a part.
-    pub(super) fn ask_to_put<'a>(&'a self, key: &'a str, bytes: &Bytes, sums: &'a Sums) -> Ask<'a> {
-        let mut ask = Ask::with_body("PUT", key, bytes, &sums.sha256);
+    pub(super) fn ask_to_put<'a>(&'a self, key: &'a str, pieces: &Pieces, sums: &'a Sums) -> Ask<'a> {
+        let mut ask = Ask::with_body("PUT", key, pieces, &sums.sha256);
         ask.header_of("x-amz-expected-bucket-owner", self.writes.owner.as_deref());
         if let Some((sum, header)) = sums.checksum.as_ref().and_then(|sum| Some((sum, Sum::header(sum)?))) {
             ask.header(header, sum.value.as_str());

@@ -6,7 +6,7 @@ use super::{
     objects::{decode, time},
 };
 use crate::{
-    Checksum, Class, Completed, Error, Kind, OpenUpload, PartId, PutOptions, Request, Result, UploadId,
+    Checksum, Class, Completed, Error, Kind, OpenUpload, PartId, Pieces, PutOptions, Request, Result, UploadId,
     answer::{Answer, Part},
     paths,
     sums::{Sum, Sums},
@@ -60,10 +60,11 @@ impl S3 {
         let key = &self.key(path)?;
         let permit = self.permits.acquire().await;
         let _permit = permit.map_err(|error| Error::new(Kind::Fatal, "the permits are closed").source(error))?;
-        let sums = &Sums::of(self.writes.checksum, &bytes, None).await?;
-        let mut ask = self.ask_to_put(key, &bytes, sums);
+        let pieces = &Pieces::from(bytes);
+        let sums = &Sums::of(self.writes.checksum, pieces, None).await?;
+        let mut ask = self.ask_to_put(key, pieces, sums);
         ask.query = format!("partNumber={number}&uploadId={}", paths::query_encode(&upload.0));
-        let (ask, length) = (&ask, bytes.len() as u64);
+        let (ask, length) = (&ask, pieces.len() as u64);
         let attempt = || async move {
             match self.wire.send(ask).await {
                 Ok(told) => {
@@ -74,7 +75,7 @@ impl S3 {
                 Err(reply) => Err(self.failure(Request::Part, key, reply).await),
             }
         };
-        self.retries.run(Request::Part, bytes.len(), None, attempt).await?.id()
+        self.retries.run(Request::Part, pieces.len(), None, attempt).await?.id()
     }
 
     pub(crate) async fn complete_upload(&self, path: &str, upload: &UploadId, parts: Vec<Part>, options: &PutOptions) -> Result<Completed> {

@@ -5,7 +5,7 @@
 //! Addresses and signatures are still the SDK's: its endpoint rules, asked once, and its signer.
 
 use super::failures::Reply;
-use crate::{Error, Kind, Result, credentials::Keys};
+use crate::{Error, Kind, Pieces, Result, credentials::Keys, pieces::Sending};
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
 use aws_sdk_s3::{
@@ -77,7 +77,7 @@ pub(super) struct Ask<'a> {
     /// What stands behind the `?`, encoded; may be empty.
     pub(super) query: String,
     pub(super) headers: Vec<(Cow<'static, str>, Cow<'a, str>)>,
-    pub(super) body: Bytes,
+    pub(super) body: Pieces,
     /// SHA-256 of the body, in hexadecimal digits.
     pub(super) hash: Cow<'static, str>,
 }
@@ -88,11 +88,11 @@ const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7
 impl<'a> Ask<'a> {
     /// A request without a body.
     pub(super) fn new(method: &'static str, key: &'a str) -> Ask<'a> {
-        Ask { method, key, query: String::new(), headers: Vec::new(), body: Bytes::new(), hash: Cow::Borrowed(NOTHING) }
+        Ask { method, key, query: String::new(), headers: Vec::new(), body: Pieces::default(), hash: Cow::Borrowed(NOTHING) }
     }
 
     /// A request with a body of this SHA-256.
-    pub(super) fn with_body(method: &'static str, key: &'a str, body: &Bytes, sha256: &[u8; 32]) -> Ask<'a> {
+    pub(super) fn with_body(method: &'static str, key: &'a str, body: &Pieces, sha256: &[u8; 32]) -> Ask<'a> {
         let mut hash = String::with_capacity(64);
         for byte in sha256 {
             _ = write!(hash, "{byte:02x}");
@@ -190,7 +190,7 @@ impl Wire {
         let headers = ask.headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
         let signable = SignableRequest::new(ask.method, url.as_str(), headers, SignableBody::Precomputed(ask.hash.clone().into_owned()))?;
         let (signed, _) = sign(signable, &params)?.into_parts();
-        let mut request = HttpRequest::new(SdkBody::from(ask.body.clone()));
+        let mut request = HttpRequest::new(SdkBody::from_body_1_x(Sending::from(ask.body.clone())));
         request.set_method(ask.method)?;
         request.set_uri(url)?;
         let headers = request.headers_mut();

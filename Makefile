@@ -79,7 +79,7 @@ soak: build ## an hour of steady load in which nothing may grow: SECONDS
 # Arguments of benches/run.py, as BENCH="main --records 5000000 --rounds 3" or BENCH=shapes. Nothing else should run beside it.
 BENCH := main
 
-bench: ## kas3 beside the floor sink on the same broker, topic and store, built for release; BENCH=shapes, paths, scale, latency, claims
+bench: ## kas3 beside the floor sink on the same broker, topic and store, built for release; BENCH=shapes, paths, scale, latency, claims, requests
 	dev/setup
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement benches/requirements.txt
 	cargo build --locked --release --package kas3-cli --package kas3-claimcheck --features kas3-claimcheck/kafka --bin kas3 --example claims

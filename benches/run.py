@@ -7,6 +7,7 @@
     make bench BENCH="latency"       from produced to visible
     make bench BENCH="scale"         four workers against one; a worker that dies
     make bench BENCH="claims"        the claim check beside bare requests and kaf-s3-connector
+    make bench BENCH="requests"      what the store is asked for at start, per roll and idle, and what it costs (20 minutes)
     make bench BENCH="main --records 5000000 --rounds 3"
 
 One sink at a time. Every run is checked by a reader that is not kas3's. Results go to standard output as Markdown."""
@@ -15,6 +16,7 @@ import argparse
 import statistics
 
 import claims
+import counts
 import ground
 import live
 from ground import HEADER, say
@@ -117,15 +119,16 @@ def paths(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", default="main", choices=["main", "shapes", "paths", "latency", "scale", "claims"])
+    parser.add_argument("what", nargs="?", default="main", choices=["main", "shapes", "paths", "latency", "scale", "claims", "requests"])
     parser.add_argument("--records", type=int, default=20_000_000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--compressions", default="gzip,zstd")
-    parser.add_argument("--percent", type=int, default=100, help="all but main and latency: share of the records")
-    parser.add_argument("--only", help="shapes: those whose name contains this; claims: straight, latency or inline")
+    parser.add_argument("--percent", type=int, default=100, help="all but main, latency and requests: share of the records")
+    parser.add_argument("--only", help="shapes: those whose name contains this; claims: straight, latency or inline; requests: starts, rolls, thousand or idle")
     parser.add_argument("--seconds", type=int, default=30, help="latency: how long")
     options = parser.parse_args()
-    tables = {"main": main_table, "shapes": shapes, "paths": paths, "latency": live.latencies, "scale": live.scale, "claims": claims.claims}
+    tables = {"main": main_table, "shapes": shapes, "paths": paths, "latency": live.latencies, "scale": live.scale}
+    tables |= {"claims": claims.claims, "requests": counts.requests}
     tables[options.what](options)
 
 

@@ -244,9 +244,9 @@ impl Source for KafkaSource {
             return;
         }
         self.rejoined = Some(Instant::now());
-        // librdkafka joins again only when its subscription changes, and of a changed one it looks first whether the topics are there.
-        // What it was told meanwhile it takes over before it joins: with the topics as they were, nothing is given back. The group
-        // rebalances because a member tells it what it owns since it joined last, and how long ago that was.
+        // librdkafka joins again only for a changed subscription, and looks first whether its topics are there. What it is told
+        // meanwhile it takes over before it joins: with the topics as they were, nothing is given back. The group rebalances,
+        // because what a member says when it joins, what it owns and since which generation, is not what it said the last time.
         let mut topics = self.topics.clone();
         topics.push(NO_TOPIC.to_owned());
         self.subscribe_to(&topics);

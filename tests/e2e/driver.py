@@ -99,6 +99,10 @@ class Worker:
                 assert "panicked" not in self.finished.stderr, self.finished.stderr
         return self.finished
 
+    def said(self):
+        """What it has said so far beside its results."""
+        return self.errors.read_text(errors="replace")
+
     def wait(self, seconds=RUN_SECONDS):
         deadline = time.monotonic() + seconds
         while not self.poll():

@@ -10,6 +10,7 @@ from confluent_kafka.admin import NewPartitions
 
 from e2e.driver import PROTOCOLS, stopped, wait_for
 from oracle import Stream, Watcher, compare, produce, read_committed
+from torture.broker import shorten_session
 from torture.files import Bucket
 from torture.run import Run
 from torture.scenario import scenario
@@ -133,6 +134,29 @@ def test_of_two_workers_with_one_instance_id_one_says_so_and_the_other_goes_on(k
     end(kafka, name, sink)
 
 
+def test_a_static_member_under_kip_848_waits_for_the_session_of_its_dead_self(kafka, admin, topic, pipeline):
+    name = topic(partitions=2)
+    produce(kafka, name, 400, partitions=2)
+    sink = pipeline(name)
+    sink.protocol("kip-848")
+    shorten_session(admin, sink.name, 6000)
+    sink.kafka["group.instance.id"] = "phoenix"
+    with Watcher(sink.files):
+        with sink.start() as worker:
+            wait_for(lambda: _partitions(sink) == {"0", "1"}, 60, "the first worker's files")
+            worker.kill()
+        with sink.start() as waits:
+            wait_for(lambda: "`phoenix`" in waits.said(), 30, "the reason why it waits")
+            # one that waits ends as readily as any other
+            assert waits.terminate(10).code == 0
+        produce(kafka, name, 400, partitions=2, seed=2)
+        with sink.start() as again:
+            wait_for(lambda: not compare(read_committed(kafka, name), sink.files).lost, 60, "the files of all records")
+            assert again.terminate().code == 0
+    del sink.kafka["group.instance.id"]
+    end(kafka, name, sink)
+
+
 def test_partitions_that_appear_later_begin_at_their_beginning(kafka, admin, topic, pipeline):
     name = topic(partitions=1)
     produce(kafka, name, 200)
@@ -185,22 +209,25 @@ def test_two_first_starts_at_once_agree_on_one_beginning(kafka, topic, pipeline)
     sink.verify()
 
 
-@pytest.mark.xfail(reason="a static member that comes back causes no rebalance, and the one that was to give the partition away is gone", strict=True)
-def test_a_static_member_that_dies_while_it_gives_a_partition_away_leaves_none_without_an_owner(kafka, topic, pipeline):
+@pytest.mark.parametrize("dies, stays", [("one", "two"), ("two", "one")])
+def test_a_static_member_that_dies_while_it_gives_a_partition_away_leaves_none_without_an_owner(kafka, topic, pipeline, dies, stays):
     name = topic(partitions=2)
     produce(kafka, name, 400, partitions=2)
     sink = pipeline(name)
     sink.protocol("cooperative")
     sink.kafka.update({"group.instance.id": "${INSTANCE}", "session.timeout.ms": 20_000})
+    sink.settings["source"]["revoke_deadline"] = "1s"
     # the first bundle is that of the revocation, which the second worker causes
     sink.configure(roll={"records": 1_000_000, "age": "1h"})
-    with Watcher(sink.files), sink.start(kill="bundle.before", INSTANCE="one") as first:
-        time.sleep(5)
+    with Watcher(sink.files), sink.start(kill="bundle.before", INSTANCE=dies) as first:
+        wait_for(lambda: "partitions assigned" in first.said(), 60, "the first worker's partitions")
+        time.sleep(1)
         sink.configure(roll={"records": 1_000_000, "age": "1s"})
-        with sink.start(INSTANCE="two") as other:
+        with sink.start(INSTANCE=stays) as other:
             assert first.wait(60).code == -signal.SIGKILL
-            with sink.start(INSTANCE="one") as again:
-                wait_for(lambda: _partitions(sink) == {"0", "1"}, 20, "files of both partitions")
+            with sink.start(INSTANCE=dies) as again:
+                wait_for(lambda: _partitions(sink) == {"0", "1"}, 60, "files of both partitions")
+                assert "revoked" not in again.said() + other.said(), "what had an owner changed hands"
                 assert again.terminate().code == 0
             assert other.terminate().code == 0
     del sink.kafka["group.instance.id"]

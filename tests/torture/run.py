@@ -20,7 +20,7 @@ from .trace import SPAN_STEPS, Trace, wait_for_point
 CATCH_UP_SECONDS = 120
 # How long a point is waited for: a group may have to miss a dead member first.
 POINT_SECONDS = 8
-# How long two workers with one instance id may live side by side.
+# How long two workers with one instance id may live side by side; under KIP-848 the second one waits for the session to time out.
 TWINS_SECONDS = 15
 # How long faults go on beyond their time while too few kills fell within a span: a busy machine starts a worker slowly.
 LONGER_SECONDS = 120
@@ -179,7 +179,7 @@ class Run:
         self._dismiss(extra)
 
     def _duplicate(self):
-        """Two processes with one instance id: the group throws one of them out, which says why and ends."""
+        """Two processes with one instance id: the group throws one of them out, or does not let it in; it says why and ends."""
         self.events["duplicate instance id"] += 1
         slot = self._anyone()
         twin = Slot(slot.number)
@@ -241,19 +241,7 @@ class Run:
 
     def _still_runs(self, slot):
         finished = slot.worker.poll()
-        if finished and self._not_released(finished):
-            time.sleep(0.2)
-            self._start(slot)
-            return
         assert finished is None, f"worker {slot.number} ended by itself with {finished.code}:\n{finished.stderr[-4000:]}"
-
-    def _not_released(self, finished):
-        """KIP-848 keeps a dead member's instance id until the session has timed out, and librdkafka gives up at once: whatever
-        starts workers starts such a one again."""
-        if self.scenario.group == "static kip-848" and finished.code == 3 and "UnreleasedInstanceId" in finished.stderr:
-            self.events["instance id not released yet"] += 1
-            return True
-        return False
 
     def _terminate(self, slot):
         young = time.time() - slot.started < 2
@@ -261,8 +249,7 @@ class Run:
         slot.worker = None
         # before it has asked for the signal, SIGTERM ends a process as it ends any other
         allowed = (0, -signal.SIGTERM) if young else (0,)
-        good = finished.code in allowed or self._not_released(finished)
-        assert good, f"SIGTERM ended worker {slot.number} with {finished.code}:\n{finished.stderr[-4000:]}"
+        assert finished.code in allowed, f"SIGTERM ended worker {slot.number} with {finished.code}:\n{finished.stderr[-4000:]}"
 
     def _kill(self, slot, how):
         self._still_runs(slot)
@@ -306,20 +293,7 @@ class Run:
             heads = self.heads()
             return all(end == 0 or partition in heads and heads[partition]["next"] >= end for partition, end in goals.items())
 
-        if self.scenario.group == "static cooperative":
-            self._join_for_orphans(done)
         wait_for(done, CATCH_UP_SECONDS, f"the workers to reach {goals}")
-
-    def _join_for_orphans(self, done):
-        """Kafka's own gap: a static member that died while it gave a partition away comes back without the rebalance in which
-        somebody would get it. The next one that joins brings it about."""
-        deadline = time.monotonic() + CATCH_UP_SECONDS / 2
-        while not done():
-            if time.monotonic() > deadline:
-                self.events["a partition without an owner until somebody joined"] += 1
-                self.slots.append(self._extra())
-                return
-            time.sleep(0.2)
 
     def _leave_all(self):
         for slot in self.slots:

@@ -31,6 +31,9 @@ pub(crate) enum LogFormat {
     Auto,
 }
 
+/// All that this one says is that a client which has failed, of which an error tells, cannot leave its group as it goes.
+const MUTED: &str = "rdkafka::consumer::base_consumer=off";
+
 impl LoggingArguments {
     /// Installs the logs for this process; `long_running` for the command whose logs are its output. `environment` is the
     /// variable `LOG_LEVEL` of a command that takes its settings from there.
@@ -39,7 +42,7 @@ impl LoggingArguments {
         let quiet = !long_running || progress::is_shown();
         let named = self.log_level.clone().or_else(|| environment.and_then(of_python));
         let level = named.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
-        let filter = EnvFilter::try_new(level).map_err(|error| {
+        let filter = EnvFilter::try_new(format!("{MUTED},{level}")).map_err(|error| {
             crate::exit::usage(
                 format!("`{level}` is not a log level: {error}"),
                 "write error, warn, info, debug or trace, or by module as `info,kas3_sink=debug`",

@@ -6,7 +6,9 @@ use super::{
     Ledger,
     cell::Cell,
     head::{self, Entry, EntryKind, File, Head, VERSION},
-    random_name, stops,
+    random_name,
+    reclaim::in_folders,
+    stops,
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -215,8 +217,9 @@ impl Ledger {
 
     /// A segment of a partition that has no head: a head comes before its first segment, so it was lost.
     pub(super) async fn segment_without_head(&self, of: &TopicPartition) -> Result<Option<String>> {
-        let folder = self.folder(of);
-        let found = self.patiently(of, "list segments", || self.ledger.list(&folder, None, 100)).await?;
+        let top = &format!("_kas3/{}/ledger/", self.pipeline.name);
+        let look = || self.ledger_folders.ask(self.folder(of), |folders| in_folders(&self.ledger, top, folders));
+        let found = self.patiently(of, "list segments", look).await?;
         Ok(found.into_iter().find(|info| info.path.ends_with(".jsonl")).map(|info| self.ledger.url_of(&info.path)))
     }
 

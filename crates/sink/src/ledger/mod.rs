@@ -59,7 +59,7 @@ pub use stage::{InFlight, Upload};
 pub use start::{PartitionStart, PipelineRecord, StartRecord};
 
 use crate::{config::Pipeline, gather::Gathered, span::TopicPartition};
-use kas3_store::Store;
+use kas3_store::{Info, Store};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, atomic::AtomicBool},
@@ -83,6 +83,9 @@ pub struct Ledger {
     records: Mutex<StartRecords>,
     /// Looks for the newest start record of a topic.
     incarnations: Gathered<Arc<str>, Option<u32>>,
+    /// Looks into folders of partitions: of the ledger, and of staged bytes.
+    ledger_folders: Gathered<String, Vec<Info>>,
+    staged_folders: Gathered<String, Vec<Info>>,
     /// Sinks of spans that were pending when the sink's URL was changed.
     others: Mutex<HashMap<String, Store>>,
     /// Partitions that are open in this process.

@@ -88,6 +88,8 @@ impl Ledger {
             patient,
             records: Mutex::default(),
             incarnations: Gathered::default(),
+            ledger_folders: Gathered::default(),
+            staged_folders: Gathered::default(),
             others: Mutex::default(),
             held: Mutex::default(),
             told_settings: false.into(),
@@ -132,7 +134,7 @@ impl Ledger {
             self.reclaim_bundles(&cell.head).await?;
         }
         if self.sink.url().starts_with("file:") {
-            self.reclaim_uploads(std::slice::from_ref(&cell.head), &self.pipeline.staged_prefix(of)).await?;
+            self.reclaim_uploads(std::slice::from_ref(of), vec![cell.head.clone()], &self.pipeline.staged_prefix(of)).await?;
         }
         Ok(Partition::new(cell))
     }
@@ -300,19 +302,30 @@ impl Ledger {
     /// When heads cannot be listed.
     pub async fn sweep(self: &Arc<Self>) -> Result<()> {
         let listed = self.list_heads().await?;
-        let visits = listed.into_iter().map(|(of, modified)| async move {
-            match self.look_after(&of, modified).await {
-                Ok(head) => head,
-                Err(error) => {
-                    if error.kind() != Kind::Fenced {
-                        self.observer.warning(&of, &error.chain());
-                    }
-                    None
-                }
+        // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
+        let mut visits = Vec::new();
+        for (of, modified) in &listed {
+            // what this process holds it looks after anyway
+            if !self.holds(of) {
+                visits.push(self.visit(of, *modified));
             }
-        });
-        let heads: Vec<Head> = stream::iter(visits).buffer_unordered(HEADS_AT_ONCE).filter_map(std::future::ready).collect().await;
-        self.reclaim_uploads(&heads, &format!("_kas3/{}/staged/", self.pipeline.name)).await
+        }
+        let heads: Vec<Option<Head>> = stream::iter(visits).buffer_unordered(HEADS_AT_ONCE).collect().await;
+        let heads = heads.into_iter().flatten().collect();
+        let known: Vec<TopicPartition> = listed.into_iter().map(|(of, _)| of).collect();
+        self.reclaim_uploads(&known, heads, &format!("_kas3/{}/staged/", self.pipeline.name)).await
+    }
+
+    async fn visit(self: &Arc<Self>, of: &TopicPartition, modified: SystemTime) -> Option<Head> {
+        match self.look_after(of, modified).await {
+            Ok(head) => head,
+            Err(error) => {
+                if error.kind() != Kind::Fenced {
+                    self.observer.warning(of, &error.chain());
+                }
+                None
+            }
+        }
     }
 
     async fn look_after(self: &Arc<Self>, of: &TopicPartition, modified: SystemTime) -> Result<Option<Head>> {

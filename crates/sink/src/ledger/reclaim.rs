@@ -5,8 +5,12 @@ use super::{
     Ledger,
     head::{Head, Staged},
 };
-use crate::{error::Result, span::TopicPartition};
-use kas3_store::{OpenUpload, UploadId, kill_point};
+use crate::{
+    error::{Error, Result},
+    span::TopicPartition,
+};
+use futures::{StreamExt, stream};
+use kas3_store::{Info, OpenUpload, Store, UploadId, kill_point};
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, SystemTime},
@@ -26,46 +30,49 @@ impl Ledger {
     pub(super) async fn reclaim_bundles(&self, head: &Head) -> Result<()> {
         let of = head.of();
         let prefix = self.pipeline.staged_prefix(&of);
+        let top = format!("_kas3/{}/staged/", self.pipeline.name);
+        let staged = match self.staged_folders.ask(prefix.clone(), |folders| in_folders(&self.sink, &top, folders)).await {
+            Ok(staged) => staged,
+            Err(error) => return self.reclaim_later(&of, error),
+        };
+        if staged.is_empty() {
+            return Ok(());
+        }
         let named = self.named(&of, head).await?;
-        let mut after: Option<String> = None;
-        loop {
-            let page = match self.sink.list(&prefix, after.as_deref(), 1000).await {
-                Ok(page) => page,
-                Err(error) => return self.reclaim_later(&of, error),
-            };
-            for info in &page {
-                let place = info.path.strip_prefix(&prefix).and_then(place_of_bundle);
-                let useless = place.is_some_and(|(incarnation, first)| useless(head, incarnation, first, info.modified));
-                if useless && !named.bundles.contains(&info.path) {
-                    kill_point("reclaim.before");
-                    if let Err(error) = self.sink.delete(&info.path).await {
-                        return self.reclaim_later(&of, error);
-                    }
-                    kill_point("reclaim.after");
+        for info in &staged {
+            let place = info.path.strip_prefix(&prefix).and_then(place_of_bundle);
+            let useless = place.is_some_and(|(incarnation, first)| useless(head, incarnation, first, info.modified));
+            if useless && !named.bundles.contains(&info.path) {
+                kill_point("reclaim.before");
+                if let Err(error) = self.sink.delete(&info.path).await {
+                    return self.reclaim_later(&of, error.into());
                 }
-            }
-            match page.last() {
-                Some(last) if page.len() >= 1000 => after = Some(last.path.clone()),
-                _ => return Ok(()),
+                kill_point("reclaim.after");
             }
         }
+        Ok(())
     }
 
-    /// Aborts uploads that are of no use, where the store can list them. `staging` narrows a local disk's search.
-    pub(super) async fn reclaim_uploads(&self, heads: &[Head], staging: &str) -> Result<()> {
-        let Some(any) = heads.first().map(Head::of) else { return Ok(()) };
+    /// Aborts uploads that are of no use to `known` partitions, where the store can list them. `heads` are those that were read
+    /// already. `staging` narrows a local disk's search.
+    pub(super) async fn reclaim_uploads(&self, known: &[TopicPartition], heads: Vec<Head>, staging: &str) -> Result<()> {
+        let Some(any) = known.first() else { return Ok(()) };
         let listed = match self.sink.list_uploads("", staging).await {
             Ok(listed) => listed.unwrap_or_default(),
-            Err(error) => return self.reclaim_later(&any, error),
+            Err(error) => return self.reclaim_later(any, error.into()),
         };
         if listed.is_empty() {
             return Ok(());
         }
-        let heads: HashMap<TopicPartition, &Head> = heads.iter().map(|head| (head.of(), head)).collect();
+        let mut heads: HashMap<TopicPartition, Option<Head>> = heads.into_iter().map(|head| (head.of(), Some(head))).collect();
         let mut named: HashMap<TopicPartition, Named> = HashMap::new();
         for upload in listed {
-            let Some((of, incarnation, offset)) = self.place_of_upload(&upload, heads.keys()) else { continue };
-            let Some(head) = heads.get(&of) else { continue };
+            let Some((of, incarnation, offset)) = self.place_of_upload(&upload, known) else { continue };
+            if !heads.contains_key(&of) {
+                let head = self.read_head(&of).await?.map(|(head, _)| head);
+                heads.insert(of.clone(), head);
+            }
+            let Some(Some(head)) = heads.get(&of) else { continue };
             if !useless(head, incarnation, offset, upload.begun) {
                 continue;
             }
@@ -77,15 +84,15 @@ impl Ledger {
             }
             kill_point("reclaim.before");
             if let Err(error) = self.sink.abort_upload(&upload.path, &upload.id).await {
-                return self.reclaim_later(&of, error);
+                return self.reclaim_later(&of, error.into());
             }
             kill_point("reclaim.after");
         }
         Ok(())
     }
 
-    fn reclaim_later(&self, of: &TopicPartition, error: kas3_store::Error) -> Result<()> {
-        self.observer.retrying(of, "reclaim", &error.into());
+    fn reclaim_later(&self, of: &TopicPartition, error: Error) -> Result<()> {
+        self.observer.retrying(of, "reclaim", &error);
         Ok(())
     }
 
@@ -104,11 +111,50 @@ impl Ledger {
     }
 
     /// Whose file an upload is for: partition, incarnation and the offset of the file's first record, read back from its path.
-    fn place_of_upload<'a>(&self, upload: &OpenUpload, known: impl Iterator<Item = &'a TopicPartition>) -> Option<(TopicPartition, u32, i64)> {
-        let mut topics: Vec<&str> = known.map(|of| &*of.topic).collect();
+    fn place_of_upload(&self, upload: &OpenUpload, known: &[TopicPartition]) -> Option<(TopicPartition, u32, i64)> {
+        let mut topics: Vec<&str> = known.iter().map(|of| &*of.topic).collect();
         topics.sort_unstable();
         topics.dedup();
-        topics.into_iter().find_map(|topic| self.place_in_topic(topic, &upload.path))
+        let place = topics.into_iter().find_map(|topic| self.place_in_topic(topic, &upload.path));
+        place.filter(|(of, ..)| known.contains(of))
+    }
+}
+
+/// Objects of one page of a listing.
+const PAGE: usize = 1000;
+/// Folders that are looked into at once.
+const LOOKS_AT_ONCE: usize = 16;
+
+/// What lies in each of `folders`, all below `top`. Folders of partitions that are opened together lie beside one another, and one
+/// page mostly shows them all.
+pub(super) async fn in_folders(store: &Store, top: &str, folders: Vec<String>) -> Result<Vec<Result<Vec<Info>>>> {
+    if let (Some(first), Some(last)) = (folders.iter().min(), folders.iter().max())
+        && first < last
+    {
+        let page = store.list(top, Some(first.trim_end_matches('/')), PAGE).await?;
+        let beyond = |info: &Info| info.path > *last && !info.path.starts_with(last.as_str());
+        if page.len() < PAGE || page.last().is_some_and(beyond) {
+            let within = |folder: &String| page.iter().filter(|info| info.path.starts_with(folder.as_str())).cloned().collect();
+            return Ok(folders.iter().map(|folder| Ok(within(folder))).collect());
+        }
+    }
+    // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
+    let mut looks = Vec::with_capacity(folders.len());
+    for folder in &folders {
+        looks.push(whole_folder(store, folder));
+    }
+    Ok(stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await)
+}
+
+async fn whole_folder(store: &Store, folder: &str) -> Result<Vec<Info>> {
+    let mut found: Vec<Info> = Vec::new();
+    loop {
+        let page = store.list(folder, found.last().map(|info| info.path.as_str()), PAGE).await?;
+        let full = page.len() >= PAGE;
+        found.extend(page);
+        if !full {
+            return Ok(found);
+        }
     }
 }
 
@@ -133,7 +179,50 @@ fn place_of_bundle(name: &str) -> Option<(u32, i64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::place_of_bundle;
+    use super::{PAGE, in_folders, place_of_bundle};
+    use bytes::Bytes;
+    use kas3_store::{Observer, Outcome, PutOptions, Request, StorageSettings, Store};
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    #[derive(Default)]
+    struct Listings(AtomicUsize);
+
+    impl Observer for Listings {
+        fn request(&self, request: Request, _: Outcome, _: Duration, _: u64) {
+            self.0.fetch_add(usize::from(request == Request::List), Ordering::Relaxed);
+        }
+        fn retry(&self, _: Request, _: Duration) {}
+    }
+
+    #[tokio::test]
+    async fn folders_that_lie_beside_one_another_are_looked_into_at_once_and_every_one_has_what_is_its_own() {
+        let (disk, seen) = (tempfile::tempdir().unwrap(), Arc::new(Listings::default()));
+        let url = format!("file://{}", disk.path().display());
+        let store = Store::open(&url, &StorageSettings::default(), Arc::clone(&seen) as Arc<dyn Observer>).await.unwrap();
+        let put = async |path: String| _ = store.put(&path, Bytes::from_static(b"x"), &PutOptions::data("text/plain")).await.unwrap();
+        for path in ["a/0/x", "a/1/y", "a/1/z", "a/10/not-of-1", "a/3/beyond", "b/0/elsewhere"] {
+            put(path.to_owned()).await;
+        }
+        let look = async |folders: [&str; 3]| {
+            let found = in_folders(&store, "a/", folders.map(str::to_owned).to_vec()).await.unwrap();
+            let paths = |infos: Vec<kas3_store::Info>| infos.into_iter().map(|info| info.path).collect::<Vec<_>>().join(" ");
+            found.into_iter().map(|found| paths(found.unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(look(["a/1/", "a/0/", "a/2/"]).await, ["a/1/y a/1/z", "a/0/x", ""]);
+        assert_eq!(seen.0.swap(0, Ordering::Relaxed), 1);
+        for number in 0..PAGE {
+            put(format!("a/00/{number}")).await;
+        }
+        assert_eq!(look(["a/1/", "a/0/", "a/2/"]).await, ["a/1/y a/1/z", "a/0/x", ""], "one page does not show them all");
+        assert_eq!(seen.0.swap(0, Ordering::Relaxed), 4);
+        assert_eq!(in_folders(&store, "a/", vec!["a/00/".to_owned()]).await.unwrap().remove(0).unwrap().len(), PAGE);
+    }
 
     #[test]
     fn the_name_of_a_bundle_says_where_its_span_begins() {

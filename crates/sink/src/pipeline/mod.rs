@@ -24,7 +24,10 @@ use crate::{
     config::Pipeline,
     error::{Error, Kind, Result},
     ledger::{Ledger, LedgerObserver, Log, Partition, Report},
-    source::{Source, kafka::KafkaLog},
+    source::{
+        Source,
+        kafka::{KafkaLog, Owners},
+    },
     span::TopicPartition,
     status::{Phase, Status},
 };
@@ -85,6 +88,8 @@ enum Notice {
     Topics(Vec<String>),
     /// How far the heads are, `next` and whether a span is pending, for partitions that others own.
     Heads(Vec<(TopicPartition, i64, bool)>),
+    /// Partitions that nobody in the group owns although it is at rest.
+    Orphans(Vec<TopicPartition>),
 }
 
 /// Runs a pipeline on Kafka until it is done or asked to stop.
@@ -92,15 +97,15 @@ enum Notice {
 /// # Errors
 /// `Config`, `Missing` or `Fatal` before anything was read; `Fatal` when the source cannot go on.
 pub async fn run(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>, stop: CancellationToken) -> Result<Ended> {
-    let (parts, topics) = match stop.run_until_cancelled(parts(pipeline, options, status)).await {
+    let (parts, watches) = match stop.run_until_cancelled(parts(pipeline, options, status)).await {
         Some(parts) => parts?,
         None => return Ok(Ended::Shutdown),
     };
-    run_parts(parts, Some(topics), options, stop).await
+    run_parts(parts, Some(watches), options, stop).await
 }
 
-/// What a pipeline on Kafka is made of, and how to look for its topics anew.
-async fn parts(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>) -> Result<(Parts, (Duration, AskTopics))> {
+/// What a pipeline on Kafka is made of, and what it watches there.
+async fn parts(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>) -> Result<(Parts, Watches)> {
     let budget = Budget::trimming(pipeline.memory_bytes, options.trim, Arc::clone(&status));
     let (sink, ledger_store) = open_stores(&pipeline, &status).await?;
     let log = KafkaLog::connect(&pipeline).await?;
@@ -109,13 +114,13 @@ async fn parts(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>) -
         status.warn("no topic matches `source.topics` yet; waiting for one".to_owned());
     }
     let source = log.source(budget.kafka_bytes(), &topics)?;
-    let refresh = log.refresh_interval();
+    let (topics_every, owners) = (log.refresh_interval(), log.owners());
     let parts = Parts { pipeline, sink, ledger_store, log: Arc::clone(&log) as Arc<dyn Log>, source, topics, budget, status };
     let topics: AskTopics = Box::new(move || {
         let log = Arc::clone(&log);
         Box::pin(async move { log.topics().await })
     });
-    Ok((parts, (refresh, topics)))
+    Ok((parts, Watches { topics_every, topics, owners }))
 }
 
 /// Everything that a pipeline is made of; tests bring a source and a log of their own.
@@ -141,11 +146,30 @@ pub struct Parts {
 /// Asks again which topics the configuration names.
 type AskTopics = Box<dyn Fn() -> futures::future::BoxFuture<'static, Result<Vec<String>>> + Send + Sync>;
 
+/// What is looked at in Kafka now and then while a pipeline runs.
+pub struct Watches {
+    topics_every: Duration,
+    topics: AskTopics,
+    owners: Option<Owners>,
+}
+
+impl Watches {
+    /// Tells the poll loop what is seen, until the answer is dropped.
+    fn begin(self, notices: &crossbeam_channel::Sender<Notice>) -> [Option<AbortOnDrop>; 2] {
+        let topics = tokio::spawn(watch_topics(self.topics_every, self.topics, notices.clone()));
+        let owners = self.owners.map(|owners| {
+            let notices = notices.clone();
+            tokio::spawn(owners.watch(move |orphans| _ = notices.send(Notice::Orphans(orphans))))
+        });
+        [Some(AbortOnDrop(topics)), owners.map(AbortOnDrop)]
+    }
+}
+
 /// Runs a pipeline on the parts given.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_parts(parts: Parts, topics: Option<(Duration, AskTopics)>, options: Options, stop: CancellationToken) -> Result<Ended> {
+pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options, stop: CancellationToken) -> Result<Ended> {
     let Parts { pipeline, sink, ledger_store, log, source, topics: first_topics, budget, status } = parts;
     let observer: Arc<dyn LedgerObserver> = Arc::new(StatusObserver(Arc::clone(&status)));
     let opening = async {
@@ -162,7 +186,7 @@ pub async fn run_parts(parts: Parts, topics: Option<(Duration, AskTopics)>, opti
     let (ledger, targets) = opened?;
     status.set_phase(Phase::Running);
     let (notices, inbox) = crossbeam_channel::unbounded();
-    let _topics = topics.map(|(every, ask)| AbortOnDrop(tokio::spawn(watch_topics(every, ask, notices.clone()))));
+    let _watches = watches.map(|watches| watches.begin(&notices));
     let (swept, first_sweep) = tokio::sync::oneshot::channel();
     let _sweep = AbortOnDrop(tokio::spawn(sweep(Arc::clone(&ledger), swept)));
     let context = poll::Context { pipeline, sink, ledger, budget, status, notices, runtime: tokio::runtime::Handle::current() };

@@ -298,6 +298,7 @@ impl Loop {
                     self.topics = topics;
                 }
             }
+            Notice::Orphans(orphans) => self.orphaned(&orphans),
             Notice::Heads(heads) => {
                 for (of, next, pending) in heads {
                     let reached = self.targets.as_ref().and_then(|targets| targets.get(&of)).is_some_and(|target| next >= *target);
@@ -307,6 +308,15 @@ impl Loop {
                 }
             }
         }
+    }
+
+    fn orphaned(&mut self, orphans: &[TopicPartition]) {
+        let Some(first) = orphans.first().filter(|_| self.stopping.is_none()) else { return };
+        self.context.status.warn(match orphans.len() - 1 {
+            0 => format!("`{first}` has no owner although the group is at rest; making it rebalance"),
+            more => format!("`{first}` and {more} more partitions have no owner although the group is at rest; making it rebalance"),
+        });
+        self.source.rejoin();
     }
 
     /// What is looked at a few times a second.

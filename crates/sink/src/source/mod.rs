@@ -45,6 +45,8 @@ pub trait Source: Send {
     fn poll(&mut self, wait: Duration) -> Vec<Event>;
     /// Reads these topics from now on, instead of those before.
     fn subscribe(&mut self, topics: &[String]);
+    /// Has the group share its partitions out anew, while what is ours goes on. Does not wait.
+    fn rejoin(&mut self) {}
     /// Begins to read partitions at their positions. A position whose `next` is negative: assigned, and not read before [`Source::seek`].
     ///
     /// # Errors

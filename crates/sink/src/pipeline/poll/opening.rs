@@ -23,7 +23,7 @@ use std::{
 /// How long an assignment waits for heads before the partitions that are open begin without the others.
 const ASSIGN_WAIT: Duration = Duration::from_secs(10);
 /// Partitions whose heads are read at once.
-pub(super) const OPEN_AT_ONCE: usize = 32;
+pub(super) const OPEN_AT_ONCE: usize = 128;
 
 impl Loop {
     pub(super) fn begin_opening(&mut self, of: TopicPartition) {

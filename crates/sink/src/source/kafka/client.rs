@@ -1,6 +1,6 @@
 //! librdkafka clients: their properties, and what they call back.
 
-use super::{native::topic_error, refusal};
+use super::{NO_TOPIC, native::topic_error, refusal};
 use crate::{
     config::Pipeline,
     error::{Error, Kind, Result},
@@ -28,6 +28,9 @@ pub(super) type Consumer = BaseConsumer<Context>;
 
 /// The one mechanism that librdkafka does not know by name.
 const MSK_IAM: &str = "AWS_MSK_IAM";
+
+/// librdkafka's words for an instance id that is in use: the source says what follows from it, and at every try they come again.
+const UNRELEASED: &str = "The instance ID is still used";
 
 /// Properties of every client of a pipeline. What the user wrote wins over what is only a default here.
 pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
@@ -159,6 +162,7 @@ impl ClientContext for Context {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
+            _ if message.contains(UNRELEASED) => tracing::debug!(target: "librdkafka", facility, "{message}"),
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::error!(target: "librdkafka", facility, "{message}");
             }
@@ -169,6 +173,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if reason.contains(UNRELEASED) || reason.contains(NO_TOPIC) {
+            tracing::debug!(target: "librdkafka", %error, "{reason}");
+            return;
+        }
         tracing::warn!(target: "librdkafka", %error, "{reason}");
         if refusal::is_final(&error, reason) {
             self.refusals.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,11 @@
 //! What ledger and tools ask of a cluster. A client of its own, which never joins the group.
 
-use super::{KafkaSource, Reached, client, client::Consumer, native, reader::Reader};
+use super::{
+    KafkaSource, Owners, Reached, client,
+    client::Consumer,
+    native::{self, Member},
+    reader::Reader,
+};
 use crate::{
     config::{Pipeline, Start, TopicPattern},
     error::{Error, Kind, Result},
@@ -94,7 +99,7 @@ impl KafkaLog {
     /// # Errors
     /// As [`KafkaSource`].
     pub fn source(&self, queue_bytes: u64, topics: &[String]) -> Result<Box<dyn Source>> {
-        Ok(Box::new(KafkaSource::new(&self.pipeline, queue_bytes, topics)?))
+        Ok(Box::new(KafkaSource::new(&self.pipeline, &self.native, queue_bytes, topics)?))
     }
 
     /// How often to look for topics anew: `topic.metadata.refresh.interval.ms` where the user set it.
@@ -118,10 +123,35 @@ impl KafkaLog {
                 blocking(move || client::metadata(&consumer, Some(&name), ASK)).await?;
             }
         }
-        let internal = |topic: &String| {
-            topic.starts_with("__") && !self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic))
-        };
-        Ok(all.into_iter().filter(|topic| self.pipeline.reads(topic) && !internal(topic)).collect())
+        Ok(all.into_iter().filter(|topic| self.reads(topic)).collect())
+    }
+
+    /// Whether the configuration names a topic: internal ones only by their very name.
+    fn reads(&self, topic: &str) -> bool {
+        let named = || self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic));
+        self.pipeline.reads(topic) && (!topic.starts_with("__") || named())
+    }
+
+    /// What sees to it that no partition is left without an owner; `None` where nobody need.
+    pub fn owners(self: &Arc<Self>) -> Option<Owners> {
+        Owners::new(Arc::clone(self), &self.pipeline)
+    }
+
+    /// All partitions of the topics that the configuration names, and who owns what in the pipeline's group; `None` while it
+    /// rebalances.
+    ///
+    /// # Errors
+    /// `Transient` when no broker answers, or the group's does not say.
+    pub(super) async fn shares(&self) -> Result<Option<(BTreeSet<TopicPartition>, Vec<Member>)>> {
+        let (consumer, native, group) = (Arc::clone(&self.consumer), self.native.clone(), self.pipeline.group.clone());
+        let asked = blocking(move || {
+            let Some(members) = native.members(&group, ASK)? else { return Ok(None) };
+            Ok(Some((client::metadata(&consumer, None, ASK)?, members)))
+        });
+        let Some((metadata, members)) = asked.await? else { return Ok(None) };
+        let partitions = metadata.topics().iter().filter(|topic| self.reads(topic.name()));
+        let partitions = partitions.flat_map(|topic| topic.partitions().iter().map(|partition| TopicPartition::new(topic.name(), partition.id())));
+        Ok(Some((partitions.collect(), members)))
     }
 
     /// Calls `each` for every record of `[first, next)`, read-committed, in the order of their offsets. Blocks the thread.

@@ -1,13 +1,16 @@
 //! Kafka as a source, by librdkafka: the consumer of the pipeline, and what ledger and tools ask of a cluster.
 
 mod client;
+mod instance;
 mod log;
 mod native;
+mod owners;
 mod reader;
 mod refusal;
 
 pub use log::KafkaLog;
 pub(super) use native::{Message, Messages};
+pub use owners::Owners;
 pub use reader::Reached;
 
 use super::{Batch, Event, Fetched, Source};
@@ -18,8 +21,9 @@ use crate::{
     span::{Position, TopicPartition},
 };
 use client::{Consumer, Unanswered};
+use instance::{GIVE_EACH_ITS_OWN, Unreleased};
 use rdkafka::{
-    TopicPartitionList,
+    ClientConfig, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -41,6 +45,11 @@ const FORWARD_ANEW: Duration = Duration::from_secs(10);
 const SILENCE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 /// The longest pause between two times.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
+
+/// No topic: a name that Kafka allows for none, so that it is never created.
+const NO_TOPIC: &str = "kas3 joins its group again";
+/// How long librdkafka may take to say that it is none.
+const NO_TOPIC_SAID: Duration = Duration::from_secs(30);
 
 /// The consumer of a pipeline.
 pub struct KafkaSource {
@@ -64,18 +73,27 @@ pub struct KafkaSource {
     bootstrap_servers: String,
     /// When something last came of a broker, and how often the bootstrap servers were named since.
     heard: (Instant, u32),
+    topics: Vec<String>,
+    /// When the group was last made to rebalance.
+    rejoined: Option<Instant>,
+    pipeline: Arc<Pipeline>,
+    config: ClientConfig,
+    /// Another client of the cluster, which can be asked while ours is done for.
+    log: native::Client,
+    /// Whether the group has ever given us anything.
+    joined: bool,
+    unreleased: Option<Unreleased>,
 }
 
 impl KafkaSource {
-    /// A member of the pipeline's group, subscribed to `topics`.
+    /// A member of the pipeline's group, subscribed to `topics`; `log` is another client of the cluster.
     ///
     /// # Errors
     /// `Config` when librdkafka refuses a property.
-    pub(super) fn new(pipeline: &Pipeline, queue_bytes: u64, topics: &[String]) -> Result<Self> {
+    fn new(pipeline: &Arc<Pipeline>, log: &native::Client, queue_bytes: u64, topics: &[String]) -> Result<Self> {
         let mut config = client::properties(pipeline);
         client::bound_queue(&mut config, pipeline, queue_bytes);
-        let consumer = client::create(&config, pipeline)?;
-        let native = native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _);
+        let (consumer, native) = connect(&config, pipeline)?;
         let mut source = KafkaSource {
             queue: native.queue(),
             forwarded: HashMap::new(),
@@ -90,9 +108,38 @@ impl KafkaSource {
             forward_until: Instant::now(),
             bootstrap_servers: pipeline.kafka.get("bootstrap.servers").cloned().unwrap_or_default(),
             heard: (Instant::now(), 0),
+            topics: Vec::new(),
+            rejoined: None,
+            pipeline: Arc::clone(pipeline),
+            config,
+            log: log.clone(),
+            joined: false,
+            unreleased: None,
         };
         Source::subscribe(&mut source, topics);
         Ok(source)
+    }
+
+    /// Takes a client of its own in place of one that the group has refused.
+    fn connect_again(&mut self) -> Result<()> {
+        let (consumer, native) = connect(&self.config, &self.pipeline)?;
+        self.consumer.context().close();
+        // what is left of the old client goes with its last part
+        self.queue = native.queue();
+        self.native = native;
+        self.consumer = consumer;
+        self.heard = (Instant::now(), 0);
+        self.subscribe_to(&self.topics);
+        Ok(())
+    }
+
+    fn subscribe_to(&self, topics: &[String]) {
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        if topics.is_empty() {
+            self.consumer.unsubscribe();
+        } else if let Err(error) = self.consumer.subscribe(&topics) {
+            tracing::error!(%error, "cannot subscribe");
+        }
     }
 
     /// Sorts what came of one partition into records, its end and an error.
@@ -121,21 +168,32 @@ impl KafkaSource {
         fetched
     }
 
-    fn on_error(error: &KafkaError) -> Option<Event> {
+    fn on_error(&mut self, error: &KafkaError) -> Option<Event> {
+        use RDKafkaErrorCode as Code;
         match error {
+            KafkaError::MessageConsumptionFatal(Code::UnreleasedInstanceId) if !self.joined => {
+                let unreleased = self.unreleased.get_or_insert_with(|| Unreleased::new(&self.pipeline, &self.log));
+                unreleased.refused(error).err().map(Event::Failed)
+            }
             KafkaError::MessageConsumptionFatal(code) => {
                 let hint = match code {
-                    RDKafkaErrorCode::FencedInstanceId => "another process uses the same `group.instance.id`: give each its own",
-                    RDKafkaErrorCode::UnsupportedVersion => "the broker lacks this group protocol: remove `group.protocol`, or upgrade to Kafka 4.0",
+                    Code::FencedInstanceId | Code::UnreleasedInstanceId => GIVE_EACH_ITS_OWN,
+                    Code::UnsupportedVersion => "the broker lacks this group protocol: remove `group.protocol`, or upgrade to Kafka 4.0",
                     _ => "see the message of the broker",
                 };
                 Some(Event::Failed(Error::new(Kind::Fatal, "the consumer cannot go on").hint(hint).source(error.clone())))
             }
-            KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed) => Some(Event::Failed(
+            KafkaError::MessageConsumption(Code::GroupAuthorizationFailed) => Some(Event::Failed(
                 Error::new(Kind::Fatal, "no permission for the consumer group")
                     .hint("the principal needs READ on the group: see docs/permissions.md")
                     .source(error.clone()),
             )),
+            KafkaError::MessageConsumption(Code::InvalidTopic | Code::UnknownTopicOrPartition | Code::TopicAuthorizationFailed)
+                if self.rejoined.is_some_and(|at| at.elapsed() < NO_TOPIC_SAID) =>
+            {
+                tracing::debug!(%error, "the consumer says of a topic, likely of `{NO_TOPIC}`");
+                None
+            }
             _ => {
                 tracing::warn!(%error, "the consumer says");
                 None
@@ -146,8 +204,20 @@ impl KafkaSource {
 
 impl Source for KafkaSource {
     fn poll(&mut self, wait: Duration) -> Vec<Event> {
+        if let Some(unreleased) = &mut self.unreleased
+            && let Some(pause) = unreleased.pausing()
+        {
+            if !pause.is_zero() {
+                std::thread::sleep(wait.min(pause));
+                return Vec::new();
+            }
+            unreleased.trying();
+            if let Err(error) = self.connect_again() {
+                return vec![Event::Failed(error)];
+            }
+        }
         let event = match self.consumer.poll(wait) {
-            Some(Err(error)) => Self::on_error(&error),
+            Some(Err(error)) => self.on_error(&error),
             // every partition has a queue of its own before it is assigned
             Some(Ok(_)) => Some(Event::Failed(Error::new(Kind::Fatal, "a record came past the queue of its partition"))),
             None => None,
@@ -156,17 +226,31 @@ impl Source for KafkaSource {
             self.consumer.context().push(event);
         }
         let events = self.consumer.context().take_events();
+        if !self.joined && events.iter().any(|event| matches!(event, Event::Assigned(_))) {
+            self.joined = true;
+            self.unreleased = None;
+        }
         self.listen(!events.is_empty());
         events
     }
 
     fn subscribe(&mut self, topics: &[String]) {
-        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        if topics.is_empty() {
-            self.consumer.unsubscribe();
-        } else if let Err(error) = self.consumer.subscribe(&topics) {
-            tracing::error!(%error, "cannot subscribe");
+        self.topics = topics.to_vec();
+        self.subscribe_to(topics);
+    }
+
+    fn rejoin(&mut self) {
+        if self.topics.is_empty() {
+            return;
         }
+        self.rejoined = Some(Instant::now());
+        // librdkafka joins again only for a changed subscription, and looks first whether its topics are there. What it is told
+        // meanwhile it takes over before it joins: with the topics as they were, nothing is given back. The group rebalances,
+        // because what a member says when it joins, what it owns and since which generation, is not what it said the last time.
+        let mut topics = self.topics.clone();
+        topics.push(NO_TOPIC.to_owned());
+        self.subscribe_to(&topics);
+        self.subscribe_to(&self.topics);
     }
 
     fn assign(&mut self, partitions: &[(TopicPartition, Position)]) -> Result<()> {
@@ -370,6 +454,13 @@ impl KafkaSource {
             tracing::debug!(error = %error.chain(), "a last rebalance was not taken");
         }
     }
+}
+
+/// A client of a pipeline's group.
+fn connect(config: &ClientConfig, pipeline: &Pipeline) -> Result<(Arc<Consumer>, native::Client)> {
+    let consumer = client::create(config, pipeline)?;
+    let native = native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _);
+    Ok((consumer, native))
 }
 
 impl Drop for KafkaSource {

@@ -6,6 +6,10 @@
 //! A partition's queue is forwarded *before* it is assigned; librdkafka respects that from then on.
 #![allow(unsafe_code)]
 
+mod group;
+
+pub(super) use group::Member;
+
 use crate::{
     error::{Error, Kind, Result},
     record::{Headers, Record},
@@ -174,15 +178,27 @@ impl Client {
     /// # Errors
     /// `Transient` when the broker does not answer.
     pub(super) fn topic_setting(&self, topic: &str, setting: &str, timeout: Duration) -> Result<Option<String>> {
-        let name = c_string(topic)?;
+        self.setting(sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, topic, setting, timeout)
+    }
+
+    /// One setting of a group, the broker's where it has none of its own; `None` when the broker does not say.
+    ///
+    /// # Errors
+    /// As [`Client::topic_setting`].
+    pub(super) fn group_setting(&self, group: &str, setting: &str, timeout: Duration) -> Result<Option<String>> {
+        self.setting(sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_GROUP, group, setting, timeout)
+    }
+
+    fn setting(&self, kind: sys::rd_kafka_ResourceType_t, of: &str, setting: &str, timeout: Duration) -> Result<Option<String>> {
+        let name = c_string(of)?;
         // SAFETY: the resource lives through the question; the event is read before it is destroyed.
         unsafe {
-            let mut resource = sys::rd_kafka_ConfigResource_new(sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name.as_ptr());
+            let mut resource = sys::rd_kafka_ConfigResource_new(kind, name.as_ptr());
             let answer = self.ask(
                 sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
                 timeout,
                 |options, queue| sys::rd_kafka_DescribeConfigs(self.pointer, &mut resource, 1, options, queue),
-                |event| read_setting(event, topic, setting),
+                |event| read_setting(event, of, setting),
             );
             sys::rd_kafka_ConfigResource_destroy(resource);
             answer
@@ -219,11 +235,11 @@ impl Client {
 }
 
 /// SAFETY: `event` is null or the live event of a DescribeConfigs request.
-unsafe fn read_setting(event: *mut sys::rd_kafka_event_t, topic: &str, setting: &str) -> Result<Option<String>> {
+unsafe fn read_setting(event: *mut sys::rd_kafka_event_t, of: &str, setting: &str) -> Result<Option<String>> {
     // SAFETY: the event is live until the caller destroys it, and so is all that is reached through it; names end in NUL.
     unsafe {
         if event.is_null() || sys::rd_kafka_event_error(event).is_error() {
-            return Err(Error::new(Kind::Transient, format!("the broker does not say how topic `{topic}` is configured")));
+            return Err(Error::new(Kind::Transient, format!("the broker does not say how `{of}` is configured")));
         }
         let result = sys::rd_kafka_event_DescribeConfigs_result(event);
         let mut count = 0;

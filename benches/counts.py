@@ -303,7 +303,7 @@ def thousand():
 
 
 def money(per_start, per_roll, per_sweep):
-    """Requests and USD a day, worked out from the counts; one worker, so that every head is swept once in ten minutes."""
+    """Requests and USD a day, worked out from the counts; one worker, which holds all partitions."""
     # of the rolls in a row the last one alone was settled by itself; what else there is more than with `settle: next` is history
     history = billed(per_roll["row"], PUT_CLASS) - billed(per_roll["next"], PUT_CLASS) - 1 / SPANS
     small = billed(per_roll["settle"], PUT_CLASS) + history

@@ -31,8 +31,9 @@ pub(crate) enum LogFormat {
     Auto,
 }
 
-/// All that this one says is that a client which has failed, of which an error tells, cannot leave its group as it goes.
-const MUTED: &str = "rdkafka::consumer::base_consumer=off";
+/// What these say is not for logs: that a client which has failed, of which an error tells, cannot leave its group as it goes; whose
+/// access key was loaded.
+const MUTED: &str = "rdkafka::consumer::base_consumer=off,aws_config=warn";
 
 impl LoggingArguments {
     /// Installs the logs for this process; `long_running` for the command whose logs are its output. `environment` is the

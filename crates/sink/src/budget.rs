@@ -251,15 +251,15 @@ mod tests {
 
     const MIB: i64 = 1 << 20;
 
-    fn budget(trim: Option<fn()>) -> Arc<Budget> {
+    fn budget(memory: u64, trim: Option<fn()>) -> Arc<Budget> {
         let text = "name: n\nsource: {topics: [t], kafka: {bootstrap.servers: b:9092}}\nsink: {type: files, url: s3://lake}\n";
         let pipeline = config::load(text, &|_| None).unwrap().pipeline().unwrap();
-        Budget::trimming(256 << 20, trim, Status::new(&pipeline))
+        Budget::trimming(memory, trim, Status::new(&pipeline))
     }
 
     #[test]
     fn lanes_are_left_alone_while_a_quarter_of_what_is_held_comes_free_by_itself() {
-        let budget = budget(None);
+        let budget = budget(256 << 20, None);
         budget.open(100 * MIB);
         assert!(!budget.full(), "there is room");
         budget.hold(40 * MIB);
@@ -272,8 +272,19 @@ mod tests {
     }
 
     #[test]
+    fn the_allocator_is_told_to_give_pages_back_when_the_process_is_nearly_full_and_not_at_every_look() {
+        static TOLD: AtomicU32 = AtomicU32::new(0);
+        let trim: fn() = || _ = TOLD.fetch_add(1, Ordering::Relaxed);
+        budget(1 << 40, Some(trim)).look();
+        assert_eq!(TOLD.load(Ordering::Relaxed), 0, "there is room");
+        let full = budget(1 << 20, Some(trim));
+        (0..=TRIM_LOOKS).for_each(|_| full.look());
+        assert_eq!(TOLD.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
     fn bytes_count_until_the_last_one_who_has_them_lets_go() {
-        let budget = budget(None);
+        let budget = budget(256 << 20, None);
         budget.hold(5);
         let bytes = counted(&budget, Bytes::from_static(b"abcde"));
         let part = bytes.slice(1..2);

@@ -507,3 +507,25 @@ async fn what_a_killed_worker_left_staged_is_reclaimed_once_it_is_of_no_use() {
     let uploads: Vec<_> = sink.list_uploads("", staging).await.unwrap().unwrap().into_iter().map(|upload| upload.path).collect();
     assert_eq!(uploads, ["orders/group=x/0_9.txt"]);
 }
+
+#[tokio::test]
+async fn a_sweep_reclaims_uploads_of_partitions_that_its_process_holds_and_is_stopped_by_no_head_that_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = MemoryLog::new(Topic::with("a", 8));
+    let (ledger, sink) = (ledger(folder.path(), &log).await, store(&url(folder.path())).await);
+    let staging = "_kas3/test/staged/orders/00000/";
+    let options = kas3_store::PutOptions::data("text/plain");
+    work(&ledger, &log, &sink, &of()).await.unwrap();
+    let _held = ledger.open_partition(&of()).await.unwrap();
+    sink.create_cell("_kas3/test/ledger/orders/00001/head.json", Bytes::from_static(b"{}")).await.unwrap();
+    for (path, staging) in
+        [("orders/group=x/0_2.txt", staging), ("orders/group=x/0_9.txt", staging), ("orders/group=x/1_2.txt", "_kas3/test/staged/orders/00001/")]
+    {
+        sink.begin_upload(path, staging, &options).await.unwrap();
+    }
+    ledger.sweep().await.unwrap();
+    let left = sink.list_uploads("", "_kas3/test/staged/").await.unwrap().unwrap();
+    let mut left: Vec<_> = left.into_iter().map(|upload| upload.path).collect();
+    left.sort();
+    assert_eq!(left, ["orders/group=x/0_9.txt", "orders/group=x/1_2.txt"]);
+}

@@ -5,10 +5,9 @@
 use super::{
     Ledger,
     cell::Cell,
+    folders::in_folders,
     head::{self, Entry, EntryKind, File, Head, VERSION},
-    random_name,
-    reclaim::in_folders,
-    stops,
+    random_name, stops,
 };
 use crate::{
     error::{Error, Kind, Result},

@@ -30,6 +30,7 @@ mod accept;
 mod amend;
 mod cell;
 mod closed;
+mod folders;
 mod head;
 mod history;
 mod log;

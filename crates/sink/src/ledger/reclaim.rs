@@ -3,14 +3,14 @@
 
 use super::{
     Ledger,
+    folders::in_folders,
     head::{Head, Staged},
 };
 use crate::{
     error::{Error, Result},
     span::TopicPartition,
 };
-use futures::{StreamExt, stream};
-use kas3_store::{Info, OpenUpload, Store, UploadId, kill_point};
+use kas3_store::{OpenUpload, UploadId, kill_point};
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, SystemTime},
@@ -69,8 +69,9 @@ impl Ledger {
         for upload in listed {
             let Some((of, incarnation, offset)) = self.place_of_upload(&upload, known) else { continue };
             if !heads.contains_key(&of) {
-                let head = self.read_head(&of).await?.map(|(head, _)| head);
-                heads.insert(of.clone(), head);
+                // one that cannot be read keeps its uploads, and stops nobody else's
+                let head = self.read_head(&of).await.or_else(|error| self.reclaim_later(&of, error).map(|()| None))?;
+                heads.insert(of.clone(), head.map(|(head, _)| head));
             }
             let Some(Some(head)) = heads.get(&of) else { continue };
             if !useless(head, incarnation, offset, upload.begun) {
@@ -120,44 +121,6 @@ impl Ledger {
     }
 }
 
-/// Objects of one page of a listing.
-const PAGE: usize = 1000;
-/// Folders that are looked into at once.
-const LOOKS_AT_ONCE: usize = 16;
-
-/// What lies in each of `folders`, all below `top`. Folders of partitions that are opened together lie beside one another, and one
-/// page mostly shows them all.
-pub(super) async fn in_folders(store: &Store, top: &str, folders: Vec<String>) -> Result<Vec<Result<Vec<Info>>>> {
-    if let (Some(first), Some(last)) = (folders.iter().min(), folders.iter().max())
-        && first < last
-    {
-        let page = store.list(top, Some(first.trim_end_matches('/')), PAGE).await?;
-        let beyond = |info: &Info| info.path > *last && !info.path.starts_with(last.as_str());
-        if page.len() < PAGE || page.last().is_some_and(beyond) {
-            let within = |folder: &String| page.iter().filter(|info| info.path.starts_with(folder.as_str())).cloned().collect();
-            return Ok(folders.iter().map(|folder| Ok(within(folder))).collect());
-        }
-    }
-    // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
-    let mut looks = Vec::with_capacity(folders.len());
-    for folder in &folders {
-        looks.push(whole_folder(store, folder));
-    }
-    Ok(stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await)
-}
-
-async fn whole_folder(store: &Store, folder: &str) -> Result<Vec<Info>> {
-    let mut found: Vec<Info> = Vec::new();
-    loop {
-        let page = store.list(folder, found.last().map(|info| info.path.as_str()), PAGE).await?;
-        let full = page.len() >= PAGE;
-        found.extend(page);
-        if !full {
-            return Ok(found);
-        }
-    }
-}
-
 /// Whether bytes staged for a span (or file) that begins at `first` can be of no use, if the head does not name them.
 fn useless(head: &Head, incarnation: u32, first: i64, staged: SystemTime) -> bool {
     if incarnation > head.incarnation || (incarnation == head.incarnation && first >= head.next) {
@@ -179,50 +142,7 @@ fn place_of_bundle(name: &str) -> Option<(u32, i64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PAGE, in_folders, place_of_bundle};
-    use bytes::Bytes;
-    use kas3_store::{Observer, Outcome, PutOptions, Request, StorageSettings, Store};
-    use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-        time::Duration,
-    };
-
-    #[derive(Default)]
-    struct Listings(AtomicUsize);
-
-    impl Observer for Listings {
-        fn request(&self, request: Request, _: Outcome, _: Duration, _: u64) {
-            self.0.fetch_add(usize::from(request == Request::List), Ordering::Relaxed);
-        }
-        fn retry(&self, _: Request, _: Duration) {}
-    }
-
-    #[tokio::test]
-    async fn folders_that_lie_beside_one_another_are_looked_into_at_once_and_every_one_has_what_is_its_own() {
-        let (disk, seen) = (tempfile::tempdir().unwrap(), Arc::new(Listings::default()));
-        let url = format!("file://{}", disk.path().display());
-        let store = Store::open(&url, &StorageSettings::default(), Arc::clone(&seen) as Arc<dyn Observer>).await.unwrap();
-        let put = async |path: String| _ = store.put(&path, Bytes::from_static(b"x"), &PutOptions::data("text/plain")).await.unwrap();
-        for path in ["a/0/x", "a/1/y", "a/1/z", "a/10/not-of-1", "a/3/beyond", "b/0/elsewhere"] {
-            put(path.to_owned()).await;
-        }
-        let look = async |folders: [&str; 3]| {
-            let found = in_folders(&store, "a/", folders.map(str::to_owned).to_vec()).await.unwrap();
-            let paths = |infos: Vec<kas3_store::Info>| infos.into_iter().map(|info| info.path).collect::<Vec<_>>().join(" ");
-            found.into_iter().map(|found| paths(found.unwrap())).collect::<Vec<_>>()
-        };
-        assert_eq!(look(["a/1/", "a/0/", "a/2/"]).await, ["a/1/y a/1/z", "a/0/x", ""]);
-        assert_eq!(seen.0.swap(0, Ordering::Relaxed), 1);
-        for number in 0..PAGE {
-            put(format!("a/00/{number}")).await;
-        }
-        assert_eq!(look(["a/1/", "a/0/", "a/2/"]).await, ["a/1/y a/1/z", "a/0/x", ""], "one page does not show them all");
-        assert_eq!(seen.0.swap(0, Ordering::Relaxed), 4);
-        assert_eq!(in_folders(&store, "a/", vec!["a/00/".to_owned()]).await.unwrap().remove(0).unwrap().len(), PAGE);
-    }
+    use super::place_of_bundle;
 
     #[test]
     fn the_name_of_a_bundle_says_where_its_span_begins() {

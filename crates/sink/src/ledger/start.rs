@@ -3,7 +3,7 @@
 //! Start records and `pipeline.json` are created only, never changed. An incarnation has its own record, `<topic>.<n>.json`;
 //! the record names its topic, because `a.1.json` may be `a` in incarnation 1 or the first start of a topic `a.1`.
 
-use super::{Ledger, head::instant, stops};
+use super::{Ledger, folders::whole_folder, head::instant, stops};
 use crate::{
     config::{Start, TopicPattern},
     error::{Error, Kind, Result},
@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use jiff::Timestamp;
-use kas3_store::{Created, PutOptions, kill_point};
+use kas3_store::{Created, Info, PutOptions, kill_point};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{collections::HashMap, sync::Arc};
@@ -156,16 +156,8 @@ impl Ledger {
     /// Topics that have a start record, by the names of the records. There are none before `pipeline.json` was written once.
     async fn begun_topics(&self) -> Result<Vec<String>> {
         let folder = format!("_kas3/{}/topics/", self.pipeline.name);
-        let (mut topics, mut after) = (Vec::new(), None::<String>);
-        loop {
-            let page = self.ledger.list(&folder, after.as_deref(), 1000).await?;
-            let names = page.iter().filter_map(|info| info.path.strip_prefix(&folder)?.strip_suffix(".json"));
-            topics.extend(names.map(str::to_owned));
-            match page.last() {
-                Some(last) if page.len() >= 1000 => after = Some(last.path.clone()),
-                _ => return Ok(topics),
-            }
-        }
+        let records = whole_folder(&self.ledger, &folder).await?;
+        Ok(records.iter().filter_map(|info| Some(info.path.strip_prefix(&folder)?.strip_suffix(".json")?.to_owned())).collect())
     }
 
     fn decode_pipeline_record(&self, bytes: &[u8]) -> Result<PipelineRecord> {
@@ -227,19 +219,9 @@ impl Ledger {
     async fn look_for_incarnation(&self, of: &TopicPartition, topic: &Arc<str>) -> Result<Option<u32>> {
         let of = &TopicPartition { topic: Arc::clone(topic), partition: of.partition };
         let prefix = format!("_kas3/{}/topics/{}.", self.pipeline.name, of.topic);
-        let mut numbers: Vec<u32> = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.patiently(of, "list start records", || self.ledger.list(&prefix, after.as_deref(), 1000)).await?;
-            for info in &page {
-                let number = info.path.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".json")).and_then(|number| number.parse().ok());
-                numbers.extend::<Option<u32>>(number);
-            }
-            match page.last() {
-                Some(last) if page.len() >= 1000 => after = Some(last.path.clone()),
-                _ => break,
-            }
-        }
+        let records = self.patiently(of, "list start records", || whole_folder(&self.ledger, &prefix)).await?;
+        let number = |info: &Info| info.path.strip_prefix(&prefix)?.strip_suffix(".json")?.parse().ok();
+        let mut numbers: Vec<u32> = records.iter().filter_map(number).collect();
         numbers.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
         for number in numbers {
             if self.starts(of, number).await? {

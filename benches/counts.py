@@ -104,6 +104,14 @@ class Sink:
 
     def start(self):
         self.worker = Process([KAS3, "run", self.configuration], log=f"{self.bucket}.log")
+        # joining the group asks the store for nothing, and takes long on a busy machine: that is not rest
+        ground.until(self.assigned, ground.RUN_SECONDS)
+
+    def assigned(self):
+        if self.worker.poll():
+            raise SystemExit(f"kas3 ended by itself; its log: {self.worker.log}")
+        if b"partitions assigned" not in self.worker.log.read_bytes():
+            raise OSError("kas3 has no partitions yet")
 
     def stop(self):
         worker, self.worker = self.worker, None

@@ -27,7 +27,10 @@ type OfPartition = (&'static str, Type, &'static str, fn(&Snapshot, &PartitionSn
 const PARTITION: &[OfPartition] = &[
     ("kas3_records_read_total", Type::Counter, "Records read from Kafka.", |_, p| Some(p.records_read as f64)),
     ("kas3_records_written_total", Type::Counter, "Records in published files.", |_, p| Some(p.records_written as f64)),
-    ("kas3_records_filtered_total", Type::Counter, "Records that a policy or a transform left out.", |_, p| Some(p.records_filtered as f64)),
+    ("kas3_records_filtered_total", Type::Counter, "Records that the configuration wants away.", |_, p| Some(p.records_filtered as f64)),
+    ("kas3_records_refused_total", Type::Counter, "Records that do not fit and were passed over, as `bad_records: skip` says.", |_, p| {
+        Some(p.records_refused as f64)
+    }),
     ("kas3_written_bytes_total", Type::Counter, "Bytes in published files, as stored.", |_, p| Some(p.bytes_written as f64)),
     ("kas3_files_published_total", Type::Counter, "Published files.", |_, p| Some(p.files_written as f64)),
     ("kas3_files_amended_total", Type::Counter, "Files made again because their staged bytes were gone.", |_, p| Some(p.files_amended as f64)),
@@ -77,15 +80,15 @@ const PROCESS: &[OfProcess] = &[
         "Records in published files: the name that the Delta connector's dashboards use.",
         |s| s.partitions.iter().map(|partition| partition.records_written).sum::<u64>() as f64,
     ),
-    ("kafka_connector_records_failed_total", Type::Counter, "Records that were left out: the name that the Delta connector's dashboards use.", |s| {
-        s.partitions.iter().map(|partition| partition.records_filtered).sum::<u64>() as f64
+    ("kafka_connector_records_failed_total", Type::Counter, "Records that were refused and passed over: the name that the Delta connector's dashboards use.", |s| {
+        s.partitions.iter().map(|partition| partition.records_refused).sum::<u64>() as f64
     }),
 ];
 
 /// The requests that carry bytes of files, for `kafka_connector_s3_write_duration`.
 const WRITES: [&str; 3] = ["create", "part", "complete_upload"];
 
-const REFUSED: &str = "Records whose payload was refused, by reason; a partition that stopped is looked at again, and counts again.";
+const REFUSALS: &str = "Refused records by reason; a partition that stopped is looked at again, and counts again.";
 const BREAKER_OPEN: &str = "1 while the object store is down: requests wait, and one at a time asks whether it is back.";
 const BREAKER_OPENED: &str = "Times that the object store was found down.";
 
@@ -118,10 +121,10 @@ pub fn text(snapshot: &Snapshot) -> String {
             line(&mut out, "kas3_spans_total", &format!("{labels},reason=\"{roll}\""), *count as f64);
         }
     }
-    head(&mut out, "kas3_payloads_refused_total", Type::Counter, REFUSED);
+    head(&mut out, "kas3_refusals_total", Type::Counter, REFUSALS);
     for (partition, labels) in snapshot.partitions.iter().zip(&labels) {
-        for (reason, count) in &partition.payloads_refused {
-            line(&mut out, "kas3_payloads_refused_total", &format!("{labels},reason=\"{reason}\""), *count as f64);
+        for (reason, count) in &partition.refusals {
+            line(&mut out, "kas3_refusals_total", &format!("{labels},reason=\"{reason}\""), *count as f64);
         }
     }
     store(&mut out, snapshot, &pipeline);
@@ -202,7 +205,7 @@ pub fn reference() -> String {
         row(&format!("{name}{{topic,partition}}"), word(*kind), help);
     }
     row("kas3_spans_total{topic,partition,reason}", "counter", "Closed spans by the reason of their roll.");
-    row("kas3_payloads_refused_total{topic,partition,reason}", "counter", REFUSED);
+    row("kas3_refusals_total{topic,partition,reason}", "counter", REFUSALS);
     for (name, kind, help, _) in PROCESS {
         row(name, word(*kind), help);
     }
@@ -242,12 +245,13 @@ mod tests {
             records_read: 120,
             records_written: 88,
             records_filtered: 2,
+            records_refused: 2,
             bytes_written: 1024,
             files_written: 4,
             files_amended: 0,
             payloads_resolved: 7,
             payload_bytes: 7 << 20,
-            payloads_refused: vec![("object_missing", 1)],
+            refusals: vec![("object_missing", 1)],
             spans: vec![("bytes", 1), ("age", 2)],
         };
         Snapshot {
@@ -306,7 +310,7 @@ mod tests {
             r#"kas3_lag_seconds{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 0"#,
             r#"kas3_partition_stopped{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 1"#,
             r#"kas3_spans_total{pipeline="a \"quoted\\ name",topic="orders",partition="0",reason="age"} 2"#,
-            r#"kas3_payloads_refused_total{pipeline="a \"quoted\\ name",topic="orders",partition="1",reason="object_missing"} 1"#,
+            r#"kas3_refusals_total{pipeline="a \"quoted\\ name",topic="orders",partition="1",reason="object_missing"} 1"#,
             r#"kas3_store_requests_total{pipeline="a \"quoted\\ name",request="get",outcome="failed"} 1"#,
             r#"kas3_store_breaker_open{pipeline="a \"quoted\\ name",store="http://minio:9000/lake"} 1"#,
             r#"kas3_store_breaker_opened_total{pipeline="a \"quoted\\ name",store="http://minio:9000/lake"} 2"#,

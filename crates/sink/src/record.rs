@@ -1,6 +1,8 @@
 //! One Kafka record as the pipeline sees it: borrowed from the batch that librdkafka handed out, copied only once, into an
 //! encoder's block.
 
+use bytes::Bytes;
+
 /// Headers of one record, in the order in which they were produced. Read lazily: most pipelines never look at them.
 pub trait Headers: Sync {
     /// How many headers the record has.
@@ -100,5 +102,22 @@ impl From<&Record<'_>> for OwnedRecord {
             value: record.value.map(<[u8]>::to_vec),
             headers: OwnedHeaders(headers),
         }
+    }
+}
+
+/// What is fetched for a record and takes the place of what it holds: the rest stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The new value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// All headers.
+    pub headers: OwnedHeaders,
+}
+
+impl Change {
+    /// The record as it is now.
+    pub fn on<'a>(&'a self, record: &Record<'a>) -> Record<'a> {
+        let headers = (!self.headers.0.is_empty()).then_some(&self.headers as &dyn Headers);
+        Record { value: self.value.as_deref(), headers, ..*record }
     }
 }

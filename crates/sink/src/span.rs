@@ -94,13 +94,19 @@ impl Roll {
 /// How many records of a span went where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Records read from Kafka.
+    /// Records read from Kafka: those written, filtered and refused.
     pub read: u64,
-    /// Records written into files.
+    /// Records of which rows were written into files.
     pub written: u64,
-    /// Records that a policy or a transform left out.
+    /// Rows written into files.
+    #[serde(default)]
+    pub rows: u64,
+    /// Records that the configuration wants away: a transform or a setting of the format filters them.
     pub filtered: u64,
-    /// Records written to the dead-letter queue.
+    /// Records that do not fit, and were passed over as `bad_records` says.
+    #[serde(default)]
+    pub refused: u64,
+    /// Those of the refused records that were written as dead letters.
     pub dead_lettered: u64,
 }
 

@@ -2,7 +2,6 @@
 //! and the progress on a terminal.
 
 use crate::{
-    config::Pipeline,
     error::{Error, Kind},
     span::{Roll, TopicPartition},
 };
@@ -93,8 +92,10 @@ pub struct PartitionStatus {
     pub read: AtomicU64,
     /// Records in published files.
     pub written: AtomicU64,
-    /// Records left out.
+    /// Records that the configuration wants away.
     pub filtered: AtomicU64,
+    /// Records that do not fit and were passed over.
+    pub refused: AtomicU64,
     /// Bytes in published files.
     pub bytes: AtomicU64,
     /// Published files.
@@ -107,8 +108,8 @@ pub struct PartitionStatus {
     pub payloads: AtomicU64,
     /// Their bytes.
     pub payload_bytes: AtomicU64,
-    /// Records that a transform could not take, by reason.
-    refused: Mutex<BTreeMap<&'static str, u64>>,
+    /// Refusals by reason.
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl PartitionStatus {
@@ -125,19 +126,20 @@ impl PartitionStatus {
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             filtered: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             files: AtomicU64::new(0),
             spans: Default::default(),
             amended: AtomicU64::new(0),
             payloads: AtomicU64::new(0),
             payload_bytes: AtomicU64::new(0),
-            refused: Mutex::default(),
+            refusals: Mutex::default(),
         }
     }
 
-    /// Counts a record that a transform cannot take, for the reason of this code.
+    /// Counts a refusal for the reason of this code.
     pub fn refuse(&self, reason: &'static str) {
-        *lock(&self.refused).entry(reason).or_default() += 1;
+        *lock(&self.refusals).entry(reason).or_default() += 1;
     }
 
     /// Sets what the partition is doing, and why.
@@ -157,11 +159,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Status {
     /// The status of a process that begins.
-    pub fn new(pipeline: &Pipeline) -> Arc<Self> {
+    pub fn new(pipeline: &str, memory_bytes: u64) -> Arc<Self> {
         Arc::new(Status {
-            pipeline: pipeline.name.clone(),
+            pipeline: pipeline.to_owned(),
             started: Timestamp::now(),
-            memory_limit: pipeline.memory_bytes,
+            memory_limit: memory_bytes,
             partitions: RwLock::default(),
             requests: Mutex::default(),
             retries: Mutex::default(),
@@ -261,12 +263,13 @@ impl Status {
                 records_read: count(&partition.read),
                 records_written: count(&partition.written),
                 records_filtered: count(&partition.filtered),
+                records_refused: count(&partition.refused),
                 bytes_written: count(&partition.bytes),
                 files_written: count(&partition.files),
                 files_amended: count(&partition.amended),
                 payloads_resolved: count(&partition.payloads),
                 payload_bytes: count(&partition.payload_bytes),
-                payloads_refused: lock(&partition.refused).iter().map(|(reason, count)| (*reason, *count)).collect(),
+                refusals: lock(&partition.refusals).iter().map(|(reason, count)| (*reason, *count)).collect(),
                 spans: Roll::ALL.iter().zip(&partition.spans).map(|(roll, spans)| (roll.name(), count(spans))).collect(),
             }
         });
@@ -463,6 +466,8 @@ pub struct PartitionSnapshot {
     pub records_written: u64,
     /// Records left out.
     pub records_filtered: u64,
+    /// Records that do not fit and were passed over.
+    pub records_refused: u64,
     /// Bytes in published files.
     pub bytes_written: u64,
     /// Published files.
@@ -473,8 +478,8 @@ pub struct PartitionSnapshot {
     pub payloads_resolved: u64,
     /// Their bytes.
     pub payload_bytes: u64,
-    /// Records that a transform could not take, by reason.
-    pub payloads_refused: Vec<(&'static str, u64)>,
+    /// Refusals by reason.
+    pub refusals: Vec<(&'static str, u64)>,
     /// Spans by the reason why they were closed.
     pub spans: Vec<(&'static str, u64)>,
 }

@@ -6,9 +6,8 @@
 use super::{
     Redactor,
     load::{Loaded, finish},
-    validate::config,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use serde_yaml_ng::{Mapping, Value};
 
 /// A name that `kas3 run` without a file reads.
@@ -127,6 +126,10 @@ pub fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> 
     let mut loaded = finish(tree, None, Redactor::default())?;
     loaded.notes = notes;
     Ok(loaded)
+}
+
+fn config(message: impl Into<String>) -> Error {
+    Error::new(Kind::Config, message)
 }
 
 struct Names<'a> {

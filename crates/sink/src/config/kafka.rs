@@ -1,7 +1,14 @@
 //! librdkafka's properties that kas3 owns, and the one that must be there.
 
-use super::{properties::Properties, tree, validate::config};
-use crate::error::Result;
+use crate::{
+    error::{Error, Kind, Result},
+    properties::Properties,
+    suggest::nearest,
+};
+
+fn config(message: impl Into<String>) -> Error {
+    Error::new(Kind::Config, message)
+}
 
 /// Properties that kas3 sets itself, and what to write instead.
 const OWNED: [(&str, &str); 9] = [
@@ -31,7 +38,7 @@ pub(super) fn check(kafka: &Properties) -> Result<()> {
         None => {
             let names: Vec<&str> = kafka.keys().map(String::as_str).collect();
             let error = config("`source.kafka.bootstrap.servers` is missing");
-            return Err(match tree::nearest("bootstrap.servers", &names) {
+            return Err(match nearest("bootstrap.servers", &names) {
                 Some(near) => error.hint(format!("`source.kafka.{near}` looks like it")),
                 None => error.hint("name the brokers, as `kafka: {bootstrap.servers: \"localhost:9092\"}`"),
             });

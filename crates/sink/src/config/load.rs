@@ -1,14 +1,15 @@
 //! From a text to [`Settings`].
 
 use super::{
-    Pipeline, Redactor, Settings,
+    Redactor, Settings,
     substitute::{Marks, Replaced},
     tree::{Schema, Step, shown},
-    validate,
+    validate::validate,
 };
 use crate::{
     error::{Error, Kind, Result},
     path::Preset,
+    plan::Pipeline,
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;

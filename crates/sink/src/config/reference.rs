@@ -5,7 +5,7 @@ use super::{
     environment::ENVIRONMENT,
     tree::{Schema, types, variants, words},
 };
-use crate::path::PRESETS;
+use crate::{path::PRESETS, registry::DEFAULT_TYPE};
 use serde_json::Value as Json;
 use std::fmt::Write;
 
@@ -61,13 +61,15 @@ fn section<'a>(page: &mut String, schema: &'a Schema, path: &str, object: &'a Js
     let required: Vec<&str> = object["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     let mut inner = Vec::new();
     for (key, property) in object["properties"].as_object().into_iter().flatten() {
-        let resolved = schema.resolve(property);
+        let resolved = only_variant(schema.resolve(property));
         let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let entries = schema.resolve(&resolved["additionalProperties"]);
         if resolved["properties"].is_object() {
             inner.push((full.clone(), resolved));
         } else if entries["properties"].is_object() {
             inner.push((format!("{full}.<topic>"), entries));
+        } else if let Some(variants) = variants(resolved) {
+            inner.extend(variants.into_iter().map(|(name, section)| (format!("{full} with type: {name}"), section)));
         }
         let sections = variants(schema.resolve(&resolved["items"])).unwrap_or_default();
         later.extend(sections.into_iter().map(|(name, section)| (format!("{full}[] with type: {name}"), section)));
@@ -82,6 +84,14 @@ fn section<'a>(page: &mut String, schema: &'a Schema, path: &str, object: &'a Js
             shown.push(object);
             section(page, schema, &full, object, shown, later);
         }
+    }
+}
+
+/// Where there is one kind of something and `type` need not be written, its section is the only one.
+fn only_variant(resolved: &Json) -> &Json {
+    match variants(resolved).as_deref() {
+        Some([(_, only)]) if resolved[DEFAULT_TYPE].is_string() => only,
+        _ => resolved,
     }
 }
 

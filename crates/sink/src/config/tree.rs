@@ -1,8 +1,13 @@
 //! Checks what the user wrote against the schema of its settings, mostly [`Settings`](super::Settings), before anything is built from it: so an error
 //! names the whole path of the setting, its line, and what was probably meant.
 
-use super::units::{Bytes, Period};
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    properties::is_secret,
+    registry::DEFAULT_TYPE,
+    suggest::{listed, nearest},
+    units::{Bytes, Period},
+};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use serde_yaml_ng::{Mapping, Number, Value};
@@ -112,7 +117,7 @@ impl Schema {
         let schema = schema.map(|schema| self.resolve(schema)).map(|schema| match variants(schema) {
             // what it is may be misspelt: then what looks like any of them counts
             Some(variants) => {
-                let kind = value.get("type").and_then(Value::as_str);
+                let kind = value.get("type").and_then(Value::as_str).or(schema[DEFAULT_TYPE].as_str());
                 variants.iter().find(|(name, _)| Some(*name) == kind).unwrap_or(&variants[0]).1
             }
             None => schema,
@@ -123,7 +128,7 @@ impl Schema {
                     let key = key.as_str().unwrap_or_default();
                     let inner = schema.and_then(|schema| schema["properties"].get(key).or_else(|| schema.get("additionalProperties")));
                     self.collect(entry, inner.filter(|inner| inner.is_object()), found);
-                    if let (true, Some(text)) = (secret || super::properties::is_secret(key), scalar_text(entry)) {
+                    if let (true, Some(text)) = (secret || is_secret(key), scalar_text(entry)) {
                         found.push(text);
                     }
                 }
@@ -142,7 +147,7 @@ impl Schema {
         let secret = self.is_secret(schema);
         let schema = self.resolve(schema);
         if let Some(variants) = variants(schema) {
-            return self.variant(value, &variants, path);
+            return self.variant(value, &variants, schema[DEFAULT_TYPE].as_str(), path);
         }
         if let Some(choices) = schema["anyOf"].as_array() {
             let choice = choices.iter().find(|choice| fits(value, choice)).unwrap_or(&choices[0]);
@@ -174,22 +179,24 @@ impl Schema {
     }
 
     /// A section whose `type` says what else it holds.
-    fn variant(&self, value: &mut Value, variants: &[(&str, &Json)], path: &mut Vec<Step>) -> Result<(), Fault> {
+    fn variant(&self, value: &mut Value, variants: &[(&str, &Json)], default: Option<&str>, path: &mut Vec<Step>) -> Result<(), Fault> {
         let names: Vec<&str> = variants.iter().map(|(name, _)| *name).collect();
+        let of = |kind: &str| variants.iter().find(|(name, _)| *name == kind).map(|(_, schema)| *schema);
         let Value::Mapping(section) = &mut *value else {
+            if let Some(schema) = default.and_then(of) {
+                return self.object(value, schema, path);
+            }
             return Err(Fault::new(path, format!("wants a section of settings, found {}", found(value)), format!("write `{{type: {}}}`", names[0])));
         };
         path.push(Step::Key("type".to_owned()));
         match section.get_mut("type") {
+            None if default.is_some() => {}
             None => return Err(Fault::new(path, "is missing", format!("there are {}", listed(&names)))),
             Some(kind) => word(kind, &names, path).map_err(|fault| fault.or_hint(|| format!("there are {}", listed(&names))))?,
         }
         path.pop();
-        let kind = section.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        match variants.iter().find(|(name, _)| *name == kind) {
-            Some((_, schema)) => self.object(value, schema, path),
-            None => Ok(()),
-        }
+        let kind = section.get("type").and_then(Value::as_str).or(default).unwrap_or_default().to_owned();
+        of(&kind).map_or(Ok(()), |schema| self.object(value, schema, path))
     }
 
     fn object(&self, value: &mut Value, schema: &Json, path: &mut Vec<Step>) -> Result<(), Fault> {
@@ -252,7 +259,9 @@ impl Schema {
         let mut open = vec![(String::new(), &self.root)];
         let mut found = Vec::new();
         while let Some((parent, schema)) = open.pop() {
-            for (name, inner) in self.resolve(schema)["properties"].as_object().into_iter().flatten() {
+            let schema = self.resolve(schema);
+            let sections = variants(schema).map_or_else(|| vec![schema], |variants| variants.into_iter().map(|(_, section)| section).collect());
+            for (name, inner) in sections.into_iter().filter_map(|section| section["properties"].as_object()).flatten() {
                 let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
                 if name == key {
                     found.push(path.clone());
@@ -420,28 +429,11 @@ fn names(schema: &Json) -> Vec<&str> {
     schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect()
 }
 
-pub(super) fn listed(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
 /// The first sentence of a setting's manual text.
 fn meaning(schema: &Json) -> String {
     let text = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
     let end = text.find(". ").unwrap_or(text.trim_end_matches('.').len());
     text[..end].to_owned()
-}
-
-/// The name that was probably meant.
-pub(super) fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
-    let plain = |name: &str| name.to_lowercase().replace('-', "_");
-    let wrong = plain(wrong);
-    let distance = |name: &str| {
-        let name = plain(name);
-        // `age_ms` means `age`, `max_bytes` means `bytes`.
-        if name.len() >= 3 && wrong.split('_').any(|word| word == name) { 1 } else { strsim::damerau_levenshtein(&wrong, &name) }
-    };
-    let allowed = (wrong.len() / 3).max(1);
-    names.iter().map(|name| (distance(name), *name)).filter(|(distance, _)| *distance <= allowed).min().map(|(_, name)| name)
 }
 
 /// The line of a setting, from 1: the parser is sent through the text again, up to there, and told to fail.

@@ -1,70 +1,65 @@
-//! What a file holds. A format turns records into bytes; it does no I/O, reads no clock and draws no random numbers, so that
-//! the same records always give the same bytes.
+//! What a file holds. A format turns rows into bytes, and reads back what it wrote; it reads no clock and draws no random
+//! numbers, so that the same rows always give the same bytes.
 //!
-//! Adding a format is one file and one row in [`FORMATS`]: configuration, reference page and conformance tests read that list.
-//! Formats of rows (a line a record) share `rows.rs` and the compressed blocks below it; a columnar one needs neither.
+//! Adding a format is one file with its settings, its encoder and its reader, a row in [`FORMATS`] and one in [`READERS`]:
+//! configuration, reference page, `verify`, `cat` and the conformance tests read those lists. Formats of lines share the room
+//! [`lines`]; a columnar one needs nothing of it.
 //!
 //! ```
-//! use kas3_sink::{config::{BadRecords, FormatSettings}, format, record::OwnedRecord};
-//! let format = format::build(&FormatSettings::default(), BadRecords::Stop)?;
+//! use kas3_sink::{format::FormatSettings, record::OwnedRecord, row::Row};
+//! let format = FormatSettings::default().settings.build("sink.format")?;
 //! assert_eq!(format.extension(), "jsonl.gz");
 //! let mut encoder = format.encoder()?;
 //! let record = OwnedRecord { topic: "orders".into(), value: Some(b"{\"id\":1}".to_vec()), ..OwnedRecord::default() };
-//! encoder.append(&[record.borrow()])?;
-//! assert_eq!(encoder.finish()?.records, 1);
+//! encoder.append(&[Row::of(record.borrow())])?;
+//! assert_eq!(encoder.finish()?.rows, 1);
 //! # Ok::<(), kas3_sink::Error>(())
 //! ```
 
-mod blocks;
-pub mod envelope;
-pub mod index;
-mod json;
-mod json_lines;
-mod lines;
+pub mod lines;
 pub mod read;
-mod rows;
-mod side_file;
-mod text;
 
 use crate::{
-    config::{BadRecords, FormatSettings},
-    error::{Error, Kind, Result},
-    record::Record,
+    error::Result,
+    refused::Refused,
+    registry::{Chosen, Component, Entry},
+    row::Row,
     span::{Bounds, Checksum},
 };
 use bytes::Bytes;
-use std::sync::Arc;
+use serde_json::Value as Json;
+use std::{fmt, sync::Arc};
 
 /// Every format, in the order of the reference page.
-pub const FORMATS: &[FormatRow] = &[json_lines::ROW, text::ROW];
+pub const FORMATS: &[Entry<Arc<dyn Configured>>] = &[lines::json_lines::ENTRY, lines::text::ENTRY];
 
-/// A row of [`FORMATS`].
-pub struct FormatRow {
-    /// The name in `format.type`.
-    pub name: &'static str,
-    /// What it is, in one line of the reference page.
-    pub doc: &'static str,
-    /// Checks the settings and makes the format.
-    pub build: fn(&FormatSettings, BadRecords) -> Result<Arc<dyn Format>>,
+/// What reads files back, by their first bytes; the last one takes everything.
+pub const READERS: &[&dyn read::Reader] = &[&lines::read::LinesReader];
+
+/// The section `format` of the configuration.
+pub type FormatSettings = Chosen<Arc<dyn Configured>>;
+
+/// The settings of a format, as written: its factory.
+pub trait Configured: fmt::Debug + Send + Sync {
+    /// Checks the settings and makes the format; `key` is where they stand, as `sink.format`.
+    ///
+    /// # Errors
+    /// `Config` for a value out of range, or settings that contradict each other; it names the keys.
+    fn build(&self, key: &str) -> Result<Arc<dyn Format>>;
+
+    /// The settings as JSON.
+    fn json(&self) -> Json;
 }
 
-/// The format that `settings` ask for; `bad` says what its encoders do with a record that does not fit.
-///
-/// # Errors
-/// `Config` for an unknown name, a value out of range, or settings that contradict each other; it names the keys.
-pub fn build(settings: &FormatSettings, bad: BadRecords) -> Result<Arc<dyn Format>> {
-    if let Some(row) = FORMATS.iter().find(|row| row.name == settings.kind) {
-        return (row.build)(settings, bad);
+impl Component for Arc<dyn Configured> {
+    const KIND: &'static str = "format";
+    const DEFAULT: Option<&'static str> = Some("json_lines");
+    fn entries() -> &'static [Entry<Self>] {
+        FORMATS
     }
-    let names: Vec<String> = FORMATS.iter().map(|row| format!("`{}`", row.name)).collect();
-    let nearest = FORMATS
-        .iter()
-        .map(|row| (strsim::jaro_winkler(&settings.kind.to_lowercase(), row.name), row.name))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let there_are = format!("there are {}", names.join(", "));
-    let hint = nearest.map_or_else(|| there_are.clone(), |(_, name)| format!("did you mean `{name}`? {there_are}"));
-    Err(Error::new(Kind::Config, format!("`format.type` names an unknown format `{}`", settings.kind)).hint(hint))
+    fn json(&self) -> Json {
+        self.as_ref().json()
+    }
 }
 
 /// A format with its settings.
@@ -75,23 +70,27 @@ pub trait Format: Send + Sync {
     fn content_type(&self) -> &'static str;
     /// The `Content-Encoding` of its files, when the settings ask for one; by default objects carry none, because clients
     /// that see one decompress behind the reader's back.
-    fn content_encoding(&self) -> Option<&'static str> {
-        None
-    }
+    fn content_encoding(&self) -> Option<&'static str>;
+    /// Whether its files have an index beside them, as seed 003 has it.
+    fn has_side_file(&self) -> bool;
     /// A new file.
+    ///
+    /// # Errors
+    /// When an encoder cannot be made.
     fn encoder(&self) -> Result<Box<dyn Encoder>>;
 }
 
 /// One file being written.
 pub trait Encoder: Send {
-    /// Appends records in their order. A record that does not fit is an error of kind `BadRecord` that names its offset (`Error::at`);
-    /// the records before it in `records` are then in the file, it and those after it are not.
+    /// Appends rows in their order, up to the first one that does not fit: it and those behind it are not in the file then.
     ///
     /// # Errors
-    /// `BadRecord` for a record that the policy does not let pass.
-    fn append(&mut self, records: &[Record<'_>]) -> Result<Appended>;
-    /// Records in the file so far.
-    fn records(&self) -> u64;
+    /// When the encoder is broken: what it holds is not known any more.
+    fn append(&mut self, rows: &[Row<'_>]) -> Result<Appended>;
+    /// Why a row does not fit, if it does not, without appending it: asked before rows that must be written together.
+    fn refuses(&self, row: &Row<'_>) -> Option<Refused>;
+    /// Rows in the file so far.
+    fn rows(&self) -> u64;
     /// Encoded bytes that were not taken yet; the caller cuts them into parts. Empty when there are none.
     fn take(&mut self) -> Bytes;
     /// Encoded so far, taken or not, plus what the open block is expected to add, in bytes: what `roll.bytes` looks at.
@@ -110,13 +109,22 @@ pub trait Encoder: Send {
     fn finish(self: Box<Self>) -> Result<Finished>;
 }
 
-/// What became of appended records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What became of appended rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
-    /// Records that are in the file now.
+    /// Rows that are in the file now.
     pub written: u64,
-    /// Records that a policy left out (tombstones, empty values, bad records to skip).
+    /// Rows that a setting of the format filters (tombstones, empty values).
     pub filtered: u64,
+    /// The row after these `written + filtered` ones does not fit.
+    pub refused: Option<Refused>,
+}
+
+impl Appended {
+    /// Rows that were dealt with, from the front.
+    pub fn taken(&self) -> usize {
+        usize::try_from(self.written + self.filtered).unwrap_or(usize::MAX)
+    }
 }
 
 /// A file that ended.
@@ -126,11 +134,13 @@ pub struct Finished {
     pub tail: Bytes,
     /// All encoded bytes of the file, those taken before included.
     pub bytes: u64,
-    /// Records in the file.
+    /// Rows in the file.
+    pub rows: u64,
+    /// Records that these rows are of.
     pub records: u64,
-    /// Checksum of the uncompressed content.
+    /// Checksum of the rows: of each row's logical content and a newline, in their order, whatever the encoding.
     pub checksum: Checksum,
-    /// Smallest and largest offset; `None` in a file without records.
+    /// Smallest and largest offset; `None` in a file without rows.
     pub offsets: Option<Bounds>,
     /// Smallest and largest timestamp in milliseconds; `None` when no record has one.
     pub timestamps: Option<Bounds>,

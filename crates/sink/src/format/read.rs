@@ -1,48 +1,21 @@
-//! Reading files back: by offset through the block index, or whole.
+//! Reading files back, whatever format wrote them: the seam between `verify`, `cat` and the formats.
 //!
-//! Where bytes come from is the caller's business ([`RangeRead`]). A file with a block index is read block by block, only the
-//! blocks that are asked for, and every line knows its offset; a file without (not compressed, written with a side file, or
-//! made by somebody else) is inflated from its beginning. Either way memory is bounded by the longest line or block, whatever
-//! the bytes claim, and what was read agrees with its checksums, sizes and counts or is an error.
-//!
-//! ```
-//! # use kas3_sink::{config::{BadRecords, Compression, FormatSettings}, format, record::OwnedRecord};
-//! # let mut encoder = format::build(&FormatSettings::default(), BadRecords::Stop)?.encoder()?;
-//! # for offset in [5, 6, 9] {
-//! #     let record = OwnedRecord { offset, value: Some(offset.to_string().into_bytes()), ..OwnedRecord::default() };
-//! #     encoder.append(&[record.borrow()])?;
-//! # }
-//! # let file = encoder.finish()?.tail;
-//! use kas3_sink::format::read::{ReadOptions, read_all};
-//! let options = ReadOptions { offsets: 6..10, ..ReadOptions::default() };
-//! let lines: Vec<_> = read_all(file, Compression::Gzip, options)?.collect::<Result<_, _>>()?;
-//! assert_eq!((lines[0].offset, &lines[0].bytes[..]), (Some(6), &b"6"[..]));
-//! assert_eq!((lines[1].offset, &lines[1].bytes[..]), (Some(9), &b"9"[..]));
-//! # Ok::<(), kas3_sink::Error>(())
-//! ```
+//! Where bytes come from is the caller's business ([`RangeRead`]). What a file is says its beginning, not today's settings: they
+//! change, and files stay. A reader stands beside each writer, and decides what holds a row from the documented meaning of its
+//! format, not with its encoder, so that a fault of an encoder shows.
 
-mod inflate;
-
-use super::{
-    blocks::BLOCK_BYTES_MAX,
-    index::{
-        BlockIndex, Offsets,
-        place::{self, Found},
-    },
-};
+use super::READERS;
 use crate::{
-    config::Compression,
     error::{Error, Kind, Result},
+    row::Row,
+    span::TopicPartition,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::FutureExt;
-use inflate::Inflater;
-use memchr::{memchr, memchr_iter};
 use std::ops::Range;
 
-/// Bytes of one request at most, a larger block aside.
-const REQUEST_BYTES: u64 = 4 << 20;
+/// Bytes from a file's beginning that tell what it is.
+pub const HEAD_BYTES: u64 = 4;
 
 /// A file that is read by ranges.
 #[async_trait]
@@ -67,244 +40,80 @@ impl RangeRead for Bytes {
     }
 }
 
-/// How a file is compressed, by its first bytes (`head`, four of them): its name may have any extension, settings change, and
-/// some clients uncompress on the way. Only a file that is not compressed and whose first value begins like a compressed one
-/// would be mistaken; who knows better need not ask.
-pub fn compression_of(head: &[u8]) -> Compression {
-    match head {
-        [0x1f, 0x8b, 8, ..] => Compression::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        _ => Compression::None,
-    }
-}
-
 /// What to read of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Only lines whose offset is in this half-open range, or is not known.
+    /// Only rows whose offset is in this half-open range, or is not known.
     pub offsets: Range<i64>,
-    /// Offset of the first line of a file without index, when the caller knows that there are no gaps (in the ledger:
-    /// largest − smallest + 1 = records).
+    /// Offset of the first row of a file without index, when the caller knows that there are no gaps and one row a record (in
+    /// the ledger: largest − smallest + 1 = records = rows).
     pub dense_from: Option<i64>,
-    /// Bytes of a line at most; a longer one is an error. By default 256 MiB.
-    pub line_bytes_max: usize,
+    /// Bytes of a row at most; a longer one is an error. By default 256 MiB.
+    pub row_bytes_max: usize,
     /// Uncompressed bytes of a file without index at most; more is an error. By default without a limit, since no more than
-    /// a line and a few MiB are held at a time.
+    /// a row and a few MiB are held at a time.
     pub content_bytes_max: u64,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        ReadOptions { offsets: 0..i64::MAX, dense_from: None, line_bytes_max: 256 << 20, content_bytes_max: u64::MAX }
+        ReadOptions { offsets: 0..i64::MAX, dense_from: None, row_bytes_max: 256 << 20, content_bytes_max: u64::MAX }
     }
 }
 
-/// A line with the offset of its record.
+/// A row as a file holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Offset; `None` in a file without index.
+pub struct StoredRow {
+    /// Offset of its record; `None` where the file does not tell.
     pub offset: Option<i64>,
-    /// The line without its newline.
+    /// Its logical content, which the file's checksum is over; of lines the line without its newline.
     pub bytes: Bytes,
 }
 
-/// Lines that were uncompressed together.
-#[derive(Clone, Debug)]
-pub struct Lines {
-    content: Bytes,
-    at: usize,
-    offsets: Offsets,
-    wanted: Range<i64>,
-}
+/// Rows that were read together, in their order.
+pub type StoredRows = Box<dyn Iterator<Item = StoredRow> + Send>;
 
-impl Iterator for Lines {
-    type Item = Line;
-
-    fn next(&mut self) -> Option<Line> {
-        while self.at < self.content.len() {
-            let start = self.at;
-            let end = memchr(b'\n', &self.content[start..]).map_or(self.content.len(), |found| start + found);
-            self.at = end + 1;
-            let offset = self.offsets.next().flatten();
-            if offset.is_none_or(|offset| self.wanted.contains(&offset)) {
-                return Some(Line { offset, bytes: self.content.slice(start..end) });
-            }
-        }
-        None
-    }
-}
-
-/// Reads one file from its beginning, or its wanted part.
-pub struct FileReader<'a> {
-    file: &'a dyn RangeRead,
-    compression: Compression,
-    options: ReadOptions,
-    state: State,
-}
-
-enum State {
-    Indexed(Indexed),
-    Streamed(Box<Streamed>),
-}
-
-struct Indexed {
-    index: BlockIndex,
-    /// Blocks still to be read.
-    blocks: Range<usize>,
-    /// Stored bytes that were requested together (at first the end of the file), and where they lie in it.
-    window: Bytes,
-    window_start: u64,
-}
-
-struct Streamed {
-    inflater: Inflater,
-    /// Stored bytes still to be requested.
-    left: Range<u64>,
-    lines_before: i64,
-    ended: bool,
-}
-
-impl<'a> FileReader<'a> {
-    /// Looks for the index of `file`.
+/// Reads what a family of formats writes.
+#[async_trait]
+pub trait Reader: Send + Sync {
+    /// Whether a file that begins so (up to [`HEAD_BYTES`]) is of this family.
+    fn recognises(&self, head: &[u8]) -> bool;
+    /// Opens a file that begins with `head`.
     ///
     /// # Errors
-    /// `Fatal` for a damaged index or one of a newer version; whatever `file` fails with.
-    pub async fn open(file: &'a dyn RangeRead, compression: Compression, options: ReadOptions) -> Result<Self> {
-        let Found { index, tail, size } = place::read(file, compression).await?;
-        let tail_start = size - tail.len() as u64;
-        let state = match index {
-            Some(index) => {
-                let blocks = index.locate(options.offsets.clone());
-                State::Indexed(Indexed { index, blocks, window: tail, window_start: tail_start })
-            }
-            None => {
-                let mut inflater = Inflater::new(compression, options.line_bytes_max, options.content_bytes_max)?;
-                let whole = tail_start == 0;
-                if whole {
-                    inflater.feed(tail);
-                }
-                State::Streamed(Box::new(Streamed { inflater, left: if whole { size } else { 0 }..size, lines_before: 0, ended: false }))
-            }
-        };
-        Ok(FileReader { file, compression, options, state })
-    }
+    /// `Fatal` for a damaged file or one of a newer version; whatever `file` fails with.
+    async fn open<'a>(&self, file: &'a dyn RangeRead, head: &[u8], options: ReadOptions) -> Result<Box<dyn FileReader + 'a>>;
+    /// Whether stored bytes are what the formats of this family make of a row.
+    fn holds(&self, stored: &[u8], row: &Row<'_>) -> bool;
+    /// The offset that a stored row of this partition names by itself, as an envelope does.
+    fn offset_within(&self, stored: &[u8], of: &TopicPartition) -> Option<i64>;
+}
 
-    /// The file's index, when it has one.
-    pub fn index(&self) -> Option<&BlockIndex> {
-        match &self.state {
-            State::Indexed(indexed) => Some(&indexed.index),
-            State::Streamed(_) => None,
-        }
-    }
-
-    /// The next lines, `None` at the end.
+/// One file being read from its beginning, or its wanted part.
+#[async_trait]
+pub trait FileReader: Send {
+    /// Whether the file itself tells the offsets of its rows, so that reading may begin at any of them.
+    fn is_indexed(&self) -> bool;
+    /// The next rows, `None` at the end.
     ///
     /// # Errors
     /// `Fatal` when the file is damaged, cut short or beyond a limit; whatever `file` fails with.
-    pub async fn next(&mut self) -> Result<Option<Lines>> {
-        match &mut self.state {
-            State::Indexed(indexed) => indexed.next(self.file, self.compression, &self.options).await,
-            State::Streamed(streamed) => streamed.next(self.file, &self.options).await,
-        }
-    }
+    async fn next(&mut self) -> Result<Option<StoredRows>>;
 }
 
-impl Indexed {
-    async fn next(&mut self, file: &dyn RangeRead, compression: Compression, options: &ReadOptions) -> Result<Option<Lines>> {
-        let Some(number) = self.blocks.next() else { return Ok(None) };
-        let block = self.index.blocks()[number].clone();
-        // only a line of its own makes a block so large; nothing is requested, and no memory taken, on the word of an index alone
-        if block.content_bytes > BLOCK_BYTES_MAX.max(options.line_bytes_max as u64) {
-            return Err(inflate::line_too_long(options.line_bytes_max));
-        }
-        let end = block.position + block.bytes;
-        if block.position < self.window_start || end > self.window_start + self.window.len() as u64 {
-            let ahead = self.index.blocks()[number..self.blocks.end].iter().map(|block| block.position + block.bytes);
-            let until = ahead.take_while(|until| until - block.position <= REQUEST_BYTES).last().unwrap_or(end);
-            self.window = request(file, block.position..until).await?;
-            self.window_start = block.position;
-        }
-        let start = (block.position - self.window_start) as usize;
-        let stored = self.window.slice(start..start + block.bytes as usize);
-        let content = Bytes::from(inflate::block(compression, &stored, block.content_bytes)?);
-        let lines = memchr_iter(b'\n', &content).count() as u64;
-        if lines != block.records || content.last() != Some(&b'\n') {
-            let message = format!("block at byte `{}` holds `{lines}` lines, and by the index `{}` records", block.position, block.records);
-            return Err(Error::new(Kind::Fatal, message));
-        }
-        Ok(Some(Lines { content, at: 0, offsets: self.index.offsets(number), wanted: options.offsets.clone() }))
-    }
-}
-
-impl Streamed {
-    async fn next(&mut self, file: &dyn RangeRead, options: &ReadOptions) -> Result<Option<Lines>> {
-        let content = loop {
-            if let Some(content) = self.inflater.lines()? {
-                break content;
-            }
-            if !self.left.is_empty() {
-                let until = self.left.end.min(self.left.start + REQUEST_BYTES);
-                self.inflater.feed(request(file, self.left.start..until).await?);
-                self.left.start = until;
-            } else if !self.ended {
-                self.ended = true;
-                self.inflater.end()?;
-            } else {
-                return Ok(None);
-            }
-        };
-        let first = options.dense_from.and_then(|first| first.checked_add(self.lines_before));
-        let lines = memchr_iter(b'\n', &content).count() + usize::from(content.last() != Some(&b'\n'));
-        self.lines_before = self.lines_before.saturating_add_unsigned(lines as u64);
-        Ok(Some(Lines { content, at: 0, offsets: Offsets::assumed(first), wanted: options.offsets.clone() }))
-    }
+/// What reads a file that begins so.
+pub fn reader_of(head: &[u8]) -> &'static dyn Reader {
+    READERS.iter().copied().find(|reader| reader.recognises(head)).expect("the last reader takes everything")
 }
 
 /// The bytes of `range`, all of them.
-pub(super) async fn request(file: &dyn RangeRead, range: Range<u64>) -> Result<Bytes> {
+///
+/// # Errors
+/// `Fatal` when there are fewer; whatever `file` fails with.
+pub async fn request(file: &dyn RangeRead, range: Range<u64>) -> Result<Bytes> {
     let bytes = file.range(range.clone()).await?;
     if bytes.len() as u64 == range.end - range.start {
         return Ok(bytes);
     }
     Err(Error::new(Kind::Fatal, format!("file gave `{}` bytes for its bytes `{}` to `{}`", bytes.len(), range.start, range.end)))
-}
-
-/// The lines of a file in memory.
-///
-/// # Errors
-/// `Fatal` for a damaged index or one of a newer version; what is wrong further on comes as an item, the last one.
-pub fn read_all(file: Bytes, compression: Compression, options: ReadOptions) -> Result<AllLines> {
-    let reader = FileReader::open(&file, compression, options.clone()).now_or_never().expect("memory answers at once")?;
-    let state = reader.state;
-    Ok(AllLines { state: Some(state), file, compression, options, lines: None })
-}
-
-/// The lines of a file in memory, in their order.
-pub struct AllLines {
-    /// `None` after the end.
-    state: Option<State>,
-    file: Bytes,
-    compression: Compression,
-    options: ReadOptions,
-    lines: Option<Lines>,
-}
-
-impl Iterator for AllLines {
-    type Item = Result<Line>;
-
-    fn next(&mut self) -> Option<Result<Line>> {
-        loop {
-            if let Some(line) = self.lines.as_mut().and_then(Lines::next) {
-                return Some(Ok(line));
-            }
-            let mut reader = FileReader { file: &self.file, compression: self.compression, options: self.options.clone(), state: self.state.take()? };
-            match reader.next().now_or_never().expect("memory answers at once") {
-                Ok(lines) => {
-                    self.lines = Some(lines?);
-                    self.state = Some(reader.state);
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    }
 }

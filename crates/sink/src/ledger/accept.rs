@@ -16,13 +16,13 @@ use super::{
     cell::Cell,
     closed::Role,
     head::{EntryKind, File, Head, Staged},
-    log::{Origin, Report},
     publish::path_of,
     start::PartitionStart,
 };
 use crate::{
-    config::Start,
     error::{Error, Kind, Result},
+    plan::Start,
+    report::{Origin, Report},
     span::{Position, TopicPartition},
 };
 use kas3_store::{Store, Version};

@@ -6,13 +6,15 @@ use super::{
     cell::Cell,
     closed::ClosedFile,
     head::{Entry, File, Staged},
-    log::Remake,
     publish::path_of,
     random_name,
+    remaker::Remake,
     stage::{self, StagedFiles},
+};
+use crate::{
+    error::{Error, Kind, Result},
     stops,
 };
-use crate::error::{Error, Kind, Result};
 use bytes::Bytes;
 use kas3_store::{Pieces, Store, kill_point};
 use std::collections::{BTreeMap, HashMap};
@@ -103,7 +105,7 @@ impl Cell {
                 wanted: files.iter().map(|file| file.number).collect(),
                 paths: files.iter().map(|file| path_of(&self.of, store, file)).collect::<Result<_>>()?,
             };
-            let made = self.ledger.patiently(&self.of, "make lost files again", || self.ledger.log.remake(&order)).await;
+            let made = self.ledger.patiently(&self.of, "make lost files again", || self.ledger.remaker.remake(&order)).await;
             let made = made.map_err(|error| {
                 let why = error.chain();
                 stops::beyond_repair(&self.of, entry.span(), &urls(&files), &why).source(error)
@@ -130,7 +132,7 @@ impl Cell {
             if store.url_of(&new.path) != file.url {
                 return Err(differ(format!("`{}` came out as `{}`", file.url, store.url_of(&new.path))));
             }
-            if new.records != file.records || new.checksum != file.checksum {
+            if new.records != file.records || new.rows != file.rows() || new.checksum != file.checksum {
                 let text = format!(
                     "`{}` came out with {} records and checksum `{}` instead of {} and `{}`",
                     file.url, new.records, new.checksum.0, file.records, file.checksum.0

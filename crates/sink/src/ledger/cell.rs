@@ -3,11 +3,12 @@
 use super::{
     Ledger,
     head::{HEAD_BYTES_MAX, Head, VERSION},
-    random_name, stops,
+    random_name,
 };
 use crate::{
     error::{Error, Kind, Result},
     span::TopicPartition,
+    stops,
 };
 use bytes::Bytes;
 use jiff::Timestamp;

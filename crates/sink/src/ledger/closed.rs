@@ -9,12 +9,8 @@ use jiff::Timestamp;
 pub struct ClosedSpan {
     /// Random name of the span, 16 hexadecimal digits; the metadata of its objects holds it.
     pub id: String,
-    /// Whose span it is.
-    pub of: TopicPartition,
-    /// Its offsets.
-    pub span: Span,
-    /// Leader epoch of the last record; -1 when not known.
-    pub leader_epoch: i32,
+    /// What it covers of each partition that rolled: one in a sink of files.
+    pub stretches: Vec<ClosedStretch>,
     /// What `{now}` was for all its files.
     pub now: Timestamp,
     /// Why it was closed.
@@ -25,6 +21,17 @@ pub struct ClosedSpan {
     pub timestamps: Option<Bounds>,
     /// Its files, in the order of their numbers (the index is the number). Empty when all records were filtered.
     pub files: Vec<ClosedFile>,
+}
+
+/// What a closed span covers of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedStretch {
+    /// Whose offsets they are.
+    pub of: TopicPartition,
+    /// The offsets.
+    pub span: Span,
+    /// Leader epoch of the last record; -1 when not known.
+    pub leader_epoch: i32,
 }
 
 /// One file of a closed span.
@@ -38,8 +45,10 @@ pub struct ClosedFile {
     pub body: Body,
     /// Encoded bytes.
     pub bytes: u64,
-    /// Records in it.
+    /// Records that its rows are of.
     pub records: u64,
+    /// Rows in it.
+    pub rows: u64,
     /// Checksum of the uncompressed content.
     pub checksum: Checksum,
     /// Smallest and largest offset in it.

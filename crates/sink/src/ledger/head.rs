@@ -148,8 +148,11 @@ pub struct File {
     pub role: Role,
     /// Encoded bytes.
     pub bytes: u64,
-    /// Records in it.
+    /// Records that its rows are of.
     pub records: u64,
+    /// Rows in it, where transforms made other than one of each record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
     /// Checksum of the uncompressed content.
     pub checksum: Checksum,
     /// Checksum of the bytes as stored.
@@ -198,6 +201,13 @@ pub enum Staged {
         /// The first byte after it.
         to: u64,
     },
+}
+
+impl File {
+    /// Rows in it.
+    pub fn rows(&self) -> u64 {
+        self.rows.unwrap_or(self.records)
+    }
 }
 
 impl Entry {

@@ -7,11 +7,12 @@ use super::{
     cell::Cell,
     folders::in_folders,
     head::{self, Entry, EntryKind, File, Head, VERSION},
-    random_name, stops,
+    random_name,
 };
 use crate::{
     error::{Error, Kind, Result},
     span::{Span, TopicPartition},
+    stops,
 };
 use bytes::Bytes;
 use kas3_store::{Created, PutOptions, kill_point};

@@ -13,10 +13,9 @@
 //! ```
 //!
 //! ```no_run
-//! # use kas3_sink::{config::Pipeline, ledger::{ClosedSpan, Ledger, Log, Unwatched}, span::TopicPartition};
-//! # use std::sync::Arc;
-//! # async fn example(pipeline: Arc<Pipeline>, store: kas3_store::Store, log: Arc<dyn Log>, span: ClosedSpan) -> kas3_sink::Result<()> {
-//! let ledger = Ledger::open(pipeline, store.clone(), store, log, Arc::new(Unwatched)).await?;
+//! # use kas3_sink::{ledger::{ClosedSpan, Ledger, LedgerParts}, span::TopicPartition};
+//! # async fn example(parts: LedgerParts, span: ClosedSpan) -> kas3_sink::Result<()> {
+//! let ledger = Ledger::open(parts).await?;
 //! let mut partition = ledger.open_partition(&TopicPartition::new("orders", 0)).await?;
 //! let from = partition.position();   // read Kafka from here, then
 //! partition.commit(span).await?;     // the span is durable and visible, once
@@ -33,33 +32,31 @@ mod closed;
 mod folders;
 mod head;
 mod history;
-mod log;
 mod observer;
 mod open;
 mod partition;
 mod publish;
 mod reclaim;
+mod remaker;
 mod retry;
 mod stage;
 mod start;
-pub mod stops;
 
 pub use accept::Accepted;
-pub use closed::{Body, ClosedFile, ClosedSpan, Role};
+pub use closed::{Body, ClosedFile, ClosedSpan, ClosedStretch, Role};
 pub use head::{Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Staged, Stretch, VERSION};
 pub use history::{
     CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, History, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind, decode_segment,
     encode_segment,
 };
-pub use log::{Log, Origin, Remake, Report};
 pub use observer::{LedgerObserver, Unwatched};
 pub use partition::Partition;
 pub use publish::{PUBLISH_DEADLINE, metadata};
-pub(crate) use retry::Backoff;
+pub use remaker::{NothingRemade, Remake, Remaker};
 pub use stage::{InFlight, Upload};
 pub use start::{PartitionStart, PipelineRecord, StartRecord};
 
-use crate::{config::Pipeline, gather::Gathered, span::TopicPartition};
+use crate::{coalesce::Coalesced, plan::Pipeline, source::Log, span::TopicPartition};
 use kas3_store::{Info, Store};
 use std::{
     collections::HashMap,
@@ -70,12 +67,29 @@ use std::{
 /// Start records by topic and incarnation.
 type StartRecords = HashMap<(Arc<str>, u32), Arc<StartRecord>>;
 
+/// What a ledger works with.
+pub struct LedgerParts {
+    /// The configuration.
+    pub pipeline: Arc<Pipeline>,
+    /// The sink's store.
+    pub sink: Store,
+    /// The ledger's store.
+    pub ledger: Store,
+    /// What is asked of Kafka.
+    pub log: Arc<dyn Log>,
+    /// Makes lost files again.
+    pub remaker: Arc<dyn Remaker>,
+    /// Sees the steps of the protocol.
+    pub observer: Arc<dyn LedgerObserver>,
+}
+
 /// The ledger of one pipeline, as one process sees it.
 pub struct Ledger {
     pipeline: Arc<Pipeline>,
     sink: Store,
     ledger: Store,
     log: Arc<dyn Log>,
+    remaker: Arc<dyn Remaker>,
     observer: Arc<dyn LedgerObserver>,
     timing: Timing,
     /// Whether what may pass is tried again for ever: not where a person waits for an answer.
@@ -83,10 +97,10 @@ pub struct Ledger {
     /// Start records, which never change.
     records: Mutex<StartRecords>,
     /// Looks for the newest start record of a topic.
-    incarnations: Gathered<Arc<str>, Option<u32>>,
+    incarnations: Coalesced<Arc<str>, Option<u32>>,
     /// Looks into folders of partitions: of the ledger, and of staged bytes.
-    ledger_folders: Gathered<String, Vec<Info>>,
-    staged_folders: Gathered<String, Vec<Info>>,
+    ledger_folders: Coalesced<String, Vec<Info>>,
+    staged_folders: Coalesced<String, Vec<Info>>,
     /// Sinks of spans that were pending when the sink's URL was changed.
     others: Mutex<HashMap<String, Store>>,
     /// Partitions that are open in this process.

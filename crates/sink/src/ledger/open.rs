@@ -2,21 +2,15 @@
 //!
 //! Opening fences nothing, and need not: a worker that opened a partition and lost it loses its next swap.
 
-use super::{
-    Ledger, LedgerObserver, Partition, Timing,
-    cell::Cell,
-    head::Head,
-    log::{Log, Origin},
+use super::{Ledger, LedgerParts, Partition, Timing, cell::Cell, head::Head};
+use crate::{
+    coalesce::Coalesced,
+    error::{Kind, Result},
+    report::Origin,
+    span::TopicPartition,
     stops,
 };
-use crate::{
-    config::Pipeline,
-    error::{Kind, Result},
-    gather::Gathered,
-    span::TopicPartition,
-};
 use futures::{StreamExt, stream};
-use kas3_store::Store;
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, SystemTime},
@@ -32,29 +26,16 @@ impl Ledger {
     ///
     /// # Errors
     /// `Fatal` when a store breaks the protocol; the store's errors at the first try, so that a wrong setting shows at once.
-    pub async fn open(
-        pipeline: Arc<Pipeline>,
-        sink: Store,
-        ledger: Store,
-        log: Arc<dyn Log>,
-        observer: Arc<dyn LedgerObserver>,
-    ) -> Result<Arc<Ledger>> {
-        Ledger::open_with(pipeline, sink, ledger, log, observer, Timing::default()).await
+    pub async fn open(parts: LedgerParts) -> Result<Arc<Ledger>> {
+        Ledger::open_with(parts, Timing::default()).await
     }
 
     /// The same with other waits.
     ///
     /// # Errors
     /// As [`Ledger::open`].
-    pub async fn open_with(
-        pipeline: Arc<Pipeline>,
-        sink: Store,
-        ledger: Store,
-        log: Arc<dyn Log>,
-        observer: Arc<dyn LedgerObserver>,
-        timing: Timing,
-    ) -> Result<Arc<Ledger>> {
-        let opened = Ledger::made(pipeline, sink, ledger, log, observer, (timing, true));
+    pub async fn open_with(parts: LedgerParts, timing: Timing) -> Result<Arc<Ledger>> {
+        let opened = Ledger::made(parts, timing, true);
         let folder = format!("_kas3/{}/check", opened.pipeline.name);
         opened.sink.check_conditions(&folder).await?;
         if opened.ledger.url() != opened.sink.url() {
@@ -66,30 +47,25 @@ impl Ledger {
 
     /// The ledger of a pipeline for looking (`show`, `verify`) and for `accept`: makes no request. What fails is an error at once,
     /// after the store's own retries.
-    pub fn look(pipeline: Arc<Pipeline>, sink: Store, ledger: Store, log: Arc<dyn Log>, observer: Arc<dyn LedgerObserver>) -> Arc<Ledger> {
-        Ledger::made(pipeline, sink, ledger, log, observer, (Timing::default(), false))
+    pub fn look(parts: LedgerParts) -> Arc<Ledger> {
+        Ledger::made(parts, Timing::default(), false)
     }
 
-    fn made(
-        pipeline: Arc<Pipeline>,
-        sink: Store,
-        ledger: Store,
-        log: Arc<dyn Log>,
-        observer: Arc<dyn LedgerObserver>,
-        (timing, patient): (Timing, bool),
-    ) -> Arc<Ledger> {
+    fn made(parts: LedgerParts, timing: Timing, patient: bool) -> Arc<Ledger> {
+        let LedgerParts { pipeline, sink, ledger, log, remaker, observer } = parts;
         Arc::new(Ledger {
             pipeline,
             sink,
             ledger,
             log,
+            remaker,
             observer,
             timing,
             patient,
             records: Mutex::default(),
-            incarnations: Gathered::default(),
-            ledger_folders: Gathered::default(),
-            staged_folders: Gathered::default(),
+            incarnations: Coalesced::default(),
+            ledger_folders: Coalesced::default(),
+            staged_folders: Coalesced::default(),
             others: Mutex::default(),
             held: Mutex::default(),
             told_settings: false.into(),

@@ -1,17 +1,18 @@
 //! A partition that a lane works on: commit, advance, settle. One owner task; what other workers do shows at the next swap.
 
 use super::{
-    Ledger, Origin,
+    Ledger,
     cell::Cell,
-    closed::{ClosedFile, ClosedSpan},
+    closed::{ClosedFile, ClosedSpan, ClosedStretch},
     head::{Entry, EntryKind, Head, Staged, Stretch},
-    log::Report,
     publish::path_of,
-    random_name, stops,
+    random_name,
 };
 use crate::{
     error::{Error, Kind, Result},
+    report::{Origin, Report},
     span::{Counts, Position, TopicPartition},
+    stops,
 };
 use jiff::Timestamp;
 use kas3_store::{Store, UploadId, kill_point};
@@ -142,9 +143,12 @@ impl Partition {
     }
 
     fn check_span(&self, closed: &ClosedSpan) -> Result<()> {
-        let (of, span, head) = (&self.cell.of, closed.span, &self.cell.head);
-        if closed.of != *of || span.first != head.next || span.next <= span.first {
-            let text = format!("span {} to {} of `{}` does not follow partition `{of}` at {}", span.first, span.next, closed.of, head.next);
+        let (of, head) = (&self.cell.of, &self.cell.head);
+        let [ClosedStretch { of: whose, span, .. }] = closed.stretches.as_slice() else {
+            return Err(Error::new(Kind::Fatal, format!("a head of `{of}` covers one partition, not {}", closed.stretches.len())));
+        };
+        if whose != of || span.first != head.next || span.next <= span.first {
+            let text = format!("span {} to {} of `{whose}` does not follow partition `{of}` at {}", span.first, span.next, head.next);
             return Err(Error::new(Kind::Fatal, text));
         }
         let sink = &self.cell.ledger.sink;
@@ -152,7 +156,7 @@ impl Partition {
         for file in &closed.files {
             let name = if sink.ignores_case() { file.path.to_lowercase() } else { file.path.clone() };
             if let Some(other) = names.insert(name, &file.path) {
-                return Err(stops::case_collision(of, span, other, &file.path));
+                return Err(stops::case_collision(of, *span, other, &file.path));
             }
         }
         Ok(())
@@ -160,8 +164,9 @@ impl Partition {
 
     async fn commit_inside(&mut self, closed: ClosedSpan) -> Result<()> {
         let ledger = self.cell.ledger.clone();
-        let (incarnation, first) = (self.cell.head.incarnation, closed.span.first);
-        let position = Position { next: closed.span.next, leader_epoch: closed.leader_epoch };
+        let ClosedStretch { span, leader_epoch, .. } = closed.stretches[0];
+        let (incarnation, first) = (self.cell.head.incarnation, span.first);
+        let position = Position { next: span.next, leader_epoch };
         let mut entry = self.cell.entry_between(EntryKind::Files, first, position);
         entry.id = closed.id;
         entry.now = closed.now;

@@ -10,11 +10,11 @@ use super::{
     closed::Role,
     head::{Entry, File, Staged},
     retry::{MayPass, passing},
-    stops,
 };
 use crate::{
     error::{Error, Kind, Result},
     span::{Checksum, TopicPartition},
+    stops,
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream};

@@ -3,35 +3,11 @@
 
 use super::Ledger;
 use crate::{
+    backoff::Backoff,
     error::{Error, Kind, Result},
     span::TopicPartition,
 };
-use rand::Rng;
-use std::{future::Future, time::Duration};
-
-/// Growing pauses with jitter.
-pub(crate) struct Backoff {
-    pause: Duration,
-    longest: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Backoff::new(Duration::from_millis(200), Duration::from_secs(15))
-    }
-}
-
-impl Backoff {
-    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        Backoff { pause: first, longest }
-    }
-
-    pub(crate) async fn sleep(&mut self) {
-        let share = rand::rng().random_range(0.5..1.0);
-        tokio::time::sleep(self.pause.mul_f64(share)).await;
-        self.pause = (self.pause * 2).min(self.longest);
-    }
-}
+use std::future::Future;
 
 /// Whether an error may go away without anybody changing the program. Denied is among them: credentials expire and come back.
 pub(super) trait MayPass {

@@ -6,9 +6,9 @@
 use super::{
     closed::{Body, ClosedFile},
     head::{File, Staged},
-    retry::Backoff,
 };
 use crate::{
+    backoff::Backoff,
     error::{Error, Kind, Result},
     span::Checksum,
 };
@@ -272,6 +272,7 @@ pub(super) async fn lay_out(closed: Vec<(u32, ClosedFile)>, store: &Store, bundl
             role: file.role,
             bytes,
             records: file.records,
+            rows: (file.rows != file.records).then_some(file.rows),
             checksum: file.checksum,
             stored,
             offsets: vec![file.offsets],

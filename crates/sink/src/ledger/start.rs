@@ -3,12 +3,14 @@
 //! Start records and `pipeline.json` are created only, never changed. An incarnation has its own record, `<topic>.<n>.json`;
 //! the record names its topic, because `a.1.json` may be `a` in incarnation 1 or the first start of a topic `a.1`.
 
-use super::{Ledger, folders::whole_folder, head::instant, stops};
+use super::{Ledger, folders::whole_folder, head::instant};
 use crate::{
-    config::{Start, TopicPattern},
+    coalesce::each,
     error::{Error, Kind, Result},
-    gather::each,
+    plan::Start,
+    topics::TopicPattern,
     span::TopicPartition,
+    stops,
 };
 use bytes::Bytes;
 use jiff::Timestamp;

@@ -3,12 +3,12 @@
 
 use super::{
     PathTemplate,
-    language::{self, Atom, can_be_equal},
+    overlap::{self, Atom, can_be_equal},
     names::encoded_topic,
     parse::{Part, Segment},
 };
 use crate::{
-    config::TopicPattern,
+    topics::TopicPattern,
     error::{Error, Kind, Result},
 };
 
@@ -94,5 +94,5 @@ fn texts(pattern: &TopicPattern, segment: &Segment, last: bool) -> Vec<Atom> {
         TopicPattern::Name(topic) => Some(topic.as_str()),
         TopicPattern::Expression(_) => None,
     };
-    language::atoms(segment, topic).into_iter().chain(last.then(language::anything)).collect()
+    overlap::atoms(segment, topic).into_iter().chain(last.then(overlap::anything)).collect()
 }

@@ -4,13 +4,13 @@
 //! from every name, so that no two files of a pipeline ever want the same one.
 //!
 //! ```
-//! use kas3_sink::{path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions}, record::OwnedRecord};
+//! use kas3_sink::{path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions}, record::OwnedRecord, row::Row};
 //! let options = TemplateOptions { timezone: jiff::tz::TimeZone::UTC, single_topic: false, limits: Limits::OBJECT };
 //! let template = PathTemplate::parse("{topic}/date={timestamp:%Y-%m-%d}/{partition}_{offset:06}", &options)?;
 //! let record = OwnedRecord { topic: "orders".into(), partition: 3, offset: 42, timestamp_ms: Some(1_767_225_600_000), ..Default::default() };
 //! let context = NameContext { now: jiff::Timestamp::UNIX_EPOCH, incarnation: 0, extension: ".jsonl.gz".into() };
 //! let mut cache = PathCache::default();
-//! let group = template.group(&record.borrow(), &context, &mut cache)?;
+//! let group = template.group(&Row::of(record.borrow()), &context, &mut cache)?;
 //! let name = template.name(group, 42, &context);
 //! assert_eq!(name, "orders/date=2026-01-01/3_000042.jsonl.gz");
 //! assert_eq!(template.read_back(&name, ".jsonl.gz").map(|parts| parts.offset), Some(42));
@@ -21,8 +21,8 @@ mod charset;
 mod disjoint;
 mod encode;
 mod json;
-mod language;
 mod names;
+mod overlap;
 mod parse;
 mod preset;
 mod render;
@@ -34,7 +34,7 @@ pub use names::NameParts;
 pub use preset::{PRESETS, Preset};
 pub use render::PathCache;
 
-use crate::error::Result;
+use crate::{error::Result, row::Row};
 use jiff::{Timestamp, tz::TimeZone};
 use names::Names;
 use parse::{Part, Segment, TimeSource};
@@ -140,16 +140,16 @@ impl PathTemplate {
         self.kind == Varies::Never
     }
 
-    /// A key that is the same for two records of one partition and span exactly when they belong into the same file: the path
+    /// A key that is the same for two rows of one partition and span exactly when they belong into the same file: the path
     /// with the place of `{offset}` left open. [`PathCache::repeated`] says whether it is the one of the call before.
     ///
     /// # Errors
-    /// `BadRecord` when the record does not fit (as a `{value.a:%Y}` that is no time); `Stopped` when the topic's name alone
+    /// `BadRecord` when the row does not fit (as a `{value.a:%Y}` that is no time); `Stopped` when the topic's name alone
     /// makes the path longer than the store allows.
     #[inline]
-    pub fn group<'c>(&self, record: &crate::record::Record<'_>, context: &NameContext, cache: &'c mut PathCache) -> Result<&'c str> {
-        if !(self.kind != Varies::ByContent && cache.holds_for(record, context)) {
-            self.render(record, context, cache)?;
+    pub fn group<'c>(&self, row: &Row<'_>, context: &NameContext, cache: &'c mut PathCache) -> Result<&'c str> {
+        if !(self.kind != Varies::ByContent && cache.holds_for(&row.record, context)) {
+            self.render(row, context, cache)?;
         }
         Ok(cache.group())
     }

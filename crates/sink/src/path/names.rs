@@ -6,7 +6,7 @@
 //! remain between the two.
 
 use super::{
-    encode, language,
+    encode, overlap,
     parse::{Part, Segment, wrong},
 };
 use crate::error::Result;
@@ -98,7 +98,7 @@ impl Names {
                     .hint("set it apart with `/`, or with a character that its neighbours cannot hold, as `{topic}/{partition}_{offset}`"));
             }
         }
-        if segments.last().is_some_and(language::can_end_like_incarnation) {
+        if segments.last().is_some_and(overlap::can_end_like_incarnation) {
             return Err(wrong(source, "a name can end with `-i` and a number, which stands for a topic that was created again")
                 .hint("end the template with `_{offset}`, or with another fixed text"));
         }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     error::{Error, Kind, Result},
     record::Record,
+    row::Row,
 };
 use jiff::Timestamp;
 use std::{borrow::Cow, fmt::Write, ops::Range};
@@ -72,8 +73,9 @@ impl PathCache {
 }
 
 impl PathTemplate {
-    /// Makes the group of `record` and leaves it in `cache`.
-    pub(super) fn render(&self, record: &Record<'_>, context: &NameContext, cache: &mut PathCache) -> Result<()> {
+    /// Makes the group of `row` and leaves it in `cache`.
+    pub(super) fn render(&self, row: &Row<'_>, context: &NameContext, cache: &mut PathCache) -> Result<()> {
+        let record = &row.record;
         cache.steady = None;
         cache.next.clear();
         cache.values.clear();
@@ -85,7 +87,7 @@ impl PathTemplate {
             }
             for (place, part) in segment.iter().enumerate() {
                 let begin = cache.next.len();
-                if let Some(window) = self.part(part, record, context, cache, place == 0)? {
+                if let Some(window) = self.part(part, row, context, cache, place == 0)? {
                     (from_ms, until_ms) = (from_ms.max(window.start), until_ms.min(window.end));
                 }
                 if matches!(part, Part::Field(_)) {
@@ -105,19 +107,20 @@ impl PathTemplate {
     }
 
     /// Appends one part to `cache.next`; for a time of the record, from when until when it stays the same.
-    fn part(&self, part: &Part, record: &Record<'_>, context: &NameContext, cache: &mut PathCache, leading: bool) -> Result<Option<Range<i64>>> {
+    fn part(&self, part: &Part, row: &Row<'_>, context: &NameContext, cache: &mut PathCache, leading: bool) -> Result<Option<Range<i64>>> {
+        let record = &row.record;
         match part {
             Part::Literal(text) => cache.next.push_str(text),
             Part::Topic => encode::push(&mut cache.next, record.topic.as_bytes(), leading),
             // Writing into a String cannot fail.
             Part::Partition { width } => drop(write!(cache.next, "{:0width$}", record.partition)),
             Part::Offset { .. } => cache.next.push(OFFSET),
-            Part::Field(field) => field_text(&mut cache.next, field, record, leading)?,
+            Part::Field(field) => field_text(&mut cache.next, field, row, leading)?,
             Part::Time { source, format, slot } => {
                 let at_ms = match source {
                     TimeSource::Record => record.timestamp_ms,
                     TimeSource::Now => Some(context.now.as_millisecond()),
-                    TimeSource::Value(path) => self.time_in_value(path, record)?,
+                    TimeSource::Value(path) => self.time_in_value(path, row)?,
                 };
                 let Some(at_ms) = at_ms else {
                     encode::push(&mut cache.next, b"", leading);
@@ -138,8 +141,8 @@ impl PathTemplate {
         Ok(None)
     }
 
-    fn time_in_value(&self, path: &ValuePath, record: &Record<'_>) -> Result<Option<i64>> {
-        let text = match scalar(path, record)? {
+    fn time_in_value(&self, path: &ValuePath, row: &Row<'_>) -> Result<Option<i64>> {
+        let text = match scalar(path, row)? {
             Found::Missing => return Ok(None),
             Found::Text(text) if text.is_empty() => return Ok(None),
             Found::Text(text) => text,
@@ -149,7 +152,7 @@ impl PathTemplate {
         let time = std::str::from_utf8(&text).ok().and_then(|text| time::time_from_text(text.trim(), &self.timezone));
         time.map(Some).ok_or_else(|| {
             let error = Error::new(Kind::BadRecord, format!("`value.{}` is no time: `{}`", path.text, shown(&text)));
-            at_record(error, record).hint("a time is RFC 3339 text, or a number of seconds, milli-, micro- or nanoseconds since 1970")
+            at_record(error.because("no_time"), &row.record).hint("a time is RFC 3339 text, or a number of seconds, milli-, micro- or nanoseconds since 1970")
         })
     }
 
@@ -224,11 +227,12 @@ fn level(lengths: &mut [usize], which: &[usize], limit: usize, fixed: usize) -> 
     Ok(())
 }
 
-fn field_text(out: &mut String, field: &Field, record: &Record<'_>, leading: bool) -> Result<()> {
+fn field_text(out: &mut String, field: &Field, row: &Row<'_>, leading: bool) -> Result<()> {
+    let record = &row.record;
     match field {
         Field::Key => encode::push(out, record.key.unwrap_or_default(), leading),
         Field::Header(name) => encode::push(out, header(record, name).unwrap_or_default(), leading),
-        Field::Value(path) => match scalar(path, record)? {
+        Field::Value(path) => match scalar(path, row)? {
             Found::Missing => encode::push(out, b"", leading),
             Found::Text(text) => encode::push(out, &text, leading),
             Found::Number(number) => encode::push(out, number.as_bytes(), leading),
@@ -244,20 +248,21 @@ fn header<'a>(record: &Record<'a>, name: &str) -> Option<&'a [u8]> {
     (0..headers.len()).rev().find_map(|index| headers.get(index).filter(|(found, _)| *found == name.as_bytes())).and_then(|(_, value)| value)
 }
 
-fn scalar<'a>(path: &ValuePath, record: &Record<'a>) -> Result<Found<'a>> {
-    let Some(value) = record.value.filter(|value| !value.is_empty()) else { return Ok(Found::Missing) };
+fn scalar<'a>(path: &ValuePath, row: &'a Row<'_>) -> Result<Found<'a>> {
+    let Some(value) = row.bytes().filter(|value| !value.is_empty()) else { return Ok(Found::Missing) };
     json::find(value, &path.steps).map_err(|wrong| {
-        let what = match wrong {
-            Wrong::NotJson(at) => format!("the value is not JSON at byte {at}, so it has no `{}` for the path", path.text),
-            Wrong::Composite => format!("`value.{}` is an object or an array, which is no name for a path", path.text),
+        let (code, what) = match wrong {
+            Wrong::NotJson(at) => ("not_json", format!("the value is not JSON at byte {at}, so it has no `{}` for the path", path.text)),
+            Wrong::Composite => ("not_scalar", format!("`value.{}` is an object or an array, which is no name for a path", path.text)),
         };
-        at_record(Error::new(Kind::BadRecord, what), record)
+        at_record(Error::new(Kind::BadRecord, what).because(code), &row.record)
     })
 }
 
 fn at_record(error: Error, record: &Record<'_>) -> Error {
     let hint = error.way_out().map(str::to_owned);
-    let at = Error::new(Kind::BadRecord, format!("record {} of `{}-{}`: {error}", record.offset, record.topic, record.partition));
+    let at = Error::new(Kind::BadRecord, format!("record {} of `{}-{}`: {error}", record.offset, record.topic, record.partition))
+        .because(error.reason().unwrap_or("no_time"));
     match hint {
         Some(hint) => at.hint(hint),
         None => at,

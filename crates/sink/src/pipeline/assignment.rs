@@ -47,7 +47,7 @@ pub(super) enum Stage {
     /// Its head is being read.
     Opening(JoinHandle<()>),
     /// It was opened, and waits to be assigned together with the others.
-    Opened(Box<crate::ledger::Partition>),
+    Opened(Box<dyn crate::target::OpenPartition>),
     /// It is read.
     Running(LaneHandle),
     /// It stopped; looked at again then.

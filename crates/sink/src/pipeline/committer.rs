@@ -4,9 +4,10 @@ use super::{LaneId, Notice, worker::Work};
 use crate::{
     budget::Held,
     error::{Error, Kind},
-    ledger::{ClosedSpan, Partition},
+    ledger::ClosedSpan,
     span::{Position, Roll},
     status::PartitionStatus,
+    target::OpenPartition,
 };
 use crossbeam_channel::Sender;
 use std::{
@@ -31,7 +32,7 @@ pub(super) enum Command {
 /// What a committer works with.
 pub(super) struct Committer {
     pub(super) lane: LaneId,
-    pub(super) partition: Partition,
+    pub(super) partition: Box<dyn OpenPartition>,
     pub(super) commands: UnboundedReceiver<Command>,
     pub(super) worker: Sender<Work>,
     pub(super) notices: Sender<Notice>,
@@ -86,6 +87,7 @@ impl Committer {
         let status = &self.status;
         status.written.fetch_add(counts.written, Ordering::Relaxed);
         status.filtered.fetch_add(counts.filtered, Ordering::Relaxed);
+        status.refused.fetch_add(counts.refused, Ordering::Relaxed);
         status.bytes.fetch_add(bytes, Ordering::Relaxed);
         status.files.fetch_add(files, Ordering::Relaxed);
         if let Some(index) = Roll::ALL.iter().position(|other| *other == roll) {

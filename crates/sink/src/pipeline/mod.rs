@@ -5,9 +5,9 @@
 //! long, evicts nobody.
 //!
 //! ```no_run
-//! # async fn example(pipeline: std::sync::Arc<kas3_sink::config::Pipeline>) -> kas3_sink::Result<()> {
+//! # async fn example(pipeline: std::sync::Arc<kas3_sink::plan::Pipeline>) -> kas3_sink::Result<()> {
 //! use kas3_sink::{pipeline, status::Status};
-//! let status = Status::new(&pipeline);
+//! let status = Status::new(&pipeline.name, pipeline.memory_bytes);
 //! let ended = pipeline::run(pipeline, pipeline::Options { until_end: true, ..Default::default() }, status, Default::default()).await?;
 //! println!("{ended:?}");
 //! # Ok(()) }
@@ -16,22 +16,26 @@
 mod assignment;
 mod committer;
 mod poll;
+mod remake;
 mod resolver;
 mod worker;
 
 use crate::{
     budget::Budget,
-    config::Pipeline,
     error::{Error, Kind, Result},
-    ledger::{Ledger, LedgerObserver, Log, Partition, Report},
+    ledger::LedgerObserver,
+    plan::Pipeline,
+    report::Report,
     source::{
-        Source,
+        Log, Source,
         kafka::{KafkaLog, Owners},
     },
     span::TopicPartition,
     status::{Phase, Status},
+    target::{self, OpenPartition, Opening, Progress, Target},
 };
 use kas3_store::Store;
+pub use remake::Remaking;
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -75,7 +79,7 @@ type LaneId = u64;
 /// What the others tell the poll loop.
 enum Notice {
     /// A partition's head was read and what was pending is published.
-    Opened { of: TopicPartition, epoch: u64, partition: Box<Partition> },
+    Opened { of: TopicPartition, epoch: u64, partition: Box<dyn OpenPartition> },
     /// A partition cannot be opened until a person decides.
     NotOpened { of: TopicPartition, epoch: u64, error: Error },
     /// A lane is flushed, published and settled.
@@ -86,8 +90,8 @@ enum Notice {
     Report { of: TopicPartition, report: Report },
     /// The topics that the configuration names, as of now.
     Topics(Vec<String>),
-    /// How far the heads are, `next` and whether a span is pending, for partitions that others own.
-    Heads(Vec<(TopicPartition, i64, bool)>),
+    /// How far all partitions are, those that others own included.
+    Progress(Vec<Progress>),
     /// Partitions that nobody in the group owns although it is at rest.
     Orphans(Vec<TopicPartition>),
 }
@@ -178,18 +182,28 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
             let opened = chain.open(Arc::clone(&status) as Arc<dyn kas3_store::Observer>).await;
             opened.map_err(|error| Error::new(error.kind(), format!("open `{key}`")).source(error))?;
         }
-        let ledger = Ledger::open(Arc::clone(&pipeline), sink.clone(), ledger_store, Arc::clone(&log), observer).await?;
+        let remaker = Remaking::new(Arc::clone(&pipeline), Arc::clone(&log));
+        let opening = Opening {
+            pipeline: Arc::clone(&pipeline),
+            sink,
+            ledger_store,
+            log: Arc::clone(&log),
+            remaker,
+            observer,
+            budget: Arc::clone(&budget),
+        };
+        let target = target::open(opening).await?;
         let targets = if options.until_end { Some(end_offsets(&log, &first_topics, &status).await?) } else { None };
-        Ok::<_, Error>((ledger, targets))
+        Ok::<_, Error>((target, targets))
     };
     let Some(opened) = stop.run_until_cancelled(opening).await else { return Ok(Ended::Shutdown) };
-    let (ledger, targets) = opened?;
+    let (target, targets) = opened?;
     status.set_phase(Phase::Running);
     let (notices, inbox) = crossbeam_channel::unbounded();
     let _watches = watches.map(|watches| watches.begin(&notices));
     let (swept, first_sweep) = tokio::sync::oneshot::channel();
-    let _sweep = AbortOnDrop(tokio::spawn(sweep(Arc::clone(&ledger), swept)));
-    let context = poll::Context { pipeline, sink, ledger, budget, status, notices, runtime: tokio::runtime::Handle::current() };
+    let _sweep = AbortOnDrop(tokio::spawn(sweep(Arc::clone(&target), swept)));
+    let context = poll::Context { pipeline, target, budget, status, notices, runtime: tokio::runtime::Handle::current() };
     let (answer, ended) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("kas3-poll".to_owned())
@@ -261,10 +275,10 @@ async fn watch_topics(every: Duration, ask: AskTopics, notices: crossbeam_channe
 }
 
 /// Publishes what nobody owns any more and reclaims staged bytes of no use, at start and now and then.
-async fn sweep(ledger: Arc<Ledger>, first: tokio::sync::oneshot::Sender<()>) {
+async fn sweep(target: Arc<dyn Target>, first: tokio::sync::oneshot::Sender<()>) {
     let mut first = Some(first);
     loop {
-        if let Err(error) = ledger.sweep().await {
+        if let Err(error) = target.sweep().await {
             tracing::warn!(error = %error.chain(), "cannot look through the ledger now");
         }
         if let Some(first) = first.take() {

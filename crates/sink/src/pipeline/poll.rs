@@ -12,17 +12,18 @@ use super::{
 };
 use crate::{
     budget::Budget,
-    config::Pipeline,
     error::{Error, Kind, Result},
-    ledger::{Ledger, Report},
+    plan::Pipeline,
+    prefetch::Room,
+    report::Report,
     source::{Event, Source},
     span::{Roll, TopicPartition},
     status::{Phase, Status},
-    transform::{Chain, Room},
+    target::{Progress, Target},
+    transform::Chain,
 };
 use crossbeam_channel::{Receiver, Sender};
 use ending::finish;
-use kas3_store::Store;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, atomic::Ordering},
@@ -48,7 +49,7 @@ const RESOLVERS_WAIT: Duration = Duration::from_secs(5);
 
 /// Room for what transforms bring, for each list of them: the store of one may be away while that of another answers.
 fn rooms(context: &Context) -> Vec<(Arc<Chain>, Arc<Room>)> {
-    let chains = context.pipeline.chains();
+    let chains: Vec<_> = context.pipeline.chains().into_iter().filter(|(_, chain)| chain.waits()).collect();
     let bytes = context.budget.payload_bytes() / chains.len().max(1) as u64;
     chains.into_iter().map(|(_, chain)| (Arc::clone(chain), Room::new(bytes, Some(Arc::clone(&context.budget))))).collect()
 }
@@ -56,8 +57,7 @@ fn rooms(context: &Context) -> Vec<(Arc<Chain>, Arc<Room>)> {
 /// What the loop works with.
 pub(super) struct Context {
     pub(super) pipeline: Arc<Pipeline>,
-    pub(super) sink: Store,
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) target: Arc<dyn Target>,
     pub(super) budget: Arc<Budget>,
     pub(super) status: Arc<Status>,
     pub(super) notices: Sender<Notice>,
@@ -299,8 +299,8 @@ impl Loop {
                 }
             }
             Notice::Orphans(orphans) => self.orphaned(&orphans),
-            Notice::Heads(heads) => {
-                for (of, next, pending) in heads {
+            Notice::Progress(progress) => {
+                for Progress { of, next, pending } in progress {
                     let reached = self.targets.as_ref().and_then(|targets| targets.get(&of)).is_some_and(|target| next >= *target);
                     if reached && !pending && !self.assignment.owned.contains_key(&of) {
                         self.reached_target(&of);
@@ -370,12 +370,10 @@ impl Loop {
         if !others || self.assignment.assigning.is_some() {
             return;
         }
-        let (ledger, notices) = (Arc::clone(&self.context.ledger), self.context.notices.clone());
+        let (target, notices) = (Arc::clone(&self.context.target), self.context.notices.clone());
         self.context.runtime.spawn(async move {
-            if let Ok(heads) = ledger.heads().await {
-                let progress =
-                    heads.iter().map(|head| (TopicPartition::new(head.topic.as_str(), head.partition), head.next, !head.pending.is_empty()));
-                let _ = notices.send(Notice::Heads(progress.collect()));
+            if let Ok(progress) = target.progress().await {
+                let _ = notices.send(Notice::Progress(progress));
             }
         });
     }

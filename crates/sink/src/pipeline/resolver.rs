@@ -8,15 +8,13 @@ use super::{
     worker::{Intake, LaneShared, Queued, Work},
 };
 use crate::{
-    config::BadRecords,
+    batch::Batch,
     error::Error,
-    source::Batch,
+    prefetch::{InOrder, PrefetchObserver, Prefetched, Room},
+    refused::BadRecords,
     span::TopicPartition,
     status::{PartitionStatus, Status},
-    transform::{
-        Chain, Room,
-        ahead::{Ahead, Piece, Watch},
-    },
+    transform::Chain,
 };
 use crossbeam_channel::Sender;
 use std::sync::{Arc, atomic::Ordering};
@@ -49,14 +47,10 @@ pub(super) struct Watching {
     pub(super) partition: Arc<PartitionStatus>,
 }
 
-impl Watch for Watching {
+impl PrefetchObserver for Watching {
     fn changed(&self, bytes: u64) {
         self.partition.payloads.fetch_add(1, Ordering::Relaxed);
         self.partition.payload_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn refused(&self, reason: &'static str) {
-        self.partition.refuse(reason);
     }
 
     fn again(&self, error: &Error) -> bool {
@@ -81,16 +75,16 @@ impl Resolver {
         let Resolver { lane, chain, room, bad, worker, shared, watch, alive } = self;
         let send = |intake: Intake| _ = worker.send(Work::Batch { lane, intake });
         let fail = |error: Error| _ = worker.send(Work::Fail { lane, error });
-        let ahead = match chain.open(Arc::clone(&watch.status) as Arc<dyn kas3_store::Observer>).await {
-            Ok(chain) => Ahead { chain, room: room.lane(), bad },
+        let in_order = match chain.open(Arc::clone(&watch.status) as Arc<dyn kas3_store::Observer>).await {
+            Ok(prefetches) => InOrder { prefetches, room: room.lane(), bad },
             Err(error) => return fail(error),
         };
         while let Some(Input { batch, end, queued }) = inputs.recv().await {
             if let Some(batch) = batch {
-                let hand_on = |Piece { batch, refused, tickets }| {
+                let hand_on = |Prefetched { batch, refused, tickets }| {
                     send(Intake { batch: Some(batch), refused, _tickets: tickets, ..Intake::default() });
                 };
-                match ahead.take(batch, &watch.of.topic, &watch, hand_on).await {
+                match in_order.take(batch, &watch.of.topic, &watch, hand_on).await {
                     Ok(true) => {}
                     // the lane stops at the refused record
                     Ok(false) => return,

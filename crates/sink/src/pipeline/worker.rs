@@ -3,16 +3,17 @@
 
 use super::{LaneId, committer::Command};
 use crate::{
+    batch::Batch,
     budget::{self, Budget, Held},
-    config::BadRecords,
     error::{Error, Kind},
-    lane::{self, Lane, Now},
+    lane::{Lane, Now},
     ledger::{Body, ClosedSpan},
+    prefetch::Ticket,
     record::Record,
-    source::Batch,
+    refused::Refused,
+    row::Row,
     span::{Position, Roll},
     status::PartitionStatus,
-    transform::Ticket,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::{
@@ -26,6 +27,8 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
+/// A lane of this worker holds one partition.
+const ONLY: usize = 0;
 /// How often ages are looked at when no batch comes.
 const TICK: Duration = Duration::from_millis(20);
 /// Closing blocks early is enough when it gives back this share of what a lane holds; else its files are closed.
@@ -55,8 +58,8 @@ pub(super) enum Work {
 #[derive(Default)]
 pub(super) struct Intake {
     pub(super) batch: Option<Batch>,
-    /// A transform cannot take the last record of the batch.
-    pub(super) refused: Option<Error>,
+    /// What the last record of the batch needs of others cannot be fetched.
+    pub(super) refused: Option<Refused>,
     /// The end of the partition comes behind.
     pub(super) end: Option<i64>,
     pub(super) _queued: Option<Queued>,
@@ -238,7 +241,7 @@ impl LaneState {
                 return;
             }
             if let Some(end) = intake.end {
-                self.open.lane.reached(end);
+                self.open.lane.reached(ONLY, end);
             }
         }
     }
@@ -246,17 +249,32 @@ impl LaneState {
     /// True when the whole batch is in the lane, or the lane takes in no more.
     fn take_in(&mut self, intake: &mut Intake, budget: &Arc<Budget>) -> bool {
         let Intake { batch: Some(batch), refused, .. } = intake else { return true };
-        let topic = Arc::clone(&self.open.lane.of().topic);
-        let mut records: Vec<Record<'_>> = Vec::new();
-        batch.records(&topic, &mut records);
-        let left_out = if refused.is_some() { records.pop() } else { None };
+        let topic = Arc::clone(&self.open.lane.of(ONLY).topic);
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        batch.rows(&topic, &mut rows);
+        let last = if refused.is_some() { rows.pop() } else { None };
         let now = Now::read();
-        let before = self.open.lane.position().next;
-        let read = records.iter().filter(|record| record.offset >= before).count() as u64;
-        let mut rest = &records[..];
+        if !self.append(&rows, batch, now, budget) || self.finishing.is_some() {
+            return self.finishing.is_some();
+        }
+        let Some(last) = last else { return true };
+        if self.waiting.is_some() {
+            return false;
+        }
+        if let Some(refused) = refused.take() {
+            self.refuse(&last.record, refused, batch.leader_epoch_at(last.record.offset), now, budget);
+        }
+        true
+    }
+
+    /// Appends rows until all are in the lane (true), or a closed span waits for the committer.
+    fn append(&mut self, rows: &[Row<'_>], batch: &Batch, now: Now, budget: &Arc<Budget>) -> bool {
+        let before = self.open.lane.position(ONLY).next;
+        let read = rows.iter().filter(|row| row.record.offset >= before).count() as u64;
+        let mut rest = rows;
         let mut done = false;
         while !done && self.waiting.is_none() {
-            match self.open.lane.append(rest, |offset| batch.leader_epoch_at(offset), now) {
+            match self.open.lane.append(ONLY, rest, |offset| batch.leader_epoch_at(offset), now) {
                 Ok(progress) => {
                     rest = &rest[progress.taken..];
                     done = rest.is_empty();
@@ -265,42 +283,43 @@ impl LaneState {
                         None => done = true,
                     }
                 }
-                Err(error) if error.kind() == Kind::BadRecord => {
-                    // everything before the record is sound, and goes on its way
-                    let error = lane::bad_record(self.open.lane.of(), error);
-                    self.finish(Roll::Shutdown, Some(error), budget);
-                    done = true;
-                }
                 Err(error) => {
-                    self.give_up(error, budget);
+                    self.fail(error, budget);
                     done = true;
                 }
             }
         }
-        self.open.status.read.fetch_add(read - rest.len() as u64, Ordering::Relaxed);
-        if !done || self.finishing.is_some() {
-            return done;
-        }
-        let Some(record) = left_out else { return true };
-        if self.waiting.is_some() {
-            return false;
-        }
-        if let Some(error) = refused.take() {
-            self.refuse(&record, error, batch.leader_epoch_at(record.offset), now, budget);
-        }
-        true
+        self.tell_skipped();
+        self.open.status.read.fetch_add(read.saturating_sub(rest.len() as u64), Ordering::Relaxed);
+        done
     }
 
-    /// A record that a transform cannot take: everything before it is in the lane.
-    fn refuse(&mut self, record: &Record<'_>, error: Error, leader_epoch: i32, now: Now, budget: &Arc<Budget>) {
-        if self.open.lane.plan().bad_records == BadRecords::Stop {
-            let error = lane::refused_record(self.open.lane.of(), error);
-            self.finish(Roll::Shutdown, Some(error), budget);
-            return;
+    /// A record that was refused before it came here: everything before it is in the lane.
+    fn refuse(&mut self, record: &Record<'_>, refused: Refused, leader_epoch: i32, now: Now, budget: &Arc<Budget>) {
+        match self.open.lane.refuse(ONLY, record, leader_epoch, refused, now) {
+            Ok(()) => drop(self.open.status.read.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => self.fail(error, budget),
         }
-        tracing::warn!(partition = %self.open.lane.of(), offset = record.offset, error = %error.chain(), "a record is left out");
-        self.open.status.read.fetch_add(1, Ordering::Relaxed);
-        self.open.lane.leave_out(record, leader_epoch, now);
+        self.tell_skipped();
+    }
+
+    /// The lane cannot go on. Everything before a bad record is sound, and goes on its way.
+    fn fail(&mut self, error: Error, budget: &Arc<Budget>) {
+        if error.kind() != Kind::BadRecord {
+            return self.give_up(error, budget);
+        }
+        self.open.status.refuse(error.reason().unwrap_or("other"));
+        let hint = error.way_out().unwrap_or_default().to_owned();
+        let stopped = Error::new(Kind::Stopped, error.to_string()).hint(hint);
+        self.finish(Roll::Shutdown, Some(stopped), budget);
+    }
+
+    /// Says which records were refused and passed over.
+    fn tell_skipped(&mut self) {
+        for skipped in self.open.lane.take_skipped() {
+            self.open.status.refuse(skipped.refused.code);
+            tracing::warn!(partition = %skipped.of, offset = skipped.offset, reason = %skipped.refused, "a record is refused and passed over");
+        }
     }
 
     /// Closes the lane's files; the span goes to the committer, or waits for it.
@@ -336,7 +355,7 @@ impl LaneState {
             let _ = self.open.commit.send(Command::Commit { span: Box::new(span), held });
         } else if matches!(self.finishing, Some(None)) {
             // never after a failure: what the lane had read by then may be in no file
-            let position = self.open.lane.position();
+            let position = self.open.lane.position(ONLY);
             if position.next > self.advanced && !self.open.lane.is_open() {
                 self.advance(position);
             }
@@ -367,7 +386,7 @@ impl LaneState {
     }
 
     fn advance_if_due(&mut self, now: Instant) {
-        let position = self.open.lane.position();
+        let position = self.open.lane.position(ONLY);
         let due = now.saturating_duration_since(self.last_commit) >= self.open.lane.plan().roll.age;
         if due && !self.busy && !self.open.lane.is_open() && self.backlog.is_empty() && position.next > self.advanced {
             self.advance(position);
@@ -406,8 +425,8 @@ impl LaneState {
         let held = self.counted + shared.queued.load(Ordering::Relaxed) + waiting.map_or(0, span_bytes);
         shared.held.store(self.counted, Ordering::Relaxed);
         shared.waiting.store(waiting.is_some(), Ordering::Relaxed);
-        shared.position.store(lane.position().next, Ordering::Relaxed);
-        status.position.store(lane.position().next, Ordering::Relaxed);
+        shared.position.store(lane.position(ONLY).next, Ordering::Relaxed);
+        status.position.store(lane.position(ONLY).next, Ordering::Relaxed);
         status.buffered.store(held, Ordering::Relaxed);
         status.open_files.store(lane.open_files() as u64, Ordering::Relaxed);
         let waiting_oldest = waiting.and_then(|span| span.timestamps).map(|bounds| bounds.min);

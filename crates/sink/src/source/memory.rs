@@ -1,12 +1,13 @@
 //! A source in memory: a log of a few partitions, assigned as the test says. For tests of the pipeline, and for programs that
 //! bring their own records.
 
-use super::{Batch, Event, Fetched, Source};
+use super::{Event, Fetched, Log, Source};
 use crate::{
-    config::{Pipeline, Start},
+    batch::Batch,
     error::{Error, Kind, Result},
-    ledger::{ClosedFile, Log, Remake, Report},
-    record::OwnedRecord,
+    plan::Start,
+    record::{OwnedRecord, Record},
+    report::Report,
     span::{Position, TopicPartition},
 };
 use async_trait::async_trait;
@@ -60,7 +61,7 @@ impl MemoryLog {
     }
 
     /// Records of `[first, next)`.
-    pub fn read(&self, of: &TopicPartition, first: i64, next: i64) -> Vec<OwnedRecord> {
+    pub fn records(&self, of: &TopicPartition, first: i64, next: i64) -> Vec<OwnedRecord> {
         self.lock().get(of).map_or_else(Vec::new, |partition| {
             let from = partition.records.partition_point(|record| record.offset < first);
             partition.records[from..].iter().take_while(|record| record.offset < next).cloned().collect()
@@ -73,27 +74,14 @@ impl MemoryLog {
     }
 }
 
-/// A [`MemoryLog`] as the ledger of one pipeline asks it.
-pub struct MemoryAnswers {
-    log: MemoryLog,
-    pipeline: Arc<Pipeline>,
-}
-
-impl MemoryAnswers {
-    /// Answers from `log` for a pipeline.
-    pub fn new(log: MemoryLog, pipeline: Arc<Pipeline>) -> Arc<Self> {
-        Arc::new(MemoryAnswers { log, pipeline })
-    }
-}
-
 #[async_trait]
-impl Log for MemoryAnswers {
+impl Log for MemoryLog {
     async fn cluster_id(&self) -> Result<String> {
         Ok("memory".to_owned())
     }
 
     async fn topics(&self) -> Result<Vec<String>> {
-        let mut topics: Vec<String> = self.log.lock().keys().map(|of| of.topic.to_string()).collect();
+        let mut topics: Vec<String> = self.lock().keys().map(|of| of.topic.to_string()).collect();
         topics.dedup();
         Ok(topics)
     }
@@ -106,35 +94,31 @@ impl Log for MemoryAnswers {
     }
 
     async fn partitions(&self, topic: &str) -> Result<i32> {
-        Ok(self.log.partitions(topic))
+        Ok(MemoryLog::partitions(self, topic))
     }
 
     async fn resolve_start(&self, topic: &str, start: &Start) -> Result<Vec<i64>> {
         let at = |partition| match start {
-            Start::Latest => self.log.end(&TopicPartition::new(topic, partition)),
+            Start::Latest => self.end(&TopicPartition::new(topic, partition)),
             _ => 0,
         };
-        Ok((0..self.log.partitions(topic)).map(at).collect())
+        Ok((0..MemoryLog::partitions(self, topic)).map(at).collect())
     }
 
     async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)> {
-        Ok((0, self.log.end(of)))
+        Ok((0, self.end(of)))
     }
 
     async fn reported(&self, of: &TopicPartition) -> Result<Option<Report>> {
-        Ok(self.log.reported(of))
+        Ok(MemoryLog::reported(self, of))
     }
 
-    async fn remake(&self, of: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
-        let (pipeline, log, of, runtime) = (Arc::clone(&self.pipeline), self.log.clone(), of.clone(), tokio::runtime::Handle::current());
-        let made = tokio::task::spawn_blocking(move || {
-            let mut again = crate::lane::Again::new(&pipeline, &of, &runtime)?;
-            for record in log.read(&of.of, of.span.first, of.span.next) {
-                again.append(&record.borrow())?;
-            }
-            again.finish()
-        });
-        made.await.map_err(|source| Error::new(Kind::Fatal, "make files again").source(source))?
+    async fn compacted(&self, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+        self.records(of, first, next).iter().try_for_each(|record| each(&record.borrow()))
     }
 }
 
@@ -193,7 +177,7 @@ impl Source for MemorySource {
         let mut room = max;
         for (of, position) in self.positions.iter_mut().filter(|(of, position)| **position >= 0 && !self.paused.contains(of)) {
             let end = self.log.end(of);
-            let mut records = self.log.read(of, *position, end);
+            let mut records = self.log.records(of, *position, end);
             records.truncate(room);
             room -= records.len();
             let mut fetched = Fetched::default();

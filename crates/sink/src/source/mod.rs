@@ -4,16 +4,19 @@
 //! [`Source::assign`] and [`Source::release`] when it is done.
 
 pub mod kafka;
+mod log;
 pub mod memory;
 mod msk_iam;
 
+pub use log::{Identity, Log};
+
 use crate::{
+    batch::Batch,
     error::{Error, Result},
-    record::Record,
+    report::Report,
     span::{Position, TopicPartition},
-    transform::Change,
 };
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// What the consumer group, or the log, says.
 #[derive(Debug)]
@@ -69,127 +72,7 @@ pub trait Source: Send {
     /// The end of the partition as far as known without asking.
     fn known_end(&self, of: &TopicPartition) -> Option<i64>;
     /// Tells the group how far we are, for lag tools only. Does not wait.
-    fn report(&mut self, reports: &[(TopicPartition, crate::ledger::Report)]);
+    fn report(&mut self, reports: &[(TopicPartition, Report)]);
     /// Leaves the group.
     fn close(self: Box<Self>);
-}
-
-/// Records of one partition in the order of their offsets.
-pub struct Batch(Inner);
-
-enum Inner {
-    Kafka(kafka::Messages, bool),
-    Memory(Vec<crate::record::OwnedRecord>),
-    Changed(Changed),
-}
-
-/// Some records of another batch, as transforms left them.
-struct Changed {
-    batch: Arc<Batch>,
-    /// Which of its records.
-    records: Range<usize>,
-    /// The changed ones by their place in the whole batch, in order.
-    changes: Vec<(usize, Change)>,
-}
-
-impl Batch {
-    fn kafka(messages: kafka::Messages, headers: bool) -> Self {
-        Batch(Inner::Kafka(messages, headers))
-    }
-
-    /// Records that own their bytes, as tests and the memory source have them.
-    pub fn owned(records: Vec<crate::record::OwnedRecord>) -> Self {
-        Batch(Inner::Memory(records))
-    }
-
-    /// Some records of `batch`, changed at these places of the whole batch.
-    pub(crate) fn changed(batch: Arc<Batch>, records: Range<usize>, changes: Vec<(usize, Change)>) -> Self {
-        Batch(Inner::Changed(Changed { batch, records, changes }))
-    }
-
-    /// Appends the records to `into`, borrowed from this batch.
-    pub fn records<'a>(&'a self, topic: &'a str, into: &mut Vec<Record<'a>>) {
-        match &self.0 {
-            Inner::Kafka(messages, headers) => {
-                into.extend(messages.iter().filter(|message| message.error().is_none()).map(|message| message.record(topic, *headers)))
-            }
-            Inner::Memory(records) => into.extend(records.iter().map(crate::record::OwnedRecord::borrow)),
-            Inner::Changed(Changed { batch, records, changes }) => {
-                let begin = into.len();
-                batch.stretch(topic, records.clone(), into);
-                for (at, change) in changes {
-                    let record = &mut into[begin + at - records.start];
-                    *record = change.on(record);
-                }
-            }
-        }
-    }
-
-    /// Appends the records of these places to `into`.
-    fn stretch<'a>(&'a self, topic: &'a str, places: Range<usize>, into: &mut Vec<Record<'a>>) {
-        match &self.0 {
-            Inner::Kafka(messages, headers) => {
-                let records = messages.iter().filter(|message| message.error().is_none()).skip(places.start).take(places.len());
-                into.extend(records.map(|message| message.record(topic, *headers)));
-            }
-            Inner::Memory(records) => into.extend(records[places].iter().map(crate::record::OwnedRecord::borrow)),
-            Inner::Changed(_) => {
-                let mut all = Vec::new();
-                self.records(topic, &mut all);
-                into.extend_from_slice(&all[places]);
-            }
-        }
-    }
-
-    /// Leader epoch of the record at `offset`; -1 when not known.
-    pub fn leader_epoch_at(&self, offset: i64) -> i32 {
-        match &self.0 {
-            Inner::Kafka(messages, _) => {
-                // nearly always it is the last one
-                let found = messages.iter().rfind(|message| message.error().is_none() && message.offset() == offset);
-                found.map_or(-1, kafka::Message::leader_epoch)
-            }
-            Inner::Memory(_) => -1,
-            Inner::Changed(changed) => changed.batch.leader_epoch_at(offset),
-        }
-    }
-
-    /// The offset after the last record; `None` when there is none.
-    pub fn next_offset(&self) -> Option<i64> {
-        match &self.0 {
-            Inner::Kafka(messages, _) => messages.iter().rfind(|message| message.error().is_none()).map(|message| message.offset() + 1),
-            Inner::Memory(records) => records.last().map(|record| record.offset + 1),
-            Inner::Changed(Changed { batch, records, .. }) => {
-                let mut last = Vec::new();
-                batch.stretch("", records.end.saturating_sub(1).max(records.start)..records.end, &mut last);
-                last.last().map(|record| record.offset + 1)
-            }
-        }
-    }
-
-    /// How many messages the batch holds.
-    pub fn len(&self) -> usize {
-        match &self.0 {
-            Inner::Kafka(messages, _) => messages.len(),
-            Inner::Memory(records) => records.len(),
-            Inner::Changed(changed) => changed.records.len(),
-        }
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Memory that the batch holds, in bytes: payloads and what librdkafka keeps per message.
-    pub fn held_bytes(&self) -> usize {
-        /// Size of librdkafka's op and message around a payload, roughly.
-        const PER_MESSAGE: usize = 320;
-        match &self.0 {
-            Inner::Kafka(messages, _) => messages.iter().map(kafka::Message::payload_bytes).sum::<usize>() + messages.len() * PER_MESSAGE,
-            Inner::Memory(records) => records.iter().map(|record| record.borrow().payload_bytes() + PER_MESSAGE).sum(),
-            // the whole batch is there until the last of its pieces is gone; what it was changed to has its room
-            Inner::Changed(_) => 0,
-        }
-    }
 }

@@ -3,11 +3,13 @@
 //! A payload that is gone, forbidden or not what was sent is a bad record: its policy decides, and no line is ever written for
 //! it in silence. A store that does not answer is waited for.
 
-use super::{Change, Configured, Need, Opened, Transform, TransformRow, Tried, Waiting};
+use super::{Configured, Prefetch, PrefetchPlan, Probe, Request, Step};
 use crate::{
-    config::{Bytes as Size, SinkSettings, check_storage, check_url},
     error::{Error, Kind, Result},
-    record::{Headers, OwnedHeaders, Record},
+    record::{Change, Headers, OwnedHeaders, Record},
+    registry::Entry,
+    units::Bytes as Size,
+    urls::{check_storage, check_url},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,7 +21,7 @@ use serde_json::Value as Json;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-pub(super) const ROW: TransformRow = TransformRow {
+pub(super) const ENTRY: Entry<Arc<dyn Configured>> = Entry {
     name: "claim_check",
     doc: "Writes the payloads that references name, not the references: payloads too large for Kafka that were sent through an object \
           store. Each is verified by size, ETag and SHA-256. One that is gone, forbidden or not what was sent is a bad record \
@@ -76,7 +78,7 @@ fn yes() -> bool {
 }
 
 impl Configured for ClaimCheckTransform {
-    fn build(&self, key: &str, sink: &SinkSettings) -> Result<Arc<dyn Transform>> {
+    fn build(&self, key: &str, sink_storage: (&str, &StorageSettings)) -> Result<Step> {
         let config = |what: String| Error::new(Kind::Config, what);
         let url = check_url(&format!("{key}.url"), &self.url)?;
         let mut urls = vec![url.clone()];
@@ -85,7 +87,7 @@ impl Configured for ClaimCheckTransform {
         }
         let (storage_key, storage) = match &self.storage {
             Some(own) => (format!("{key}.storage"), own),
-            None => ("sink.storage".to_owned(), &sink.storage),
+            None => (sink_storage.0.to_owned(), sink_storage.1),
         };
         check_storage(&storage_key, storage, &urls)?;
         for (index, name) in self.accept.iter().enumerate() {
@@ -110,7 +112,7 @@ impl Configured for ClaimCheckTransform {
             allow_inline_payloads: self.allow_inline_payloads,
             ..ClaimCheckSettings::default()
         };
-        Ok(Arc::new(Prepared { settings, downloads: self.downloads }))
+        Ok(Step::Prefetch(Arc::new(ClaimCheckPlan { settings, downloads: self.downloads })))
     }
 
     fn json(&self) -> Json {
@@ -124,13 +126,13 @@ impl Configured for ClaimCheckTransform {
 
 /// A claim check that was validated.
 #[derive(Debug)]
-struct Prepared {
+struct ClaimCheckPlan {
     settings: ClaimCheckSettings,
     downloads: usize,
 }
 
 #[async_trait]
-impl Transform for Prepared {
+impl PrefetchPlan for ClaimCheckPlan {
     fn about(&self) -> String {
         let ClaimCheckSettings { url, read_from, accept, max_payload_bytes, .. } = &self.settings;
         let listed = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -140,13 +142,13 @@ impl Transform for Prepared {
         format!("`claim_check`: payloads up to `{size}` from `{url}`{places}, {} at once; references of {formats}", self.downloads)
     }
 
-    async fn open(&self, observer: Arc<dyn Observer>) -> Result<Opened> {
+    async fn open(&self, observer: Arc<dyn Observer>) -> Result<Arc<dyn Prefetch>> {
         let claims = ClaimCheck::open_observed(self.settings.clone(), observer).await.map_err(of_claim)?;
         let formats = claims.accepts();
         let headers: Vec<&'static str> = formats.iter().flat_map(|format| format.headers()).copied().collect();
         let marked = formats.iter().all(|format| format.marked() && !format.headers().is_empty());
         let permits = Arc::new(Semaphore::new(self.downloads.min(Semaphore::MAX_PERMITS)));
-        Ok(Opened::Waiting(Arc::new(ClaimChecks { claims, headers, marked, permits, at_once: self.downloads })))
+        Ok(Arc::new(ClaimChecks { claims, headers, marked, permits, at_once: self.downloads }))
     }
 }
 
@@ -184,8 +186,8 @@ impl ClaimChecks {
 }
 
 #[async_trait]
-impl Waiting for ClaimChecks {
-    fn look(&self, record: &Record<'_>) -> Result<Option<Box<dyn Need>>> {
+impl Prefetch for ClaimChecks {
+    fn request(&self, record: &Record<'_>) -> Result<Option<Box<dyn Request>>> {
         let headers = self.headers_of_formats(record);
         let inline_allowed = self.claims.settings().allow_inline_payloads;
         if headers.is_empty() && (record.value.is_none() || (self.marked && inline_allowed)) {
@@ -204,14 +206,14 @@ impl Waiting for ClaimChecks {
         if headers.is_empty() && value.as_deref() == record.value {
             return Ok(None);
         }
-        Ok(Some(Box::new(Here(Change { value, headers: self.headers_of_user(record) }))))
+        Ok(Some(Box::new(InlinePayload(Change { value, headers: self.headers_of_user(record) }))))
     }
 
     fn at_once(&self) -> usize {
         self.at_once
     }
 
-    async fn try_out(&self) -> Vec<Tried> {
+    async fn probe(&self) -> Vec<Probe> {
         let settings = self.claims.settings();
         let mut tried = Vec::new();
         for url in std::iter::once(&settings.url).chain(&settings.read_from) {
@@ -224,13 +226,13 @@ impl Waiting for ClaimChecks {
             let key = format!("{}kas3-check-{:016x}", place.1, rand::random::<u64>());
             let nothing = Reference { bucket: place.0, key, sha256: Some([0; 32]), ..Reference::default() };
             tried.push(match self.claims.fetch(&nothing).await {
-                Err(error) if error.reason() == Some(Reason::ObjectForbidden) => Tried::Known(format!(
+                Err(error) if error.reason() == Some(Reason::ObjectForbidden) => Probe::Known(format!(
                     "payloads in `{url}`: the store refuses to say what is not there; without `s3:ListBucket` a payload that is gone looks like a forbidden one"
                 )),
                 Err(error) if error.reason() != Some(Reason::ObjectMissing) => {
-                    Tried::Bad(of_claim(error.doing(format_args!("payloads in `{url}` cannot be asked for"))))
+                    Probe::Bad(of_claim(error.doing(format_args!("payloads in `{url}` cannot be asked for"))))
                 }
-                _ => Tried::Good(format!("payloads in `{url}` can be asked for")),
+                _ => Probe::Good(format!("payloads in `{url}` can be asked for")),
             });
         }
         tried
@@ -238,15 +240,15 @@ impl Waiting for ClaimChecks {
 }
 
 /// A payload that lies in its record, without what its format puts around it.
-struct Here(Change);
+struct InlinePayload(Change);
 
 #[async_trait]
-impl Need for Here {
+impl Request for InlinePayload {
     async fn bytes(&self) -> u64 {
         self.0.value.as_ref().map_or(0, |value| value.len() as u64)
     }
 
-    async fn get(&self) -> Result<Change> {
+    async fn fetch(&self) -> Result<Change> {
         Ok(self.0.clone())
     }
 }
@@ -260,7 +262,7 @@ struct Payload {
 }
 
 #[async_trait]
-impl Need for Payload {
+impl Request for Payload {
     /// The reference says it, or the store is asked without reading a byte: room is taken in order, before anything is read.
     async fn bytes(&self) -> u64 {
         let most = self.claims.settings().max_payload_bytes;
@@ -275,7 +277,7 @@ impl Need for Payload {
         bytes.min(most)
     }
 
-    async fn get(&self) -> Result<Change> {
+    async fn fetch(&self) -> Result<Change> {
         let _permit = self.permits.acquire().await;
         let payload = self.claims.fetch(&self.reference).await.map_err(of_claim)?;
         Ok(Change { value: Some(payload), headers: self.headers.clone() })

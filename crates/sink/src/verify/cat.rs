@@ -2,34 +2,35 @@
 
 use super::stored::{StoredFile, Stores};
 use crate::{
-    config::Pipeline,
     error::{Error, Kind, Result},
-    format::read::{FileReader, RangeRead, ReadOptions, compression_of},
+    format::read::{HEAD_BYTES, RangeRead, ReadOptions, reader_of},
     ledger::{Entry, EntryKind, File, Head, Ledger, Role},
+    plan::Pipeline,
     span::{Bounds, Span, TopicPartition},
 };
+use bytes::Bytes;
 use kas3_store::Store;
 use std::collections::BTreeMap;
 
-/// Called with each line and its offset, where that is known.
-pub type EachLine<'a> = dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send + 'a;
+/// Called with each row as its file holds it (of a file of lines the line), and its offset, where that is known.
+pub type EachRow<'a> = dyn FnMut(Option<i64>, &[u8]) -> Result<()> + Send + 'a;
 
 /// What became of the offsets that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
     /// Records that were handed out.
     pub records: u64,
-    /// Records whose offset the file does not tell, so that all lines of their file were handed out.
+    /// Rows whose offset the file does not tell, so that all rows of their file were handed out.
     pub unsure: u64,
     /// Offsets that gave no record, in words with their stretch.
     pub nothing: Vec<(Span, String)>,
 }
 
-/// Reads the records of `span` in the order of their offsets and hands each line to `each`, with its offset where that is known.
+/// Reads the records of `span` in the order of their offsets and hands each of their rows to `each`, with its offset where that is known.
 ///
 /// # Errors
 /// `Missing` when the ledger does not know the partition; when ledger or store cannot be read; whatever `each` answers.
-pub async fn read(pipeline: &Pipeline, sink: Store, ledger: &Ledger, of: &TopicPartition, span: Span, each: &mut EachLine<'_>) -> Result<Read> {
+pub async fn read(pipeline: &Pipeline, sink: Store, ledger: &Ledger, of: &TopicPartition, span: Span, each: &mut EachRow<'_>) -> Result<Read> {
     let head = find_head(ledger, of).await?;
     let stores = Stores::new(sink, pipeline.storage.clone());
     let mut history = ledger.walk(&head).await?.with_pending();
@@ -73,7 +74,7 @@ async fn entry_part(
     entry: &Entry,
     part: Span,
     read: &mut Read,
-    each: &mut EachLine<'_>,
+    each: &mut EachRow<'_>,
 ) -> Result<()> {
     if entry.kind == EntryKind::Gap {
         let reason = entry.reason.as_deref().unwrap_or("no reason was kept");
@@ -83,9 +84,9 @@ async fn entry_part(
     let bounds = |file: &File| file.offsets.first().copied().flatten();
     let overlaps = |bounds: Bounds| bounds.min < part.next && bounds.max >= part.first;
     let files = ledger.files(entry, of).await?;
-    let mut lines = Lines::default();
+    let mut rows = Rows::default();
     for file in files.iter().filter(|file| file.role == Role::Data && bounds(file).is_some_and(overlaps)) {
-        if let Err(error) = file_part(stores, of, file, part, &mut lines).await {
+        if let Err(error) = file_part(stores, of, file, part, &mut rows).await {
             if error.kind() != Kind::Missing {
                 return Err(error);
             }
@@ -96,17 +97,17 @@ async fn entry_part(
     }
     let mut missing: Vec<i64> = Vec::new();
     let mut next = part.first;
-    for (offset, line) in &lines.known {
+    for (offset, of_record) in &rows.known {
         missing.extend((next..*offset).take(MISSING_MAX));
         next = offset + 1;
-        each(Some(*offset), line)?;
+        of_record.iter().try_for_each(|row| each(Some(*offset), row))?;
     }
-    read.records += lines.known.len() as u64;
-    read.unsure += lines.unknown.len() as u64;
-    for line in &lines.unknown {
-        each(None, line)?;
+    read.records += rows.known.len() as u64;
+    read.unsure += rows.unknown.len() as u64;
+    for row in &rows.unknown {
+        each(None, row)?;
     }
-    if lines.unknown.is_empty() {
+    if rows.unknown.is_empty() {
         missing.extend((next..part.next).take(MISSING_MAX));
         for stretch in super::span::stretches(&missing) {
             let told = read.nothing.iter().any(|(told, _)| told.first <= stretch.first && stretch.next <= told.next);
@@ -120,43 +121,44 @@ async fn entry_part(
 
 /// Offsets without records that are told one by one, at most.
 const MISSING_MAX: usize = 100_000;
-/// Bytes of lines of one span that are held to bring them into order.
+/// Bytes of rows of one span that are held to bring them into order.
 const HELD_BYTES_MAX: usize = 256 << 20;
 
-/// Lines of one span, brought into the order of their offsets.
+/// Rows of one span, brought into the order of their offsets.
 #[derive(Default)]
-struct Lines {
-    known: BTreeMap<i64, bytes::Bytes>,
-    unknown: Vec<bytes::Bytes>,
+struct Rows {
+    known: BTreeMap<i64, Vec<Bytes>>,
+    unknown: Vec<Bytes>,
     bytes: usize,
 }
 
-async fn file_part(stores: &Stores, of: &TopicPartition, file: &File, part: Span, lines: &mut Lines) -> Result<()> {
+async fn file_part(stores: &Stores, of: &TopicPartition, file: &File, part: Span, rows: &mut Rows) -> Result<()> {
     let gone = || Error::new(Kind::Missing, format!("`{}` is not there", file.url));
     let (store, path) = stores.find(&file.url).await?.ok_or_else(gone)?;
     let info = store.info(&path).await?.ok_or_else(gone)?;
     let stored = StoredFile::new(store, path, info.bytes);
-    let head = stored.range(0..info.bytes.min(4)).await?;
-    let compression = compression_of(&head);
+    let head = stored.range(0..info.bytes.min(HEAD_BYTES)).await?;
+    let format = reader_of(&head);
     let bounds = file.offsets.first().copied().flatten();
-    let dense_from = bounds.filter(|bounds| (bounds.max - bounds.min).unsigned_abs() + 1 == file.records).map(|bounds| bounds.min);
-    let options = ReadOptions { offsets: part.first..part.next, dense_from, ..ReadOptions::default() };
-    let mut reader = FileReader::open(&stored, compression, options).await?;
+    let dense = |bounds: &Bounds| (bounds.max - bounds.min).unsigned_abs() + 1 == file.records && file.rows() == file.records;
+    let options =
+        ReadOptions { offsets: part.first..part.next, dense_from: bounds.filter(dense).map(|bounds| bounds.min), ..ReadOptions::default() };
+    let mut reader = format.open(&stored, &head, options).await?;
     while let Some(found) = reader.next().await? {
-        for line in found {
-            let offset = line.offset.or_else(|| super::holds::offset_of_envelope(&line.bytes, of));
+        for row in found {
+            let offset = row.offset.or_else(|| format.offset_within(&row.bytes, of));
             if offset.is_some_and(|offset| offset < part.first || offset >= part.next) {
                 continue;
             }
-            lines.bytes += line.bytes.len();
-            if lines.bytes > HELD_BYTES_MAX {
+            rows.bytes += row.bytes.len();
+            if rows.bytes > HELD_BYTES_MAX {
                 return Err(Error::new(Kind::Fatal, "these offsets hold more than 256 MiB").hint("ask for fewer: give `--to`"));
             }
-            // A copy, so that a few lines do not hold their whole block.
-            let bytes = bytes::Bytes::copy_from_slice(&line.bytes);
+            // A copy, so that a few rows do not hold their whole block.
+            let bytes = Bytes::copy_from_slice(&row.bytes);
             match offset {
-                Some(offset) => drop(lines.known.insert(offset, bytes)),
-                None => lines.unknown.push(bytes),
+                Some(offset) => rows.known.entry(offset).or_default().push(bytes),
+                None => rows.unknown.push(bytes),
             }
         }
     }

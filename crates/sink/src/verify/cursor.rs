@@ -1,21 +1,22 @@
 //! One file of a span, read from its beginning to its end while the windows of Kafka's records pass by.
 
-use super::{holds::offset_of_envelope, stored::StoredFile};
+use super::stored::StoredFile;
 use crate::{
-    config::Compression,
     error::Result,
-    format::read::{FileReader, Line, Lines, ReadOptions},
+    format::read::{FileReader, ReadOptions, Reader, StoredRow, StoredRows, reader_of},
     ledger::File,
+    row::Row,
     span::{Bounds, Checksum, TopicPartition},
 };
+use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// What can still be said of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Its lines are compared with records.
+    /// Its rows are compared with records.
     Compared,
-    /// Its lines cannot be told to records; its checksums can be compared.
+    /// Its rows cannot be told to records; its checksums can be compared.
     NotComparable,
     /// It cannot be read to its end.
     Broken,
@@ -25,16 +26,18 @@ pub(super) enum State {
 pub(super) struct Cursor<'a> {
     pub(super) file: &'a File,
     stored: &'a StoredFile,
-    compression: Compression,
+    format: &'static dyn Reader,
+    /// The file's first bytes.
+    head: &'a Bytes,
     of: &'a TopicPartition,
     /// The first offset that Kafka has.
     earliest: i64,
-    reader: Option<(FileReader<'a>, Option<Lines>)>,
-    ahead: Option<Line>,
-    /// The offset after the last line, while the file tells the offset of every line.
-    resume: Option<i64>,
-    /// Lines taken so far.
-    pub(super) lines: u64,
+    reader: Option<(Box<dyn FileReader + 'a>, Option<StoredRows>)>,
+    next: Option<StoredRow>,
+    /// The offset of the last row taken, and how many rows of it were, while the file tells the offset of every row.
+    resume: Option<(i64, u64)>,
+    /// Rows taken so far.
+    pub(super) rows: u64,
     content: Xxh3Default,
     ended: bool,
     /// What can still be said of it.
@@ -42,17 +45,18 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(file: &'a File, stored: &'a StoredFile, compression: Compression, of: &'a TopicPartition, earliest: i64) -> Self {
+    pub(super) fn new(file: &'a File, (stored, head): (&'a StoredFile, &'a Bytes), of: &'a TopicPartition, earliest: i64) -> Self {
         Cursor {
             file,
             stored,
-            compression,
+            format: reader_of(head),
+            head,
             of,
             earliest,
             reader: None,
-            ahead: None,
-            resume: Some(i64::MIN),
-            lines: 0,
+            next: None,
+            resume: Some((i64::MIN, 0)),
+            rows: 0,
             content: Xxh3Default::new(),
             ended: false,
             state: State::Compared,
@@ -66,7 +70,7 @@ impl<'a> Cursor<'a> {
 
     /// Whether every offset between the file's smallest and largest is in it, so that the ledger alone tells its records.
     pub(super) fn is_dense(&self) -> bool {
-        self.bounds().is_some_and(|bounds| (bounds.max - bounds.min).unsigned_abs() + 1 == self.file.records)
+        self.bounds().is_some_and(|bounds| (bounds.max - bounds.min).unsigned_abs() + 1 == self.file.records && self.file.rows() == self.file.records)
     }
 
     /// The first offset, where lines must be counted from it: Kafka lost the records that the first lines could be matched with.
@@ -74,42 +78,48 @@ impl<'a> Cursor<'a> {
         self.bounds().filter(|bounds| self.is_dense() && bounds.min < self.earliest).map(|bounds| bounds.min)
     }
 
-    /// The next line, which stays the next until it is taken.
-    pub(super) async fn peek(&mut self) -> Result<Option<&Line>> {
-        if self.ahead.is_none() && !self.ended {
-            self.ahead = self.advance().await?;
-            self.ended = self.ahead.is_none();
-        }
-        Ok(self.ahead.as_ref())
+    /// Whether stored bytes are what the file's format makes of a row.
+    pub(super) fn holds(&self, stored: &[u8], row: &Row<'_>) -> bool {
+        self.format.holds(stored, row)
     }
 
-    /// Takes the next line.
-    pub(super) fn take(&mut self) -> Option<Line> {
-        let line = self.ahead.take()?;
-        self.content.update(&line.bytes);
+    /// The next row, which stays the next until it is taken.
+    pub(super) async fn peek(&mut self) -> Result<Option<&StoredRow>> {
+        if self.next.is_none() && !self.ended {
+            self.next = self.advance().await?;
+            self.ended = self.next.is_none();
+        }
+        Ok(self.next.as_ref())
+    }
+
+    /// Takes the next row.
+    pub(super) fn take(&mut self) -> Option<StoredRow> {
+        let row = self.next.take()?;
+        self.content.update(&row.bytes);
         self.content.update(b"\n");
-        self.lines += 1;
-        if let (Some(resume), Some(offset)) = (&mut self.resume, line.offset) {
-            *resume = offset + 1;
+        self.rows += 1;
+        if let (Some((last, times)), Some(offset)) = (&mut self.resume, row.offset) {
+            *times = if *last == offset { *times + 1 } else { 1 };
+            *last = offset;
         }
-        Some(line)
+        Some(row)
     }
 
-    async fn advance(&mut self) -> Result<Option<Line>> {
+    async fn advance(&mut self) -> Result<Option<StoredRow>> {
         if self.reader.is_none() {
             self.reader = Some(self.open().await?);
         }
         loop {
-            let Some((reader, lines)) = &mut self.reader else { return Ok(None) };
-            if let Some(mut line) = lines.as_mut().and_then(Iterator::next) {
-                if reader.index().is_none() || line.offset.is_none() {
+            let Some((reader, rows)) = &mut self.reader else { return Ok(None) };
+            if let Some(mut row) = rows.as_mut().and_then(Iterator::next) {
+                if !reader.is_indexed() || row.offset.is_none() {
                     self.resume = None;
-                    line.offset = line.offset.or_else(|| offset_of_envelope(&line.bytes, self.of));
+                    row.offset = row.offset.or_else(|| self.format.offset_within(&row.bytes, self.of));
                 }
-                return Ok(Some(line));
+                return Ok(Some(row));
             }
-            *lines = reader.next().await?;
-            if lines.is_none() {
+            *rows = reader.next().await?;
+            if rows.is_none() {
                 self.reader = None;
                 return Ok(None);
             }
@@ -117,21 +127,19 @@ impl<'a> Cursor<'a> {
     }
 
     /// Opens the file where the last reader was closed.
-    async fn open(&self) -> Result<(FileReader<'a>, Option<Lines>)> {
-        let options = |first| ReadOptions { offsets: first..i64::MAX, dense_from: self.counted_from(), ..ReadOptions::default() };
-        if let Some(first) = self.resume {
-            return Ok((FileReader::open(self.stored, self.compression, options(first)).await?, None));
-        }
-        // Lines are passed over again from the beginning: for files without offsets that had to be closed in between.
-        let mut reader = FileReader::open(self.stored, self.compression, options(i64::MIN)).await?;
+    async fn open(&self) -> Result<(Box<dyn FileReader + 'a>, Option<StoredRows>)> {
+        // Rows are passed over again: those of the last offset, or all of a file without offsets that had to be closed in between.
+        let (first, passed_over) = self.resume.unwrap_or((i64::MIN, self.rows));
+        let options = ReadOptions { offsets: first..i64::MAX, dense_from: self.counted_from(), ..ReadOptions::default() };
+        let mut reader = self.format.open(self.stored, self.head, options).await?;
         let mut passed = 0;
-        while passed < self.lines {
-            let Some(mut lines) = reader.next().await? else { break };
-            while passed < self.lines && lines.next().is_some() {
+        while passed < passed_over {
+            let Some(mut rows) = reader.next().await? else { break };
+            while passed < passed_over && rows.next().is_some() {
                 passed += 1;
             }
-            if passed == self.lines {
-                return Ok((reader, Some(lines)));
+            if passed == passed_over {
+                return Ok((reader, Some(rows)));
             }
         }
         Ok((reader, None))
@@ -140,7 +148,7 @@ impl<'a> Cursor<'a> {
     /// Gives back the memory of reading; reading goes on where it was.
     pub(super) fn close(&mut self) {
         self.reader = None;
-        self.ahead = None;
+        self.next = None;
     }
 
     /// Whether the file holds memory of reading.
@@ -148,7 +156,7 @@ impl<'a> Cursor<'a> {
         self.reader.is_some()
     }
 
-    /// The checksum of the lines taken.
+    /// The checksum of the rows taken.
     pub(super) fn content(&self) -> Checksum {
         Checksum::from_xxh3(self.content.digest128())
     }

@@ -103,8 +103,8 @@ impl Comparison {
             .topics
             .iter()
             .filter_map(|pattern| match pattern {
-                crate::config::TopicPattern::Name(name) => Some((name.as_str(), ())),
-                crate::config::TopicPattern::Expression(_) => None,
+                crate::topics::TopicPattern::Name(name) => Some((name.as_str(), ())),
+                crate::topics::TopicPattern::Expression(_) => None,
             })
             .collect();
         let plans = std::iter::once(&self.pipeline.default).chain(self.pipeline.overrides.iter().map(|(_, plan)| plan));

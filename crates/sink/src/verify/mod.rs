@@ -5,9 +5,9 @@
 //! blocks, whatever the size of the pipeline. It only reads, and may run while the pipeline runs.
 //!
 //! ```no_run
-//! # use kas3_sink::{config::Pipeline, ledger::Ledger, verify::{self, RecordLog}};
+//! # use kas3_sink::{ledger::Ledger, plan::Pipeline, source::Log, verify};
 //! # use std::sync::Arc;
-//! # async fn example(pipeline: Arc<Pipeline>, sink: kas3_store::Store, ledger: Arc<Ledger>, log: Arc<dyn RecordLog>) -> kas3_sink::Result<()> {
+//! # async fn example(pipeline: Arc<Pipeline>, sink: kas3_store::Store, ledger: Arc<Ledger>, log: Arc<dyn Log>) -> kas3_sink::Result<()> {
 //! let report = verify::verify(pipeline, sink, ledger, log, &verify::Options::default()).await?;
 //! assert!(report.ok, "{:?}", report.findings);
 //! # Ok(()) }
@@ -16,19 +16,18 @@
 pub mod cat;
 mod cursor;
 mod foreign;
-mod holds;
 mod records;
 mod report;
 mod span;
 mod stored;
 
-pub use records::{Identity, RecordLog};
 pub use report::{FINDINGS_MAX, Finding, FindingKind, PartitionReport, Report, Totals, VERSION};
 
 use crate::{
-    config::Pipeline,
     error::Result,
     ledger::{EntryKind, Head, Ledger},
+    plan::Pipeline,
+    source::{Identity, Log},
     span::{Span, TopicPartition},
 };
 use kas3_store::Store;
@@ -59,7 +58,7 @@ pub(crate) struct Comparison {
     pipeline: Arc<Pipeline>,
     stores: stored::Stores,
     ledger: Arc<Ledger>,
-    log: Arc<dyn RecordLog>,
+    log: Arc<dyn Log>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -76,7 +75,7 @@ impl Comparison {
 ///
 /// # Errors
 /// When Kafka, the ledger or the store cannot be read; what they say wrongly is in the report.
-pub async fn verify(pipeline: Arc<Pipeline>, sink: Store, ledger: Arc<Ledger>, log: Arc<dyn RecordLog>, options: &Options) -> Result<Report> {
+pub async fn verify(pipeline: Arc<Pipeline>, sink: Store, ledger: Arc<Ledger>, log: Arc<dyn Log>, options: &Options) -> Result<Report> {
     let mut report = Report::new(&pipeline.name);
     let stores = stored::Stores::new(sink, pipeline.storage.clone());
     let comparison = Comparison { pipeline, stores, ledger, log, notes: Mutex::default() };
@@ -160,7 +159,7 @@ impl Comparison {
 
     /// `None`, with a note, when the topic is gone or another one now.
     async fn extent(&self, head: &Head, of: &TopicPartition) -> Result<Option<Extent>> {
-        let Some(identity) = self.log.identity(&of.topic).await? else {
+        let Some(identity) = Identity::now(&*self.log, &of.topic).await? else {
             self.note(format!("topic `{}` does not exist any more: its files could only be checked by checksum", of.topic));
             return Ok(None);
         };

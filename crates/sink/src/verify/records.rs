@@ -1,99 +1,70 @@
-//! The records of a partition as Kafka has them, in windows of bounded memory, read in a thread of their own.
+//! The rows that a partition's records make, as Kafka has the records now, in windows of bounded memory, read in a thread of
+//! their own. They go through the same transforms as in the pipeline.
 
 use crate::{
-    config::BadRecords,
     error::{Error, Kind, Result},
-    record::{OwnedRecord, Record},
+    prefetch::BlockingPrefetch,
+    record::Record,
+    refused::{BadRecords, Refused},
+    row::{OwnedRow, Row},
+    source::Log,
     span::TopicPartition,
-    transform::{Chain, Through},
+    transform::Chain,
 };
-use async_trait::async_trait;
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
-
-/// Kafka, as far as a comparison needs it.
-#[async_trait]
-pub trait RecordLog: Send + Sync + 'static {
-    /// The ids of cluster and topic, as now; `None` when the topic is gone.
-    ///
-    /// # Errors
-    /// When Kafka cannot be asked.
-    async fn identity(&self, topic: &str) -> Result<Option<Identity>>;
-
-    /// The first offset that Kafka still has, and the end.
-    ///
-    /// # Errors
-    /// When Kafka cannot be asked.
-    async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)>;
-
-    /// Whether the topic is compacted, so that records may be missing between others.
-    ///
-    /// # Errors
-    /// When Kafka cannot be asked.
-    async fn compacted(&self, topic: &str) -> Result<bool>;
-
-    /// Calls `each` for the records of `[first, next)` in the order of their offsets, read-committed. Blocks.
-    ///
-    /// # Errors
-    /// When Kafka fails, and whatever `each` answers.
-    fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()>;
-}
-
-/// What a ledger's head is written for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Id of the cluster.
-    pub cluster_id: String,
-    /// Id of the topic; `None` while the brokers know no ids.
-    pub topic_id: Option<String>,
-}
 
 /// Bytes of one window, roughly: payloads, and what is kept per record.
 const WINDOW_BYTES: usize = 16 << 20;
 /// What is kept per record beside its payload, roughly.
 const RECORD_BYTES: usize = 256;
 
-/// A window as the reader gives it.
-#[derive(Default)]
-struct Read {
-    records: Vec<OwnedRecord>,
-    refused: BTreeMap<i64, String>,
+/// What a record of Kafka comes to.
+#[derive(Clone, Debug)]
+pub(super) struct Expected {
+    /// Its offset.
+    pub(super) offset: i64,
+    /// The rows that a file must hold; none where a transform filters the record.
+    pub(super) rows: Vec<OwnedRow>,
+    /// What it needs of others cannot be fetched any more, or a transform refuses it: the reason. Its row is the record as Kafka
+    /// has it.
+    pub(super) refused: Option<String>,
 }
 
-/// Records of consecutive spans as transforms leave them, handed out span by span.
+impl Expected {
+    /// Whether a setting of the format may leave it out by its nature alone: all of its values are absent or empty.
+    pub(super) fn is_absent(&self) -> bool {
+        self.rows.iter().all(|row| row.borrow().bytes().is_none_or(<[u8]>::is_empty))
+    }
+}
+
+/// Records of consecutive spans with what they come to, handed out span by span.
 pub(super) struct Records {
-    windows: mpsc::Receiver<Read>,
+    windows: mpsc::Receiver<Vec<Expected>>,
     reader: Option<JoinHandle<Result<()>>>,
-    left: VecDeque<OwnedRecord>,
-    refused: BTreeMap<i64, String>,
+    left: VecDeque<Expected>,
 }
 
 impl Records {
     /// Begins to read `[first, next)`.
-    pub(super) fn read(log: Arc<dyn RecordLog>, of: TopicPartition, chain: Arc<Chain>, first: i64, next: i64) -> Self {
+    pub(super) fn read(log: Arc<dyn Log>, of: TopicPartition, chain: Arc<Chain>, first: i64, next: i64) -> Self {
         let (send, windows) = mpsc::channel(1);
         let runtime = Handle::current();
         let reader = tokio::task::spawn_blocking(move || read(&*log, &of, (&chain, &runtime), first, next, &send));
-        Records { windows, reader: Some(reader), left: VecDeque::new(), refused: BTreeMap::new() }
+        Records { windows, reader: Some(reader), left: VecDeque::new() }
     }
 
     /// Nothing to read.
     pub(super) fn none() -> Self {
         let (_, windows) = mpsc::channel(1);
-        Records { windows, reader: None, left: VecDeque::new(), refused: BTreeMap::new() }
+        Records { windows, reader: None, left: VecDeque::new() }
     }
 
     /// The next records before `next`, and whether there may be more of them. Records before `first` are passed over.
-    pub(super) async fn window(&mut self, first: i64, next: i64) -> Result<(Vec<OwnedRecord>, bool)> {
+    pub(super) async fn window(&mut self, first: i64, next: i64) -> Result<(Vec<Expected>, bool)> {
         if self.left.is_empty() {
             match self.windows.recv().await {
-                Some(Read { records, refused }) => {
-                    self.left = records.into();
-                    self.refused = refused;
-                }
+                Some(records) => self.left = records.into(),
                 None => {
                     self.finish().await?;
                     return Ok((Vec::new(), false));
@@ -106,11 +77,6 @@ impl Records {
         Ok((records, more))
     }
 
-    /// Records of the newest window that transforms cannot take any more, with the reasons; they are there as Kafka has them.
-    pub(super) fn refused(&self) -> &BTreeMap<i64, String> {
-        &self.refused
-    }
-
     async fn finish(&mut self) -> Result<()> {
         match self.reader.take() {
             Some(reader) => reader.await.map_err(|error| Error::new(Kind::Fatal, "the thread that reads Kafka failed").source(error))?,
@@ -120,22 +86,20 @@ impl Records {
 }
 
 fn read(
-    log: &dyn RecordLog,
+    log: &dyn Log,
     of: &TopicPartition,
     (chain, runtime): (&Chain, &Handle),
     first: i64,
     next: i64,
-    send: &mpsc::Sender<Read>,
+    send: &mpsc::Sender<Vec<Expected>>,
 ) -> Result<()> {
     let gone = || Error::new(Kind::Fatal, "nobody compares any more");
-    let mut through = Through::open(chain, &of.topic, BadRecords::Skip, runtime)?;
-    let (mut window, mut bytes) = (Read::default(), 0);
-    let mut keep = |record: &Record<'_>, refused: Option<Error>| {
-        if let Some(error) = refused {
-            window.refused.insert(record.offset, error.chain());
-        }
-        window.records.push(OwnedRecord::from(record));
-        bytes += record.payload_bytes() + RECORD_BYTES;
+    let mut prefetch = BlockingPrefetch::open(chain, &of.topic, BadRecords::Skip, runtime)?;
+    let (mut window, mut bytes) = (Vec::new(), 0);
+    let mut keep = |record: &Record<'_>, refused: Option<Refused>| {
+        let expected = expect(chain, record, refused);
+        bytes += expected.rows.iter().map(|row| row.borrow().payload_bytes() + RECORD_BYTES).sum::<usize>().max(RECORD_BYTES);
+        window.push(expected);
         if bytes >= WINDOW_BYTES {
             bytes = 0;
             send.blocking_send(std::mem::take(&mut window)).map_err(|_| gone())?;
@@ -146,8 +110,16 @@ fn read(
         if record.offset < first || record.offset >= next {
             return Ok(());
         }
-        through.push(record, &mut keep)
+        prefetch.push(record, &mut keep)
     })?;
-    through.flush(&mut keep)?;
-    if window.records.is_empty() { Ok(()) } else { send.blocking_send(window).map_err(|_| gone()) }
+    prefetch.flush(&mut keep)?;
+    if window.is_empty() { Ok(()) } else { send.blocking_send(window).map_err(|_| gone()) }
+}
+
+fn expect(chain: &Chain, record: &Record<'_>, refused: Option<Refused>) -> Expected {
+    let (rows, refused) = match refused.map_or_else(|| chain.rows(*record), Err) {
+        Ok(rows) => (rows, None),
+        Err(refused) => (vec![Row::of(*record)], Some(refused.to_string())),
+    };
+    Expected { offset: record.offset, rows: rows.iter().map(OwnedRow::from).collect(), refused }
 }

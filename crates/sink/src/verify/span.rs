@@ -8,21 +8,20 @@
 use super::{
     Comparison,
     cursor::{Cursor, State},
-    holds::{holds, is_absent},
-    records::Records,
+    records::{Expected, Records},
     report::{Finding, FindingKind, Totals},
     stored::StoredFile,
 };
 use crate::{
-    config::Compression,
     error::Result,
-    format::read::{RangeRead, compression_of},
+    format::read::{HEAD_BYTES, RangeRead},
     ledger::{Entry, File, Role},
     path::{NameContext, PathCache},
-    record::OwnedRecord,
+    row::OwnedRow,
     span::{Span, TopicPartition},
 };
-use std::collections::{BTreeMap, HashMap};
+use bytes::Bytes;
+use std::{collections::HashMap, ops::Range};
 
 /// Files that are kept open from window to window.
 const OPEN_MAX: usize = 16;
@@ -100,14 +99,13 @@ impl<'a> SpanComparison<'a> {
         }
         let earliest = self.earliest.unwrap_or(i64::MAX);
         let of = self.of;
-        let mut cursors: Vec<Cursor<'_>> =
-            there.iter().map(|(file, stored, compression)| Cursor::new(file, stored, *compression, of, earliest)).collect();
+        let mut cursors: Vec<Cursor<'_>> = there.iter().map(|(file, stored, head)| Cursor::new(file, (stored, head), of, earliest)).collect();
         let begins = begins(&there);
         let span = self.span();
         while self.earliest.is_some() {
             let (read, more) = records.window(span.first, span.next).await?;
             let next = if more { read.last().map_or(span.first, |record| record.offset + 1) } else { span.next };
-            let window = Window { records: &read, refused: records.refused(), next, last: !more };
+            let window = Window::new(&read, next, !more);
             self.window(&window, &mut cursors, &begins).await?;
             if !more {
                 break;
@@ -122,8 +120,8 @@ impl<'a> SpanComparison<'a> {
         Ok(())
     }
 
-    /// A file with its compression; `None`, with what was found, when it is not there.
-    async fn open(&mut self, file: &File) -> Result<Option<(StoredFile, Compression)>> {
+    /// A file with its first bytes; `None`, with what was found, when it is not there.
+    async fn open(&mut self, file: &File) -> Result<Option<(StoredFile, Bytes)>> {
         if file.lost {
             self.totals.accepted += file.records;
             self.excused += file.records;
@@ -148,14 +146,13 @@ impl<'a> SpanComparison<'a> {
         self.totals.files += 1;
         self.totals.bytes += info.bytes;
         let stored = StoredFile::new(store, path, info.bytes);
-        let head = stored.range(0..info.bytes.min(4)).await?;
-        let compression = compression_of(&head);
-        Ok(Some((stored, compression)))
+        let head = stored.range(0..info.bytes.min(HEAD_BYTES)).await?;
+        Ok(Some((stored, head)))
     }
 
     async fn window(&mut self, window: &Window<'_>, cursors: &mut [Cursor<'_>], begins: &Begins) -> Result<()> {
         self.totals.records_in_kafka += window.records.len() as u64;
-        let mut seen = vec![Seen::default(); window.records.len()];
+        let mut seen = vec![Seen::default(); window.rows.len()];
         let mut unknown = Vec::new();
         for (index, cursor) in cursors.iter_mut().enumerate() {
             let later = cursor.bounds().is_none_or(|bounds| bounds.min >= window.next);
@@ -163,8 +160,8 @@ impl<'a> SpanComparison<'a> {
                 continue;
             }
             match self.known(window, cursor, &mut seen).await {
-                Ok(Known::All) => {}
-                Ok(Known::NotHere) => unknown.push(index),
+                Ok(Offsets::Known) => {}
+                Ok(Offsets::Unknown) => unknown.push(index),
                 Err(error) => self.broken(cursor, error)?,
             }
         }
@@ -172,68 +169,86 @@ impl<'a> SpanComparison<'a> {
             self.unknown(window, cursors, &unknown, begins, &mut seen).await?;
         }
         cursors.iter_mut().filter(|cursor| cursor.is_open()).skip(OPEN_MAX).for_each(Cursor::close);
-        for (record, seen) in window.records.iter().zip(seen) {
-            match seen.times {
-                0 if is_absent(record) => self.absent.push(record.offset),
-                0 => self.missing.push(record.offset),
-                1 => self.totals.equal += u64::from(!seen.unequal),
-                times => {
-                    let finding = self.find(FindingKind::Double, format!("the record is in files {times} times"));
-                    finding.offsets = Some(Span { first: record.offset, next: record.offset + 1 });
-                }
-            }
+        for (record, rows) in window.records.iter().zip(&window.of_record) {
+            self.settle_record(record, &seen[rows.clone()]);
         }
         Ok(())
     }
 
-    /// Compares lines that know their offset, up to the end of the window.
-    async fn known(&mut self, window: &Window<'_>, cursor: &mut Cursor<'_>, seen: &mut [Seen]) -> Result<Known> {
-        while let Some(line) = cursor.peek().await? {
-            let Some(offset) = line.offset else { return Ok(Known::NotHere) };
+    /// What was found of one record: each of its rows once, or none of them where the ledger allows it.
+    fn settle_record(&mut self, record: &Expected, seen: &[Seen]) {
+        if seen.iter().all(|seen| seen.times == 0) {
+            let list = if record.is_absent() { &mut self.absent } else { &mut self.missing };
+            return list.push(record.offset);
+        }
+        let offsets = Some(Span { first: record.offset, next: record.offset + 1 });
+        if let Some(times) = seen.iter().map(|seen| seen.times).find(|times| *times > 1) {
+            self.find(FindingKind::Double, format!("the record is in files {times} times")).offsets = offsets;
+        } else if let Some(nth) = seen.iter().position(|seen| seen.times == 0) {
+            self.totals.gaps += 1;
+            let detail = format!("row {} of {} of the record is in no file", nth + 1, seen.len());
+            self.find(FindingKind::Gap, detail).offsets = offsets;
+        } else {
+            self.totals.equal += u64::from(seen.iter().all(|seen| !seen.unequal));
+        }
+    }
+
+    /// Compares rows that know their offset, up to the end of the window.
+    async fn known(&mut self, window: &Window<'_>, cursor: &mut Cursor<'_>, seen: &mut [Seen]) -> Result<Offsets> {
+        while let Some(stored) = cursor.peek().await? {
+            let Some(offset) = stored.offset else { return Ok(Offsets::Unknown) };
             if offset >= window.next && !window.last {
                 break;
             }
-            let Some(line) = cursor.take() else { break };
-            match window.records.binary_search_by_key(&offset, |record| record.offset) {
-                Ok(index) => self.check_line(&line.bytes, window, index, cursor, &mut seen[index]),
-                Err(_) => self.stray(offset, cursor),
+            let Some(stored) = cursor.take() else { break };
+            match window.rows_at(offset) {
+                Some(rows) => {
+                    // of several rows of one record the first that it holds and that was not found yet
+                    let open: Vec<usize> = rows.clone().filter(|row| seen[*row].times == 0).collect();
+                    let held = open.iter().copied().find(|row| rows.len() == 1 || cursor.holds(&stored.bytes, &window.rows[*row].borrow()));
+                    let row = held.or(open.first().copied()).unwrap_or(rows.start);
+                    self.check_row(&stored.bytes, window, row, cursor, &mut seen[row]);
+                }
+                None => self.stray(offset, cursor),
             }
         }
-        Ok(Known::All)
+        Ok(Offsets::Known)
     }
 
-    fn check_line(&mut self, line: &[u8], window: &Window<'_>, index: usize, cursor: &Cursor<'_>, seen: &mut Seen) {
-        let record = &window.records[index];
+    fn check_row(&mut self, stored: &[u8], window: &Window<'_>, row: usize, cursor: &Cursor<'_>, seen: &mut Seen) {
+        let expected = window.rows[row];
+        let offset = expected.record.offset;
         seen.times = seen.times.saturating_add(1);
-        if let Some(why) = window.refused.get(&record.offset) {
+        if let Some(why) = window.refused_at(offset) {
             seen.unequal = true;
             self.totals.not_comparable += 1;
-            let what = format!("`{}`, offset {}: what its line should hold cannot be had any more", self.of, record.offset);
+            let what = format!("`{}`, offset {offset}: what its row should hold cannot be fetched any more", self.of);
             self.comparison.note(format!("{what}: {why}"));
             return;
         }
-        if holds(line, record) {
+        let expected = expected.borrow();
+        if cursor.holds(stored, &expected) {
             return;
         }
         seen.unequal = true;
-        let detail = format!("line {} holds `{}`, Kafka has `{}`", cursor.lines, excerpt(Some(line)), excerpt(record.value.as_deref()));
+        let detail = format!("line {} holds `{}`, Kafka has `{}`", cursor.rows, excerpt(Some(stored)), excerpt(expected.bytes()));
         let finding = self.find(FindingKind::Difference, detail);
         finding.file = Some(cursor.file.url.clone());
-        finding.offsets = Some(Span { first: record.offset, next: record.offset + 1 });
+        finding.offsets = Some(Span { first: offset, next: offset + 1 });
     }
 
     /// A line whose offset Kafka did not give.
     fn stray(&mut self, offset: i64, cursor: &Cursor<'_>) {
         let span = self.span();
         if offset < span.first || offset >= span.next {
-            let detail = format!("line {} is for offset {offset}, which is not of this span", cursor.lines);
+            let detail = format!("line {} is for offset {offset}, which is not of this span", cursor.rows);
             let finding = self.find(FindingKind::Difference, detail);
             finding.file = Some(cursor.file.url.clone());
             finding.offsets = Some(Span { first: offset, next: offset + 1 });
         } else if self.earliest.is_none_or(|earliest| offset < earliest) {
             self.totals.not_comparable += 1;
         } else {
-            self.strays.push((offset, cursor.lines, cursor.file.url.clone()));
+            self.strays.push((offset, cursor.rows, cursor.file.url.clone()));
         }
     }
 
@@ -280,7 +295,7 @@ impl<'a> SpanComparison<'a> {
             return Ok(());
         };
         for index in unknown {
-            let expected: Vec<usize> = (0..window.records.len()).filter(|at| seen[*at].times == 0 && places[*at] == Some(*index)).collect();
+            let expected: Vec<usize> = (0..window.rows.len()).filter(|at| seen[*at].times == 0 && places[*at] == Some(*index)).collect();
             if let Err(error) = self.matched(window, &mut cursors[*index], &expected, seen).await {
                 self.broken(&mut cursors[*index], error)?;
             }
@@ -288,13 +303,13 @@ impl<'a> SpanComparison<'a> {
         Ok(())
     }
 
-    /// The file that each record of the window is for; `None` when that cannot be told.
+    /// The file that each row of the window is for; `None` when that cannot be told.
     fn places(&mut self, window: &Window<'_>, cursors: &[Cursor<'_>], unknown: &[usize], begins: &Begins) -> Option<Vec<Option<usize>>> {
         let inside = |index: usize, offset: i64| cursors[index].bounds().is_some_and(|bounds| bounds.min <= offset && offset <= bounds.max);
         let sparse: Vec<usize> = unknown.iter().copied().filter(|index| !cursors[*index].is_dense()).collect();
         if sparse.is_empty() || cursors.len() == 1 {
-            let place = |record: &OwnedRecord| unknown.iter().copied().find(|index| inside(*index, record.offset));
-            return Some(window.records.iter().map(place).collect());
+            let place = |row: &&OwnedRow| unknown.iter().copied().find(|index| inside(*index, row.record.offset));
+            return Some(window.rows.iter().map(place).collect());
         }
         if self.earliest.is_none_or(|earliest| earliest > self.span().first) {
             return None;
@@ -303,42 +318,45 @@ impl<'a> SpanComparison<'a> {
         let extension = format!(".{}", plan.format.extension());
         let context = NameContext { now: self.entry.now, incarnation: self.entry.incarnation, extension };
         let mut cache = PathCache::default();
-        let mut places = Vec::with_capacity(window.records.len());
-        for record in window.records {
-            let group = plan.path.group(&record.borrow(), &context, &mut cache).ok();
+        let mut places = Vec::with_capacity(window.rows.len());
+        for row in &window.rows {
+            let offset = row.record.offset;
+            let group = plan.path.group(&row.borrow(), &context, &mut cache).ok();
             let place = group.and_then(|group| {
-                if let Some((index, path)) = begins.get(&record.offset)
-                    && plan.path.name(group, record.offset, &context) == *path
+                if let Some((index, path)) = begins.get(&offset)
+                    && plan.path.name(group, offset, &context) == *path
                 {
                     self.groups.insert(group.to_owned(), *index);
                 }
                 self.groups.get(group).copied()
             });
-            places.push(place.filter(|index| inside(*index, record.offset)));
+            places.push(place.filter(|index| inside(*index, offset)));
         }
         let later = |index: usize| cursors[index].bounds().is_none_or(|bounds| bounds.min >= window.next);
         let tied = |index: &usize| later(*index) || self.groups.values().any(|tied| tied == index);
         sparse.iter().all(tied).then_some(places)
     }
 
-    /// Takes lines off a file for the records expected in it, in order. A line that holds none of the records to come is one too
-    /// many when the line after it holds the next record, and that record altered when not.
+    /// Takes rows off a file for those expected in it, in order. One that holds none of the rows to come is one too many when the
+    /// one after it holds the next row, and that row altered when not.
     async fn matched(&mut self, window: &Window<'_>, cursor: &mut Cursor<'_>, expected: &[usize], seen: &mut [Seen]) -> Result<()> {
+        let held = |cursor: &Cursor<'_>, stored: &[u8], row: usize| cursor.holds(stored, &window.rows[row].borrow());
         let mut at = 0;
         while at < expected.len() {
-            let Some(line) = cursor.peek().await? else { break };
-            let ahead = expected[at..].iter().take(AHEAD_MAX).position(|index| holds(&line.bytes, &window.records[*index]));
-            if ahead.is_none() && is_absent(&window.records[expected[at]]) {
+            let Some(bytes) = cursor.peek().await?.map(|stored| stored.bytes.clone()) else { break };
+            let ahead = expected[at..].iter().take(AHEAD_MAX).position(|row| held(cursor, &bytes, *row));
+            if ahead.is_none() && window.rows[expected[at]].borrow().bytes().is_none_or(<[u8]>::is_empty) {
                 at += 1;
                 continue;
             }
-            let Some(line) = cursor.take() else { break };
-            if ahead.is_none() && cursor.peek().await?.is_some_and(|after| holds(&after.bytes, &window.records[expected[at]])) {
+            let Some(stored) = cursor.take() else { break };
+            let after = if ahead.is_none() { cursor.peek().await?.map(|stored| stored.bytes.clone()) } else { None };
+            if after.is_some_and(|after| held(cursor, &after, expected[at])) {
                 self.lines_left.push((1, cursor.file.url.clone()));
                 continue;
             }
-            let index = expected[at + ahead.unwrap_or(0)];
-            self.check_line(&line.bytes, window, index, cursor, &mut seen[index]);
+            let row = expected[at + ahead.unwrap_or(0)];
+            self.check_row(&stored.bytes, window, row, cursor, &mut seen[row]);
             at += ahead.unwrap_or(0) + 1;
         }
         Ok(())
@@ -353,15 +371,15 @@ impl<'a> SpanComparison<'a> {
                 Ok(None) => break,
                 Err(error) => self.broken(cursor, error)?,
             }
-            let Some(line) = cursor.take() else { continue };
-            match line.offset {
+            let Some(stored) = cursor.take() else { continue };
+            match stored.offset {
                 _ if cursor.state != State::Compared => {}
                 Some(offset) => self.stray(offset, cursor),
                 None => left += 1,
             }
         }
         cursor.close();
-        self.totals.records_in_files += cursor.lines;
+        self.totals.records_in_files += cursor.rows;
         if left > 0 && self.earliest.is_none_or(|earliest| earliest > self.span().first) {
             self.totals.not_comparable += left;
         } else if left > 0 {
@@ -378,8 +396,8 @@ impl<'a> SpanComparison<'a> {
             format!("the file has {size} bytes, the ledger says {}", file.bytes)
         } else if bytes != file.stored {
             format!("the file's bytes are not those that were written: checksum `{}`, the ledger says `{}`", bytes.0, file.stored.0)
-        } else if cursor.state != State::Broken && cursor.lines != file.records {
-            format!("the file holds {} lines, the ledger says {}", cursor.lines, file.records)
+        } else if cursor.state != State::Broken && cursor.rows != file.rows() {
+            format!("the file holds {} lines, the ledger says {}", cursor.rows, file.rows())
         } else if cursor.state != State::Broken && cursor.content() != file.checksum {
             format!("the file's content has the checksum `{}`, the ledger says `{}`", cursor.content().0, file.checksum.0)
         } else {
@@ -395,10 +413,10 @@ impl<'a> SpanComparison<'a> {
             return Err(error);
         }
         cursor.state = State::Broken;
-        let unread = cursor.file.records.saturating_sub(cursor.lines);
+        let unread = cursor.file.records.saturating_sub(cursor.rows);
         self.excused += unread;
         self.totals.gaps += unread;
-        let detail = format!("the file cannot be read beyond line {}: {}", cursor.lines, error.chain());
+        let detail = format!("the file cannot be read beyond line {}: {}", cursor.rows, error.chain());
         self.find(FindingKind::Difference, detail).file = Some(cursor.file.url.clone());
         Ok(())
     }
@@ -406,7 +424,7 @@ impl<'a> SpanComparison<'a> {
     /// Records that are in no file: as many as the ledger says were left out may be, and those of files that are not there.
     fn settle_absent(&mut self) {
         let counts = self.entry.counts;
-        let mut allowed = counts.filtered + counts.dead_lettered;
+        let mut allowed = counts.filtered + counts.refused;
         let absent = std::mem::take(&mut self.absent);
         let mut missing = std::mem::take(&mut self.missing);
         let taken = allowed.min(absent.len() as u64);
@@ -450,33 +468,60 @@ fn plural(count: u64, noun: &str) -> String {
 /// Which file begins at which offset, and its path: by them a record's group is tied to a file.
 type Begins = HashMap<i64, (usize, String)>;
 
-fn begins(there: &[(&File, StoredFile, Compression)]) -> Begins {
+fn begins(there: &[(&File, StoredFile, Bytes)]) -> Begins {
     let first = |file: &File| file.offsets.first().copied().flatten().map(|bounds| bounds.min);
     there.iter().enumerate().filter_map(|(index, (file, stored, _))| Some((first(file)?, (index, stored.path().to_owned())))).collect()
 }
 
-/// How often a record was found, and whether it ever differed.
+/// How often a row was found, and whether it ever differed.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     times: u8,
     unequal: bool,
 }
 
-/// Whether a file's lines know their offsets.
-enum Known {
-    All,
-    NotHere,
+/// Whether a file's rows know their offsets.
+enum Offsets {
+    Known,
+    Unknown,
 }
 
-/// Records of a span that follow each other.
+/// Records of a span that follow each other, with their rows.
 struct Window<'a> {
-    records: &'a [OwnedRecord],
-    /// Records of it that transforms cannot take any more, and why.
-    refused: &'a BTreeMap<i64, String>,
+    records: &'a [Expected],
+    /// All of their rows.
+    rows: Vec<&'a OwnedRow>,
+    /// The rows of each record.
+    of_record: Vec<Range<usize>>,
     /// The offset after the window.
     next: i64,
     /// Nothing of the span follows.
     last: bool,
+}
+
+impl<'a> Window<'a> {
+    fn new(records: &'a [Expected], next: i64, last: bool) -> Self {
+        let (mut rows, mut of_record) = (Vec::new(), Vec::with_capacity(records.len()));
+        for record in records {
+            let begin = rows.len();
+            rows.extend(&record.rows);
+            of_record.push(begin..rows.len());
+        }
+        Window { records, rows, of_record, next, last }
+    }
+
+    fn record_at(&self, offset: i64) -> Option<usize> {
+        self.records.binary_search_by_key(&offset, |record| record.offset).ok()
+    }
+
+    /// The rows of the record at an offset; `None`: there is none, or no row of it.
+    fn rows_at(&self, offset: i64) -> Option<Range<usize>> {
+        self.record_at(offset).map(|at| self.of_record[at].clone()).filter(|rows| !rows.is_empty())
+    }
+
+    fn refused_at(&self, offset: i64) -> Option<&str> {
+        self.records[self.record_at(offset)?].refused.as_deref()
+    }
 }
 
 /// Offsets in order as ranges of consecutive ones.

@@ -3,8 +3,7 @@
 use super::{Context, Loop, OPEN_AGAIN};
 use crate::{
     error::Kind,
-    lane::{BeginUpload, Lane},
-    ledger::{Partition, Upload},
+    lane::{Lane, LanePartition},
     pipeline::{
         Notice,
         assignment::{Assigning, LaneHandle, Owned, Stage},
@@ -14,6 +13,7 @@ use crate::{
     },
     span::{Position, TopicPartition},
     status::State,
+    target::OpenPartition,
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -51,14 +51,14 @@ impl Loop {
     }
 
     pub(super) fn open_task(&self, of: TopicPartition, epoch: u64) -> tokio::task::JoinHandle<()> {
-        let (ledger, notices, permits) = (Arc::clone(&self.context.ledger), self.context.notices.clone(), Arc::clone(&self.opening));
+        let (target, notices, permits) = (Arc::clone(&self.context.target), self.context.notices.clone(), Arc::clone(&self.opening));
         let status = Arc::clone(&self.context.status);
         self.context.runtime.spawn(async move {
             let _permit = permits.acquire_owned().await;
             loop {
-                match ledger.open_partition(&of).await {
+                match target.open_partition(&of).await {
                     Ok(partition) => {
-                        let _ = notices.send(Notice::Opened { of, epoch, partition: Box::new(partition) });
+                        let _ = notices.send(Notice::Opened { of, epoch, partition });
                         return;
                     }
                     Err(error) if matches!(error.kind(), Kind::Transient | Kind::Fenced) => {
@@ -74,7 +74,7 @@ impl Loop {
         })
     }
 
-    pub(super) fn opened(&mut self, of: &TopicPartition, epoch: u64, partition: Box<Partition>) {
+    pub(super) fn opened(&mut self, of: &TopicPartition, epoch: u64, partition: Box<dyn OpenPartition>) {
         let Some(owned) = self.assignment.owned.get_mut(of).filter(|owned| owned.epoch == epoch) else { return };
         let position = partition.position();
         owned.status.committed.store(position.next, Ordering::Relaxed);
@@ -131,13 +131,14 @@ impl Loop {
         }
     }
 
-    pub(super) fn begin_lane(&mut self, of: &TopicPartition, partition: Box<Partition>) {
+    pub(super) fn begin_lane(&mut self, of: &TopicPartition, partition: Box<dyn OpenPartition>) {
         let Some(owned) = self.assignment.owned.get_mut(of) else { return };
         let Context { pipeline, notices, runtime, .. } = &self.context;
         let plan = Arc::clone(pipeline.plan(&of.topic));
-        let begin = begin_upload(&self.context, of);
+        let begin = self.context.target.begin_upload(of);
         let position = partition.position();
-        let lane = Lane::new(of.clone(), Arc::clone(&plan), pipeline.timezone.clone(), partition.incarnation(), position, begin);
+        let only = LanePartition { of: of.clone(), incarnation: partition.incarnation(), position };
+        let lane = Lane::new(vec![only], Arc::clone(&plan), pipeline.timezone.clone(), begin);
         let id = self.next_lane;
         self.next_lane += 1;
         let worker = self.workers[usize::try_from(id).unwrap_or(0) % self.workers.len()].0.clone();
@@ -148,7 +149,7 @@ impl Loop {
         status.set_state(State::Running, None);
         let committer = Committer {
             lane: id,
-            partition: *partition,
+            partition,
             commands,
             worker: worker.clone(),
             notices: notices.clone(),
@@ -174,14 +175,4 @@ impl Loop {
         let handle = LaneHandle { id, shared, worker, committer, finishing: false, paused: false, resolver, fed: position.next };
         owned.stage = Stage::Running(handle);
     }
-}
-
-/// What a lane calls when a file has grown to a part.
-fn begin_upload(context: &Context, of: &TopicPartition) -> BeginUpload {
-    let (runtime, sink, budget) = (context.runtime.clone(), context.sink.clone(), Arc::clone(&context.budget));
-    let staging = context.pipeline.staged_prefix(of);
-    Box::new(move |path, options| {
-        let budget = Arc::clone(&budget);
-        Some(Upload::begin(&runtime, sink.clone(), path.to_owned(), staging.clone(), options, Arc::new(move |bytes| budget.hold(bytes))))
-    })
 }

@@ -2,13 +2,14 @@
 
 use super::{Context, Loop, OPEN_AGAIN};
 use crate::{
+    batch::Batch,
     error::{Error, Kind},
     pipeline::{
         assignment::{LaneHandle, Stage},
         resolver::Input,
         worker::{Intake, Queued, Work},
     },
-    source::{Batch, Fetched},
+    source::Fetched,
     span::{Position, TopicPartition},
 };
 use std::{

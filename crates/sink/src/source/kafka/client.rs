@@ -2,7 +2,7 @@
 
 use super::{NO_TOPIC, native::topic_error, refusal};
 use crate::{
-    config::Pipeline,
+    plan::Pipeline,
     error::{Error, Kind, Result},
     source::{Event, msk_iam},
     span::TopicPartition,

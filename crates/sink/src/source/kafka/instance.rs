@@ -6,7 +6,7 @@
 
 use super::native;
 use crate::{
-    config::Pipeline,
+    plan::Pipeline,
     error::{Error, Kind},
 };
 use rdkafka::error::KafkaError;

@@ -7,12 +7,13 @@ use super::{
     reader::Reader,
 };
 use crate::{
-    config::{Pipeline, Start, TopicPattern},
+    coalesce::{Coalesced, copy, each},
     error::{Error, Kind, Result},
-    gather::{Gathered, copy, each},
-    ledger::{ClosedFile, Log, Remake, Report},
+    plan::{Pipeline, Start},
+    topics::TopicPattern,
     record::Record,
-    source::Source,
+    report::Report,
+    source::{Log, Source},
     span::TopicPartition,
 };
 use async_trait::async_trait;
@@ -46,9 +47,9 @@ pub struct KafkaLog {
     cluster: String,
     ending: Arc<AtomicBool>,
     readers: Mutex<Vec<Reader>>,
-    topic_ids: Gathered<String, Option<String>>,
-    bounds: Gathered<TopicPartition, (i64, i64)>,
-    reported: Gathered<TopicPartition, Option<Report>>,
+    topic_ids: Coalesced<String, Option<String>>,
+    bounds: Coalesced<TopicPartition, (i64, i64)>,
+    reported: Coalesced<TopicPartition, Option<Report>>,
     events: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -80,9 +81,9 @@ impl KafkaLog {
             cluster: String::new(),
             ending,
             readers: Mutex::default(),
-            topic_ids: Gathered::default(),
-            bounds: Gathered::default(),
-            reported: Gathered::default(),
+            topic_ids: Coalesced::default(),
+            bounds: Coalesced::default(),
+            reported: Coalesced::default(),
             events: Some(events),
         };
         let asked = Arc::clone(&log.consumer);
@@ -158,7 +159,7 @@ impl KafkaLog {
     ///
     /// # Errors
     /// `Missing` when Kafka no longer has the beginning; whatever `each` answers.
-    pub fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<Reached> {
+    pub fn read_stretch(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<Reached> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = match idle {
             Some(reader) => reader,
@@ -168,22 +169,6 @@ impl KafkaLog {
         // one that failed is not kept
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         Ok(reached)
-    }
-
-    /// Whether a topic is compacted, so that records may be missing between others. Without the permission to ask, the strict
-    /// answer holds: it is not.
-    pub async fn compacted(&self, topic: &str) -> bool {
-        if self.cluster.starts_with(IN_PROCESS) {
-            return false;
-        }
-        let (native, name) = (self.native.clone(), topic.to_owned());
-        match blocking(move || native.topic_setting(&name, "cleanup.policy", ASK)).await {
-            Ok(policy) => policy.is_some_and(|policy| policy.contains("compact")),
-            Err(error) => {
-                tracing::debug!(topic, error = %error.chain(), "cannot ask whether the topic is compacted");
-                false
-            }
-        }
     }
 
     /// Offsets of one question about many partitions, each with its own outcome; `time` as ListOffsets has it.
@@ -374,13 +359,21 @@ impl Log for KafkaLog {
         self.reported.ask(of.clone(), ask).await
     }
 
-    async fn remake(&self, of: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
-        let (pipeline, of, runtime) = (Arc::clone(&self.pipeline), of.clone(), tokio::runtime::Handle::current());
-        blocking(move || {
-            let mut again = crate::lane::Again::new(&pipeline, &of, &runtime)?;
-            Reader::new(&pipeline)?.read(&of.of, of.span.first, of.span.next, &mut |record| again.append(record))?;
-            again.finish()
-        })
-        .await
+    async fn compacted(&self, topic: &str) -> Result<bool> {
+        if self.cluster.starts_with(IN_PROCESS) {
+            return Ok(false);
+        }
+        let (native, name) = (self.native.clone(), topic.to_owned());
+        match blocking(move || native.topic_setting(&name, "cleanup.policy", ASK)).await {
+            Ok(policy) => Ok(policy.is_some_and(|policy| policy.contains("compact"))),
+            Err(error) => {
+                tracing::debug!(topic, error = %error.chain(), "cannot ask whether the topic is compacted");
+                Ok(false)
+            }
+        }
+    }
+
+    fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+        self.read_stretch(of, first, next, each).map(|_| ())
     }
 }

@@ -1,5 +1,6 @@
 //! Kafka as a source, by librdkafka: the consumer of the pipeline, and what ledger and tools ask of a cluster.
 
+mod batch;
 mod client;
 mod instance;
 mod log;
@@ -9,19 +10,22 @@ mod reader;
 mod refusal;
 
 pub use log::KafkaLog;
-pub(super) use native::{Message, Messages};
 pub use owners::Owners;
 pub use reader::Reached;
 
-use super::{Batch, Event, Fetched, Source};
+use super::{Event, Fetched, Source};
 use crate::{
-    config::Pipeline,
+    batch::Batch,
     error::{Error, Kind, Result},
-    ledger::{Report, stops},
+    plan::Pipeline,
+    report::Report,
     span::{Position, TopicPartition},
+    stops,
 };
+use batch::KafkaBatch;
 use client::{Consumer, Unanswered};
 use instance::{GIVE_EACH_ITS_OWN, Unreleased};
+use native::Message;
 use rdkafka::{
     ClientConfig, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
@@ -163,7 +167,7 @@ impl KafkaSource {
             self.positions.insert(of.clone(), Position { next, leader_epoch: -1 });
         }
         if records > 0 {
-            fetched.batch = Some(Batch::kafka(messages, self.headers));
+            fetched.batch = Some(Batch::new(Box::new(KafkaBatch { messages, headers: self.headers, records })));
         }
         fetched
     }

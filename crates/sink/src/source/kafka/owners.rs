@@ -6,7 +6,7 @@
 //! joins or leaves. So whoever might come back like that looks at the group, and has it rebalance.
 
 use super::{KafkaLog, native::Member};
-use crate::{config::Pipeline, span::TopicPartition};
+use crate::{plan::Pipeline, span::TopicPartition};
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,

@@ -2,7 +2,7 @@
 
 use super::{client, native, read_error};
 use crate::{
-    config::Pipeline,
+    plan::Pipeline,
     error::{Error, Kind, Result},
     record::Record,
     span::{Position, TopicPartition},

@@ -7,13 +7,17 @@ use flate2::Crc;
 use futures::FutureExt;
 use kas3_sink::{
     Error, Kind, Result,
-    config::{BadRecords, Bytes as Size, Compression, FormatSettings, IndexPlace},
     format::{
-        self,
-        index::BlockIndex,
-        read::{FileReader, RangeRead, ReadOptions, compression_of, read_all},
+        lines::{
+            Compression, IndexPlace, LinesSettings,
+            index::BlockIndex,
+            read::{LinesFile, compression_of, read_all},
+        },
+        read::{RangeRead, ReadOptions},
     },
-    record::{OwnedRecord, Record},
+    record::OwnedRecord,
+    row::Row,
+    units::Bytes as Size,
 };
 use std::{io::Read, ops::Range};
 
@@ -65,8 +69,8 @@ pub fn block_index(data: &[u8]) {
             let overlaps = block.offsets.min < options.offsets.end && block.offsets.max >= options.offsets.start;
             assert!(located.contains(&number) || !overlaps, "block {number} is not found");
         }
-        let mut reader = FileReader::open(&hollow, compression, options).now_or_never().expect("memory answers at once").expect("the same index");
-        while let Ok(Some(lines)) = reader.next().now_or_never().expect("memory answers at once") {
+        let mut reader = LinesFile::open(&hollow, compression, options).now_or_never().expect("memory answers at once").expect("the same index");
+        while let Ok(Some(lines)) = reader.lines().now_or_never().expect("memory answers at once") {
             assert!(lines.take(100_000).all(|line| line.bytes.iter().all(|byte| *byte == 0)), "only zeros are there");
         }
     });
@@ -84,13 +88,13 @@ fn assert_index(index: &BlockIndex, data_bytes: u64) {
             assert!(last <= offset && offset <= block.offsets.max, "{offset} after {last} in {block:?}");
             last = offset;
         }
-        if block.records <= 5000 {
-            assert_eq!(index.offsets(number).count() as u64, block.records, "{block:?}");
+        if block.rows <= 5000 {
+            assert_eq!(index.offsets(number).count() as u64, block.rows, "{block:?}");
         }
         offset = block.offsets.max;
     }
     assert_eq!(position, data_bytes);
-    assert_eq!(index.records(), index.blocks().iter().map(|block| block.records).sum::<u64>());
+    assert_eq!(index.rows(), index.blocks().iter().map(|block| block.rows).sum::<u64>());
 }
 
 /// How many entries a payload seems to have, and the stored bytes that they speak of.
@@ -176,7 +180,7 @@ const READ_BYTES_MAX: usize = 96 << 20;
 
 /// Lines of a file by the reader of kas3; `None` when it finds the file damaged.
 fn lines_of(file: &Bytes, compression: Compression) -> Option<Vec<Bytes>> {
-    let options = ReadOptions { line_bytes_max: LINE_BYTES_MAX, content_bytes_max: CONTENT_BYTES_MAX, ..ReadOptions::default() };
+    let options = ReadOptions { row_bytes_max: LINE_BYTES_MAX, content_bytes_max: CONTENT_BYTES_MAX, ..ReadOptions::default() };
     read_all(file.clone(), compression, options).ok()?.map(|line| line.map(|line| line.bytes)).collect::<Result<_>>().ok()
 }
 
@@ -217,7 +221,7 @@ pub fn damaged_file(data: &[u8]) {
     let Some((&[choice, number, width, gap], damage)) = data.split_first_chunk::<4>() else { return };
     let compression = if choice & 1 == 0 { Compression::Gzip } else { Compression::Zstd };
     let index = if choice & 2 == 0 || compression != Compression::Gzip { IndexPlace::Inside } else { IndexPlace::SideFile };
-    let settings = FormatSettings { compression, index, envelope: choice & 4 != 0, block: Size(4096), ..FormatSettings::default() };
+    let settings = LinesSettings { compression, index, envelope: choice & 4 != 0, block: Size(4096), ..LinesSettings::default() };
     let value = |number: usize| format!("{{\"id\":{number},\"text\":\"{}\"}}", "ab1".repeat(number * usize::from(width) % 200)).into_bytes();
     let record = |number: usize| OwnedRecord {
         topic: "orders".into(),
@@ -227,9 +231,10 @@ pub fn damaged_file(data: &[u8]) {
         ..OwnedRecord::default()
     };
     let records: Vec<OwnedRecord> = (0..usize::from(number)).map(record).collect();
-    let borrowed: Vec<Record<'_>> = records.iter().map(OwnedRecord::borrow).collect();
-    let mut encoder = format::build(&settings, BadRecords::Stop).and_then(|format| format.encoder()).expect("a format");
-    encoder.append(&borrowed).expect("records that fit");
+    let rows: Vec<Row<'_>> = records.iter().map(|record| Row::of(record.borrow())).collect();
+    let format = settings.of("json_lines").expect("a format").settings.build("format");
+    let mut encoder = format.and_then(|format| format.encoder()).expect("an encoder");
+    assert_eq!(encoder.append(&rows).expect("a sound encoder").refused, None, "records that fit");
     let whole = encoder.finish().expect("a file").tail;
     let lines = lines_of(&whole, compression).expect("a file of ours");
     assert_eq!(lines.len(), records.len());

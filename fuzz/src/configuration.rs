@@ -3,8 +3,10 @@
 use super::{memory::bounded, paths};
 use kas3_sink::{
     Error, Kind,
-    config::{Loaded, Pipeline, TopicPattern, from_environment, load},
+    config::{Loaded, from_environment, load},
+    plan::Pipeline,
     record::{OwnedHeaders, OwnedRecord},
+    topics::TopicPattern,
 };
 
 /// What no message and no debug text may show.

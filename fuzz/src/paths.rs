@@ -4,9 +4,10 @@ use super::memory::bounded;
 use jiff::{Timestamp, tz::TimeZone};
 use kas3_sink::{
     Kind,
-    config::TopicPattern,
     path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions, check_disjoint},
     record::{OwnedHeaders, OwnedRecord},
+    row::Row,
+    topics::TopicPattern,
 };
 
 const EXTENSION: &str = ".jsonl.gz";
@@ -69,7 +70,7 @@ fn legal_topic(text: &str) -> String {
 pub fn assert_sound_name(template: &PathTemplate, record: &OwnedRecord, incarnation: u32, extension: &str, bytes_max: usize) -> Option<String> {
     let context = NameContext { now: Timestamp::from_second(1_767_225_600).expect("a time"), incarnation, extension: extension.to_owned() };
     let mut cache = PathCache::default();
-    let group = match template.group(&record.borrow(), &context, &mut cache) {
+    let group = match template.group(&Row::of(record.borrow()), &context, &mut cache) {
         Ok(group) => group.to_owned(),
         Err(error) => {
             let usual = record.timestamp_ms.is_none_or(|at| (0..4_000_000_000_000).contains(&at));
@@ -81,7 +82,7 @@ pub fn assert_sound_name(template: &PathTemplate, record: &OwnedRecord, incarnat
             return None;
         }
     };
-    assert_eq!(template.group(&record.borrow(), &context, &mut cache).ok(), Some(group.as_str()), "a used cache makes another group");
+    assert_eq!(template.group(&Row::of(record.borrow()), &context, &mut cache).ok(), Some(group.as_str()), "a used cache makes another group");
     let name = template.name(&group, record.offset, &context);
     let side_file = format!("{}.index.json", name.strip_suffix(extension).expect("its extension"));
     for path in [&name, &side_file] {

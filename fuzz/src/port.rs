@@ -21,7 +21,7 @@ thread_local! {
     static ROUTER: Router = {
         let text = "name: orders\nsource: {topics: [orders], kafka: {bootstrap.servers: 'localhost:9092'}}\nsink: {url: 'file:///tmp/lake'}\n";
         let pipeline = config::load(text, &|_| None).and_then(|loaded| loaded.pipeline()).expect("a configuration");
-        router(Status::new(&pipeline))
+        router(Status::new(&pipeline.name, pipeline.memory_bytes))
     };
 }
 

@@ -4,10 +4,10 @@ use super::memory::bounded;
 use jiff::{Timestamp, tz::TimeZone};
 use kas3_sink::{
     Kind,
-    config::{BadRecords, Compression, FormatSettings, Newlines},
-    format::{self, envelope},
+    format::lines::{Compression, LinesSettings, Newlines, envelope},
     path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions},
     record::{OwnedRecord, Record},
+    row::Row,
 };
 use serde::{
     Deserialize, Deserializer,
@@ -20,8 +20,12 @@ fn bytes_max(data: &[u8]) -> usize {
     (1 << 20) + 128 * data.len()
 }
 
-fn plain(settings: FormatSettings) -> FormatSettings {
-    FormatSettings { compression: Compression::None, ..settings }
+fn plain(settings: LinesSettings) -> LinesSettings {
+    LinesSettings { compression: Compression::None, ..settings }
+}
+
+fn encoder(kind: &str, settings: &LinesSettings) -> Box<dyn kas3_sink::format::Encoder> {
+    settings.of(kind).expect("a format").settings.build("format").and_then(|format| format.encoder()).expect("an encoder")
 }
 
 /// An envelope that is accepted is written and read again without a change.
@@ -31,9 +35,10 @@ pub fn envelope(data: &[u8]) {
         if record.offset < 0 {
             return;
         }
-        let settings = plain(FormatSettings { envelope: true, ..FormatSettings::default() });
-        let mut encoder = format::build(&settings, BadRecords::Stop).and_then(|format| format.encoder()).expect("a format");
-        encoder.append(&[record.borrow()]).expect("an envelope holds any record");
+        let settings = plain(LinesSettings { envelope: true, ..LinesSettings::default() });
+        let mut encoder = encoder("json_lines", &settings);
+        let appended = encoder.append(&[Row::of(record.borrow())]).expect("a sound encoder");
+        assert_eq!(appended.refused, None, "an envelope holds any record");
         let line = encoder.finish().expect("a file").tail;
         let line = line.strip_suffix(b"\n").expect("a line");
         assert!(!line.contains(&b'\n'), "one line");
@@ -47,25 +52,26 @@ pub fn lines(data: &[u8]) {
     let Some((choice, value)) = data.split_first() else { return };
     let newlines = [Newlines::Compact, Newlines::Space, Newlines::Escape, Newlines::Reject][usize::from(choice & 3)];
     let kind = if choice & 4 == 0 { "json_lines" } else { "text" };
-    let bad = if choice & 8 == 0 { BadRecords::Stop } else { BadRecords::Skip };
-    let settings = plain(FormatSettings { kind: kind.into(), newlines, ..FormatSettings::default() });
-    let record = |offset, value| Record { topic: "orders", partition: 0, offset, timestamp_ms: None, key: None, value: Some(value), headers: None };
+    let settings = plain(LinesSettings { newlines, ..LinesSettings::default() });
+    let row =
+        |offset, value| Row::of(Record { topic: "orders", partition: 0, offset, timestamp_ms: None, key: None, value: Some(value), headers: None });
     bounded(bytes_max(data), || {
-        let mut encoder = format::build(&settings, bad).and_then(|format| format.encoder()).expect("a format");
-        let appended = encoder.append(&[record(0, b"before"), record(1, value), record(2, b"after")]);
+        let mut encoder = encoder(kind, &settings);
+        let rows = [row(0, b"before"), row(1, value), row(2, b"after")];
+        let appended = encoder.append(&rows).expect("a sound encoder");
+        assert_eq!(encoder.refuses(&rows[1]), appended.refused, "asked before, it says the same");
+        if let Some(refused) = &appended.refused {
+            assert_eq!((appended.taken(), refused.step.name()), (1, "encode"));
+            assert!(value.contains(&b'\n'), "{refused}");
+            encoder.append(&rows[2..]).expect("a sound encoder");
+        }
         let file = encoder.finish().expect("a file");
         let mut lines: Vec<&[u8]> = file.tail.split(|byte| *byte == b'\n').collect();
         assert_eq!(lines.pop(), Some(&b""[..]), "the last line ends");
-        assert_eq!((lines.len() as u64, lines[0]), (file.records, &b"before"[..]));
-        match appended {
-            Err(error) => {
-                assert_eq!((error.kind(), error.offset(), lines.len()), (Kind::BadRecord, Some(1), 1));
-                assert!(bad == BadRecords::Stop && value.contains(&b'\n'), "{error:?}");
-            }
-            Ok(appended) if appended.filtered == 1 => {
-                assert!(bad == BadRecords::Skip && value.contains(&b'\n') && lines == [&b"before"[..], b"after"])
-            }
-            Ok(_) => {
+        assert_eq!((lines.len() as u64, lines[0]), (file.rows, &b"before"[..]));
+        match appended.refused {
+            Some(_) => assert_eq!(lines, [&b"before"[..], b"after"]),
+            None => {
                 assert_eq!((lines.len(), lines[2]), (3, &b"after"[..]));
                 assert_line(kind, newlines, value, lines[1]);
             }
@@ -107,7 +113,7 @@ pub fn value_path(data: &[u8]) {
         let record = OwnedRecord { topic: "orders".into(), value: Some(json.to_vec()), ..OwnedRecord::default() };
         let context = NameContext { now: Timestamp::UNIX_EPOCH, incarnation: 0, extension: ".jsonl".into() };
         let group = |template: &PathTemplate, record: &OwnedRecord| {
-            template.group(&record.borrow(), &context, &mut PathCache::default()).map(str::to_owned).map_err(|error| error.kind())
+            template.group(&Row::of(record.borrow()), &context, &mut PathCache::default()).map(str::to_owned).map_err(|error| error.kind())
         };
         let found = group(&found, &record);
         let Ok(whole) = serde_json::from_slice::<&RawValue>(json) else { return };

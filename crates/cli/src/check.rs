@@ -12,13 +12,17 @@ use clap::Args;
 use jiff::Timestamp;
 use kas3_sink::{
     Error, Kind,
-    config::{Pipeline, RollPlan, Start, TopicPattern},
-    ledger::{Head, Ledger, Log, Unwatched, stops},
+    ledger::{Head, Ledger, LedgerParts, NothingRemade, Unwatched},
     path::{NameContext, PathCache},
+    plan::{Pipeline, RollPlan, Start},
     record::OwnedRecord,
+    row::Row,
+    source::Log,
     source::kafka::KafkaLog,
     span::TopicPartition,
-    transform::Tried,
+    stops,
+    topics::TopicPattern,
+    transform::Probe,
 };
 use kas3_store::{BucketRules, Store, Unobserved};
 use std::{
@@ -253,7 +257,15 @@ async fn ledger(pipeline: &Arc<Pipeline>, kafka: Option<&Kafka>, stores: (Store,
         Some(kafka) => Arc::clone(&kafka.log) as Arc<dyn Log>,
         None => Arc::new(NoKafka),
     };
-    let ledger = Ledger::look(Arc::clone(pipeline), sink, ledger_store, log, Arc::new(Unwatched));
+    let parts = LedgerParts {
+        pipeline: Arc::clone(pipeline),
+        sink,
+        ledger: ledger_store,
+        log,
+        remaker: Arc::new(NothingRemade),
+        observer: Arc::new(Unwatched),
+    };
+    let ledger = Ledger::look(parts);
     let heads = match ledger.heads().await {
         Ok(heads) => heads,
         Err(error) => return findings.bad(&error),
@@ -332,11 +344,11 @@ async fn transforms(pipeline: &Pipeline, findings: &mut Findings) -> anyhow::Res
             }
         };
         for transform in opened.iter() {
-            for tried in transform.try_out().await {
+            for tried in transform.probe().await {
                 match tried {
-                    Tried::Good(text) => findings.good(&format!("{key}: {text}"))?,
-                    Tried::Known(text) => findings.known(&format!("{key}: {text}"))?,
-                    Tried::Bad(error) => findings.bad(&error)?,
+                    Probe::Good(text) => findings.good(&format!("{key}: {text}"))?,
+                    Probe::Known(text) => findings.known(&format!("{key}: {text}"))?,
+                    Probe::Bad(error) => findings.bad(&error)?,
                 }
             }
         }
@@ -356,7 +368,7 @@ async fn layout(pipeline: &Pipeline, kafka: Option<&Kafka>, findings: &mut Findi
         let plan = pipeline.plan(topic);
         let sample = kafka.and_then(|kafka| kafka.sample.as_ref()).filter(|sample| sample.topic == *topic);
         let sample = match sample {
-            Some(sample) => match plan.transforms.apply(sample.clone(), Arc::new(Unobserved)).await {
+            Some(sample) => match plan.transforms.fetched(sample.clone(), Arc::new(Unobserved)).await {
                 Ok(sample) => Some(sample),
                 Err(error) => {
                     findings.known(&format!("the first record of topic `{topic}` cannot be had: {}", error.chain()))?;
@@ -374,7 +386,7 @@ async fn layout(pipeline: &Pipeline, kafka: Option<&Kafka>, findings: &mut Findi
         });
         let context = NameContext { now: Timestamp::now(), incarnation: 0, extension: format!(".{}", plan.format.extension()) };
         let mut cache = PathCache::default();
-        match plan.path.group(&record.borrow(), &context, &mut cache) {
+        match plan.path.group(&Row::of(record.borrow()), &context, &mut cache) {
             Ok(group) => findings.good(&format!("files like {}/{}", pipeline.url, plan.path.name(group, record.offset, &context)))?,
             Err(error) => findings.bad(&error)?,
         }

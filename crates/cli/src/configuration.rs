@@ -1,10 +1,7 @@
 //! Reads a configuration, and from then on keeps its secrets out of everything that is printed.
 
 use crate::redact;
-use kas3_sink::{
-    Error, Kind,
-    config::{self, Pipeline},
-};
+use kas3_sink::{Error, Kind, config, plan::Pipeline};
 use std::{path::Path, sync::Arc};
 
 /// Bytes of a configuration file at most.

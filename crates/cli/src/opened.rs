@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use kas3_sink::{
     Result,
-    config::Pipeline,
-    ledger::{Ledger, Log, Unwatched},
+    ledger::{Ledger, LedgerParts, NothingRemade, Unwatched},
+    pipeline::Remaking,
+    plan::{Pipeline, Start},
     record::Record,
-    source::kafka::KafkaLog,
+    report::Report,
+    source::{Log, kafka::KafkaLog},
     span::TopicPartition,
-    verify::{Identity, RecordLog},
 };
 use kas3_store::{Store, Unobserved};
 use std::sync::Arc;
@@ -27,7 +28,15 @@ pub(crate) struct Opened {
 pub(crate) async fn open(pipeline: &Arc<Pipeline>) -> Result<Opened> {
     let (sink, ledger_store) = stores(pipeline).await?;
     let log = KafkaLog::connect(pipeline).await?;
-    let ledger = Ledger::look(Arc::clone(pipeline), sink.clone(), ledger_store, Arc::clone(&log) as Arc<dyn Log>, Arc::new(Unwatched));
+    let parts = LedgerParts {
+        pipeline: Arc::clone(pipeline),
+        sink: sink.clone(),
+        ledger: ledger_store,
+        remaker: Remaking::new(Arc::clone(pipeline), Arc::clone(&log) as Arc<dyn Log>),
+        log: Arc::clone(&log) as Arc<dyn Log>,
+        observer: Arc::new(Unwatched),
+    };
+    let ledger = Ledger::look(parts);
     Ok(Opened { sink, ledger, log })
 }
 
@@ -48,37 +57,16 @@ pub(crate) async fn stores(pipeline: &Pipeline) -> Result<(Store, Store)> {
 /// When a store cannot be opened.
 pub(crate) async fn without_kafka(pipeline: &Arc<Pipeline>) -> Result<(Store, Arc<Ledger>)> {
     let (sink, ledger_store) = stores(pipeline).await?;
-    let ledger = Ledger::look(Arc::clone(pipeline), sink.clone(), ledger_store, Arc::new(NoKafka), Arc::new(Unwatched));
+    let parts = LedgerParts {
+        pipeline: Arc::clone(pipeline),
+        sink: sink.clone(),
+        ledger: ledger_store,
+        log: Arc::new(NoKafka),
+        remaker: Arc::new(NothingRemade),
+        observer: Arc::new(Unwatched),
+    };
+    let ledger = Ledger::look(parts);
     Ok((sink, ledger))
-}
-
-/// Kafka for `verify`.
-pub(crate) struct KafkaRecords {
-    pub(crate) log: Arc<KafkaLog>,
-}
-
-#[async_trait]
-impl RecordLog for KafkaRecords {
-    async fn identity(&self, topic: &str) -> Result<Option<Identity>> {
-        let cluster_id = self.log.cluster_id().await?;
-        match self.log.topic_id(topic).await {
-            Ok(topic_id) => Ok(Some(Identity { cluster_id, topic_id })),
-            Err(error) if error.kind() == kas3_sink::Kind::Missing => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)> {
-        self.log.bounds(of).await
-    }
-
-    async fn compacted(&self, topic: &str) -> Result<bool> {
-        Ok(self.log.compacted(topic).await)
-    }
-
-    fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
-        self.log.read(of, first, next, each).map(|_| ())
-    }
 }
 
 /// A log that is never asked: for commands that read the ledger alone.
@@ -102,16 +90,19 @@ impl Log for NoKafka {
     async fn partitions(&self, _: &str) -> Result<i32> {
         not_asked()
     }
-    async fn resolve_start(&self, _: &str, _: &kas3_sink::config::Start) -> Result<Vec<i64>> {
+    async fn resolve_start(&self, _: &str, _: &Start) -> Result<Vec<i64>> {
         not_asked()
     }
     async fn bounds(&self, _: &TopicPartition) -> Result<(i64, i64)> {
         not_asked()
     }
-    async fn reported(&self, _: &TopicPartition) -> Result<Option<kas3_sink::ledger::Report>> {
+    async fn reported(&self, _: &TopicPartition) -> Result<Option<Report>> {
         not_asked()
     }
-    async fn remake(&self, _: &kas3_sink::ledger::Remake) -> Result<Vec<(u32, kas3_sink::ledger::ClosedFile)>> {
+    async fn compacted(&self, _: &str) -> Result<bool> {
+        not_asked()
+    }
+    fn read(&self, _: &TopicPartition, _: i64, _: i64, _: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
         not_asked()
     }
 }

@@ -3,8 +3,8 @@
 use crate::{allocator, configuration, exit::Exit, http::Port, human, output, progress::Progress, redact, runtime, signals};
 use clap::Args;
 use kas3_sink::{
-    config::Pipeline,
     pipeline::{self, Ended, Options},
+    plan::Pipeline,
     status::{Snapshot, Status},
 };
 use std::{path::PathBuf, sync::Arc, time::Instant};
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: RunArguments) -> anyhow::Result<Exit> {
 }
 
 async fn moved(pipeline: Arc<Pipeline>, options: Options) -> anyhow::Result<Exit> {
-    let status = Status::new(&pipeline);
+    let status = Status::new(&pipeline.name, pipeline.memory_bytes);
     let stop = CancellationToken::new();
     signals::watch(stop.clone())?;
     let port = match pipeline.http {

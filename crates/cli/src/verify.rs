@@ -3,14 +3,13 @@
 use crate::{
     configuration,
     exit::Exit,
-    human,
-    opened::{self, KafkaRecords},
+    human, opened,
     output::{Results, tell},
     redact, runtime,
 };
 use clap::Args;
 use kas3_sink::{
-    config::Pipeline,
+    plan::Pipeline,
     verify::{self as comparison, Finding, Options, Report},
 };
 use std::{
@@ -66,8 +65,7 @@ pub(crate) fn verify(arguments: VerifyArguments) -> anyhow::Result<Exit> {
 /// Makes the comparison.
 async fn report(pipeline: Arc<Pipeline>, options: &Options) -> anyhow::Result<Report> {
     let opened = opened::open(&pipeline).await?;
-    let records = KafkaRecords { log: Arc::clone(&opened.log) };
-    Ok(comparison::verify(pipeline, opened.sink, opened.ledger, Arc::new(records), options).await?)
+    Ok(comparison::verify(pipeline, opened.sink, opened.ledger, opened.log, options).await?)
 }
 
 /// Findings that are shown; `--json` has more.

@@ -254,7 +254,7 @@ mod tests {
     fn budget(memory: u64, trim: Option<fn()>) -> Arc<Budget> {
         let text = "name: n\nsource: {topics: [t], kafka: {bootstrap.servers: b:9092}}\nsink: {type: files, url: s3://lake}\n";
         let pipeline = config::load(text, &|_| None).unwrap().pipeline().unwrap();
-        Budget::trimming(memory, trim, Status::new(&pipeline))
+        Budget::trimming(memory, trim, Status::new(&pipeline.name, pipeline.memory_bytes))
     }
 
     #[test]

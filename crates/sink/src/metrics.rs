@@ -80,9 +80,12 @@ const PROCESS: &[OfProcess] = &[
         "Records in published files: the name that the Delta connector's dashboards use.",
         |s| s.partitions.iter().map(|partition| partition.records_written).sum::<u64>() as f64,
     ),
-    ("kafka_connector_records_failed_total", Type::Counter, "Records that were refused and passed over: the name that the Delta connector's dashboards use.", |s| {
-        s.partitions.iter().map(|partition| partition.records_refused).sum::<u64>() as f64
-    }),
+    (
+        "kafka_connector_records_failed_total",
+        Type::Counter,
+        "Records that were refused and passed over: the name that the Delta connector's dashboards use.",
+        |s| s.partitions.iter().map(|partition| partition.records_refused).sum::<u64>() as f64,
+    ),
 ];
 
 /// The requests that carry bytes of files, for `kafka_connector_s3_write_duration`.

@@ -4,11 +4,12 @@
 
 use kas3_sink::{
     budget::Budget,
-    config::{self, Pipeline},
-    ledger::Ledger,
+    config,
+    ledger::{Ledger, LedgerParts, NothingRemade, Unwatched},
     pipeline::{self, Ended, Options, Parts},
+    plan::Pipeline,
     record::OwnedRecord,
-    source::memory::{MemoryAnswers, MemoryLog, MemorySource},
+    source::memory::{MemoryLog, MemorySource},
     span::TopicPartition,
     status::Status,
 };
@@ -54,13 +55,13 @@ fn pipeline(folder: &Path, policy: &str) -> Arc<Pipeline> {
 
 /// Runs to the end; the reasons of partitions that stopped.
 async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog) -> Vec<String> {
-    let status = Status::new(pipeline);
+    let status = Status::new(&pipeline.name, pipeline.memory_bytes);
     let (sink, ledger_store) = pipeline::open_stores(pipeline, &status).await.unwrap();
     let parts = Parts {
         pipeline: Arc::clone(pipeline),
         sink,
         ledger_store,
-        log: MemoryAnswers::new(log.clone(), Arc::clone(pipeline)),
+        log: Arc::new(log.clone()),
         source: Box::new(MemorySource::new(log.clone(), vec![TopicPartition::new("orders", 0)])),
         topics: vec!["orders".to_owned()],
         budget: Budget::new(pipeline.memory_bytes, Arc::clone(&status)),
@@ -113,14 +114,16 @@ async fn what_does_not_fit_is_left_out_and_counted_and_the_rest_is_written_byte_
     let (pipeline, log) = (pipeline(folder.path(), "skip"), log(&values));
     assert_eq!(run(&pipeline, &log).await, Vec::<String>::new());
     assert_lines(folder.path(), &values);
-    let status = Status::new(&pipeline);
+    let status = Status::new(&pipeline.name, pipeline.memory_bytes);
     let (sink, ledger_store) = pipeline::open_stores(&pipeline, &status).await.unwrap();
-    let answers = MemoryAnswers::new(log, Arc::clone(&pipeline));
-    let ledger = Ledger::open(Arc::clone(&pipeline), sink, ledger_store, answers, Arc::new(kas3_sink::ledger::Unwatched)).await.unwrap();
+    let answers = Arc::new(log);
+    let (remaker, observer) = (Arc::new(NothingRemade), Arc::new(Unwatched));
+    let parts = LedgerParts { pipeline: Arc::clone(&pipeline), sink, ledger: ledger_store, log: answers, remaker, observer };
+    let ledger = Ledger::open(parts).await.unwrap();
     let head = ledger.head(&TopicPartition::new("orders", 0)).await.unwrap().unwrap();
     let counts: Vec<_> = head.closed.iter().chain(&head.pending).map(|entry| entry.counts).collect();
     let misfits = values.iter().filter(|(_, line)| line.is_none()).count() as u64;
-    assert_eq!(counts.iter().map(|counts| counts.filtered).sum::<u64>(), misfits);
+    assert_eq!(counts.iter().map(|counts| counts.refused).sum::<u64>(), misfits);
     assert_eq!(counts.iter().map(|counts| counts.read).sum::<u64>(), values.len() as u64);
 }
 

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use kas3_sink::{
-    config::{Loaded, Start, from_environment},
+    config::{Loaded, from_environment},
     path::{NameContext, PathCache},
+    plan::Start,
     record::OwnedRecord,
 };
 use std::time::Duration;
@@ -20,7 +21,7 @@ fn first_name(loaded: &Loaded, topic: &str) -> String {
     let record = OwnedRecord { topic: topic.into(), partition: 4, offset: 1200, timestamp_ms: Some(1_552_392_001_000), ..Default::default() };
     let context = NameContext { now: jiff::Timestamp::UNIX_EPOCH, incarnation: 0, extension: format!(".{}", plan.format.extension()) };
     let mut cache = PathCache::default();
-    let group = plan.path.group(&record.borrow(), &context, &mut cache).unwrap();
+    let group = plan.path.group(&kas3_sink::row::Row::of(record.borrow()), &context, &mut cache).unwrap();
     format!("{}/{}", pipeline.url, plan.path.name(group, 1200, &context))
 }
 

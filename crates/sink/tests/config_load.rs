@@ -2,7 +2,11 @@
 // A test ends where it cannot go on; so do its helpers.
 #![allow(clippy::unwrap_used)]
 
-use kas3_sink::config::{Loaded, Pipeline, Start, TopicPattern, load};
+use kas3_sink::{
+    config::{Loaded, load},
+    plan::{Pipeline, Start},
+    topics::TopicPattern,
+};
 use std::time::Duration;
 
 const FULL: &str = include_str!("golden/config/full.yaml");

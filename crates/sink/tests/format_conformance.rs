@@ -5,14 +5,19 @@
 use bytes::Bytes;
 use futures::FutureExt;
 use kas3_sink::{
-    config::{BadRecords, Bytes as Size, Compression, FormatSettings, IndexPlace},
     format::{
-        self, Encoder, FORMATS, Finished, envelope,
-        index::BlockIndex,
-        read::{FileReader, Line, RangeRead, ReadOptions, compression_of, read_all},
+        Encoder, FORMATS, Finished, Format,
+        lines::{
+            Compression, IndexPlace, LinesSettings, envelope,
+            index::BlockIndex,
+            read::{LinesFile, compression_of, read_all},
+        },
+        read::{RangeRead, ReadOptions, StoredRow, reader_of},
     },
-    record::{OwnedHeaders, OwnedRecord, Record},
+    record::{OwnedHeaders, OwnedRecord},
+    row::{OwnedRow, Row},
     span::{Bounds, Checksum},
+    units::Bytes as Size,
 };
 use proptest::{collection::vec, option, prelude::*};
 use std::{
@@ -20,19 +25,51 @@ use std::{
     ops::Range,
     path::Path,
     process::Command,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
 
+/// A format by its name, with its settings.
+#[derive(Clone, Debug)]
+struct Settings {
+    kind: &'static str,
+    lines: LinesSettings,
+}
+
+impl std::ops::Deref for Settings {
+    type Target = LinesSettings;
+    fn deref(&self) -> &LinesSettings {
+        &self.lines
+    }
+}
+
+impl Settings {
+    fn format(&self) -> kas3_sink::Result<Arc<dyn Format>> {
+        self.lines.of(self.kind).unwrap().settings.build("format")
+    }
+}
+
+fn json(lines: LinesSettings) -> Settings {
+    Settings { kind: "json_lines", lines }
+}
+
+fn text(lines: LinesSettings) -> Settings {
+    Settings { kind: "text", lines }
+}
+
 /// Every format with every compression, envelope and place of the index that it takes, with the smallest blocks.
-fn every_format() -> Vec<FormatSettings> {
+fn every_format() -> Vec<Settings> {
     let mut all = Vec::new();
     for row in FORMATS {
         for compression in COMPRESSIONS {
             for (envelope, index) in [(false, IndexPlace::Inside), (true, IndexPlace::Inside), (false, IndexPlace::SideFile)] {
-                let settings = FormatSettings { kind: row.name.into(), compression, envelope, index, block: Size(4096), ..FormatSettings::default() };
-                if format::build(&settings, BadRecords::Stop).is_ok() {
+                let lines = LinesSettings { compression, envelope, index, block: Size(4096), ..LinesSettings::default() };
+                let settings = Settings { kind: row.name, lines };
+                if settings.format().is_ok() {
                     all.push(settings);
                 }
             }
@@ -42,22 +79,22 @@ fn every_format() -> Vec<FormatSettings> {
     all
 }
 
-fn has_index(settings: &FormatSettings) -> bool {
+fn has_index(settings: &Settings) -> bool {
     settings.compression != Compression::None && settings.index == IndexPlace::Inside
 }
 
-fn encoder(settings: &FormatSettings) -> Box<dyn Encoder> {
-    format::build(settings, BadRecords::Stop).unwrap().encoder().unwrap()
+fn encoder(settings: &Settings) -> Box<dyn Encoder> {
+    settings.format().unwrap().encoder().unwrap()
 }
 
 /// Writes `records` in batches of `batch`, taking and shrinking after every `take`th and `shrink`th of them.
-fn write(settings: &FormatSettings, records: &[OwnedRecord], batch: usize, take: usize, shrink: usize) -> (Bytes, Finished) {
+fn write(settings: &Settings, records: &[OwnedRecord], batch: usize, take: usize, shrink: usize) -> (Bytes, Finished) {
     let mut encoder = encoder(settings);
     let mut file = Vec::new();
-    let borrowed: Vec<Record<'_>> = records.iter().map(OwnedRecord::borrow).collect();
-    for (number, batch) in borrowed.chunks(batch).enumerate() {
+    let rows: Vec<Row<'_>> = records.iter().map(|record| Row::of(record.borrow())).collect();
+    for (number, batch) in rows.chunks(batch).enumerate() {
         let appended = encoder.append(batch).unwrap();
-        assert_eq!((appended.written, appended.filtered), (batch.len() as u64, 0));
+        assert_eq!((appended.written, appended.filtered, appended.refused), (batch.len() as u64, 0, None));
         if number % shrink == shrink - 1 {
             encoder.shrink().unwrap();
         }
@@ -70,12 +107,12 @@ fn write(settings: &FormatSettings, records: &[OwnedRecord], batch: usize, take:
     (file.into(), finished)
 }
 
-fn write_plainly(settings: &FormatSettings, records: &[OwnedRecord]) -> (Bytes, Finished) {
+fn write_plainly(settings: &Settings, records: &[OwnedRecord]) -> (Bytes, Finished) {
     write(settings, records, 7, usize::MAX, usize::MAX)
 }
 
 /// The content of a file by decoders other than those of the reader.
-fn content(settings: &FormatSettings, file: &Bytes) -> Vec<u8> {
+fn content(settings: &Settings, file: &Bytes) -> Vec<u8> {
     let mut content = Vec::new();
     match settings.compression {
         Compression::None => content.extend_from_slice(file),
@@ -110,7 +147,7 @@ fn records() -> Vec<OwnedRecord> {
 }
 
 /// Checks each line against the record that it must be.
-fn assert_lines(settings: &FormatSettings, lines: &[Line], records: &[OwnedRecord]) {
+fn assert_lines(settings: &Settings, lines: &[StoredRow], records: &[OwnedRecord]) {
     assert_eq!(lines.len(), records.len(), "{settings:?}");
     for (line, record) in lines.iter().zip(records) {
         let absent: &[u8] = if settings.kind == "json_lines" { b"null" } else { b"" };
@@ -123,7 +160,7 @@ fn assert_lines(settings: &FormatSettings, lines: &[Line], records: &[OwnedRecor
     }
 }
 
-fn all_lines(settings: &FormatSettings, file: &Bytes) -> Vec<Line> {
+fn all_lines(settings: &Settings, file: &Bytes) -> Vec<StoredRow> {
     read_all(file.clone(), settings.compression, ReadOptions::default()).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
@@ -133,7 +170,8 @@ fn a_file_holds_its_records_in_order_and_says_so_truthfully() {
     for settings in every_format() {
         let (file, finished) = write_plainly(&settings, &records);
         assert_eq!(finished.bytes, file.len() as u64, "{settings:?}");
-        assert_eq!(finished.records, records.len() as u64);
+        // three rows of the offset 2000
+        assert_eq!((finished.rows, finished.records), (records.len() as u64, records.len() as u64 - 2));
         assert_eq!(finished.offsets, Some(Bounds { min: 1000, max: 9297 }));
         assert_eq!(finished.timestamps, Some(Bounds { min: 1_700_000_000_000, max: 1_700_000_000_006 }));
         assert_eq!(finished.checksum, checksum(&content(&settings, &file)), "{settings:?}");
@@ -147,7 +185,7 @@ fn a_file_without_records_is_whole_and_empty() {
     for settings in every_format() {
         let (file, finished) = write_plainly(&settings, &[]);
         assert_eq!(compression_of(&file), settings.compression);
-        assert_eq!((finished.records, finished.bytes, finished.offsets, finished.timestamps), (0, file.len() as u64, None, None));
+        assert_eq!((finished.rows, finished.bytes, finished.offsets, finished.timestamps), (0, file.len() as u64, None, None));
         assert_eq!(finished.checksum, checksum(b""));
         assert!(content(&settings, &file).is_empty(), "{settings:?}");
         assert!(all_lines(&settings, &file).is_empty());
@@ -170,11 +208,11 @@ fn the_same_records_give_the_same_bytes_and_early_closed_blocks_the_same_content
 #[test]
 fn the_size_of_an_open_file_is_near_that_of_the_finished_one() {
     for compression in COMPRESSIONS {
-        let settings = FormatSettings { compression, block: Size(64 << 10), ..FormatSettings::default() };
+        let settings = json(LinesSettings { compression, block: Size(64 << 10), ..LinesSettings::default() });
         let mut encoder = encoder(&settings);
         for n in 0..20_000_i64 {
             let value = format!("{{\"id\":{n},\"hash\":\"{:016x}\"}}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed()));
-            encoder.append(&[record(n, Some(value.into_bytes())).borrow()]).unwrap();
+            encoder.append(&[Row::of(record(n, Some(value.into_bytes())).borrow())]).unwrap();
         }
         let size = encoder.size();
         let bytes = encoder.finish().unwrap().bytes;
@@ -185,17 +223,17 @@ fn the_size_of_an_open_file_is_near_that_of_the_finished_one() {
 #[test]
 fn thousands_of_idle_files_cost_little_and_shrinking_gives_memory_back() {
     for compression in [Compression::Gzip, Compression::Zstd] {
-        let mut encoder = encoder(&FormatSettings { compression, ..FormatSettings::default() });
+        let mut encoder = encoder(&json(LinesSettings { compression, ..LinesSettings::default() }));
         assert!(encoder.buffered() < 1500, "{}", encoder.buffered());
-        encoder.append(&[record(1, Some(vec![b'x'; 100])).borrow()]).unwrap();
+        encoder.append(&[Row::of(record(1, Some(vec![b'x'; 100])).borrow())]).unwrap();
         assert!(encoder.buffered() < 2000, "{}", encoder.buffered());
         for n in 2..5000 {
-            encoder.append(&[record(n, Some(vec![b'x'; 100])).borrow()]).unwrap();
+            encoder.append(&[Row::of(record(n, Some(vec![b'x'; 100])).borrow())]).unwrap();
         }
         assert!(encoder.buffered() > 400_000);
         encoder.shrink().unwrap();
         assert!(encoder.buffered() < 20_000, "{}", encoder.buffered());
-        encoder.append(&[record(5000, Some(vec![b'x'; 10 << 20])).borrow()]).unwrap();
+        encoder.append(&[Row::of(record(5000, Some(vec![b'x'; 10 << 20])).borrow())]).unwrap();
         assert!(!encoder.take().is_empty());
         assert!(encoder.buffered() < (2 << 20) + 4096, "a huge record is not held: {}", encoder.buffered());
     }
@@ -205,10 +243,10 @@ fn thousands_of_idle_files_cost_little_and_shrinking_gives_memory_back() {
 fn a_record_never_spans_two_blocks_and_a_huge_one_has_a_block_of_its_own() {
     let records = records();
     for compression in [Compression::Gzip, Compression::Zstd] {
-        let settings = FormatSettings { compression, kind: "text".into(), block: Size(4096), ..FormatSettings::default() };
+        let settings = text(LinesSettings { compression, block: Size(4096), ..LinesSettings::default() });
         let index = BlockIndex::of_bytes(&write_plainly(&settings, &records).0, compression).unwrap().unwrap();
         let (large, small): (Vec<_>, Vec<_>) = index.blocks().iter().partition(|block| block.content_bytes > 4096);
-        assert_eq!(large.iter().map(|block| (block.records, block.content_bytes)).collect::<Vec<_>>(), [(1, (1 << 20) + 1)]);
+        assert_eq!(large.iter().map(|block| (block.rows, block.content_bytes)).collect::<Vec<_>>(), [(1, (1 << 20) + 1)]);
         assert!(small.len() > 5 && small.len() < 20, "{}", small.len());
     }
 }
@@ -216,7 +254,7 @@ fn a_record_never_spans_two_blocks_and_a_huge_one_has_a_block_of_its_own() {
 #[test]
 fn the_side_file_describes_members_that_inflate_alone() {
     let records = records();
-    let settings = FormatSettings { index: IndexPlace::SideFile, kind: "text".into(), block: Size(4096), ..FormatSettings::default() };
+    let settings = text(LinesSettings { index: IndexPlace::SideFile, block: Size(4096), ..LinesSettings::default() });
     let (file, finished) = write_plainly(&settings, &records);
     let index: serde_json::Value = serde_json::from_slice(&finished.side_file.unwrap()).unwrap();
     let (mut position, mut counted) = (0, 0);
@@ -263,17 +301,17 @@ impl RangeRead for Counting {
 #[test]
 fn one_record_of_a_large_file_costs_its_block_and_the_index() {
     for compression in [Compression::Gzip, Compression::Zstd] {
-        let settings = FormatSettings { compression, block: Size(64 << 10), ..FormatSettings::default() };
+        let settings = json(LinesSettings { compression, block: Size(64 << 10), ..LinesSettings::default() });
         let value = |n: i64| format!("{:x}", (n as u128 + 1).pow(5).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)).into_bytes();
         let records: Vec<OwnedRecord> = (0..60_000).map(|n| record(2 * n, Some(value(n)))).collect();
         let (file, _) = write_plainly(&settings, &records);
         assert!(file.len() > 1 << 20);
         let counting = Counting::new(file);
         let options = ReadOptions { offsets: 80_000..80_001, ..ReadOptions::default() };
-        let mut reader = sendable(FileReader::open(&counting, compression, options)).now_or_never().unwrap().unwrap();
-        let lines: Vec<Line> = sendable(reader.next()).now_or_never().unwrap().unwrap().unwrap().collect();
-        assert_eq!(lines, [Line { offset: Some(80_000), bytes: value(40_000).into() }]);
-        assert!(reader.next().now_or_never().unwrap().unwrap().is_none());
+        let mut reader = sendable(LinesFile::open(&counting, compression, options)).now_or_never().unwrap().unwrap();
+        let lines: Vec<StoredRow> = sendable(reader.lines()).now_or_never().unwrap().unwrap().unwrap().collect();
+        assert_eq!(lines, [StoredRow { offset: Some(80_000), bytes: value(40_000).into() }]);
+        assert!(reader.lines().now_or_never().unwrap().unwrap().is_none());
         let given = counting.given.load(Ordering::Relaxed);
         assert!(given < 300_000, "{given} bytes of {}", counting.file.len());
     }
@@ -285,9 +323,9 @@ fn a_small_file_is_read_whole_with_one_request() {
     for settings in every_format() {
         let (file, _) = write_plainly(&settings, &records);
         let counting = Counting::new(file);
-        let mut reader = FileReader::open(&counting, settings.compression, ReadOptions::default()).now_or_never().unwrap().unwrap();
+        let mut reader = LinesFile::open(&counting, settings.compression, ReadOptions::default()).now_or_never().unwrap().unwrap();
         let mut read = 0;
-        while let Some(lines) = reader.next().now_or_never().unwrap().unwrap() {
+        while let Some(lines) = reader.lines().now_or_never().unwrap().unwrap() {
             read += lines.count();
         }
         assert_eq!((read, counting.requests.load(Ordering::Relaxed)), (500, 1), "{settings:?}");
@@ -312,7 +350,7 @@ fn a_file_of_others_is_read_whole() {
     for (file, compression) in files.into_iter().zip(COMPRESSIONS) {
         assert_eq!(compression_of(&file), compression);
         let options = ReadOptions { dense_from: Some(70), ..ReadOptions::default() };
-        let lines: Vec<Line> = read_all(file.clone().into(), compression, options).unwrap().collect::<Result<_, _>>().unwrap();
+        let lines: Vec<StoredRow> = read_all(file.clone().into(), compression, options).unwrap().collect::<Result<_, _>>().unwrap();
         let lines: Vec<_> = lines.iter().map(|line| (line.offset.unwrap(), &line.bytes[..])).collect();
         assert_eq!(lines, [(70, &b"first"[..]), (71, b""), (72, b"last without a newline")]);
         let mut cut = read_all(file[..file.len() - 1].to_vec().into(), compression, ReadOptions::default()).unwrap();
@@ -324,7 +362,7 @@ fn a_file_of_others_is_read_whole() {
 fn a_bomb_ends_at_the_limit() {
     let bombs = |content: &[u8]| [(Compression::Gzip, gzip(content)), (Compression::Zstd, zstd::stream::encode_all(content, 3).unwrap())];
     for (compression, file) in bombs(&vec![b'x'; 64 << 20]) {
-        let options = ReadOptions { line_bytes_max: 4 << 20, ..ReadOptions::default() };
+        let options = ReadOptions { row_bytes_max: 4 << 20, ..ReadOptions::default() };
         let error = read_all(file.into(), compression, options).unwrap().next().unwrap().unwrap_err();
         assert!(error.to_string().contains("a line of more than `4194304` bytes"), "{error:?}");
     }
@@ -359,7 +397,7 @@ proptest! {
             let (file, _) = write(&settings, &records, 1, 3, shrink);
             let offsets = from..from + width;
             let options = ReadOptions { offsets: offsets.clone(), ..ReadOptions::default() };
-            let lines: Vec<Line> = read_all(file, settings.compression, options).unwrap().collect::<Result<_, _>>().unwrap();
+            let lines: Vec<StoredRow> = read_all(file, settings.compression, options).unwrap().collect::<Result<_, _>>().unwrap();
             let wanted: Vec<OwnedRecord> = records.iter().filter(|record| offsets.contains(&record.offset)).cloned().collect();
             assert_lines(&settings, &lines, &wanted);
         }
@@ -405,7 +443,7 @@ fn run(program: &str, arguments: &[&str], file: &Path) -> Vec<u8> {
 #[test]
 fn gzip_and_python_read_the_file_and_python_finds_a_record_by_the_documented_index() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = FormatSettings { kind: "text".into(), block: Size(4096), ..FormatSettings::default() };
+    let settings = text(LinesSettings { block: Size(4096), ..LinesSettings::default() });
     // Gaps everywhere make an index of several members.
     let mut records = records();
     records.extend((0..40_000).map(|n| record(20_000 + 3 * n, Some(format!("value {n}").into_bytes()))));

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kas3_sink::{
     Error, Kind,
-    config::Start,
-    ledger::{Body, ClosedFile, ClosedSpan, EntryKind, Ledger, Origin, Partition, Report, Role, random_name},
+    ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, EntryKind, Ledger, Partition, Role, random_name},
+    plan::Start,
+    report::{Origin, Report},
     span::{Bounds, Checksum, Counts, Position, Roll, Span, TopicPartition},
 };
 use ledger_support::*;
@@ -405,6 +406,7 @@ fn named_span(partition: &Partition, next: i64, paths: &[String], role: Role) ->
         body: Body::Whole(Bytes::from(path.clone())),
         bytes: path.len() as u64,
         records: 1,
+        rows: 1,
         checksum: Checksum::from_xxh3(0),
         offsets: Some(Bounds { min: next - 1, max: next - 1 }),
         timestamps: None,
@@ -414,7 +416,8 @@ fn named_span(partition: &Partition, next: i64, paths: &[String], role: Role) ->
     let span = Span { first: partition.position().next, next };
     let (of, id) = (partition.of().clone(), random_name());
     let counts = Counts::default();
-    ClosedSpan { id, of, span, leader_epoch: 0, now: Timestamp::UNIX_EPOCH, roll: Roll::Files, counts, timestamps: None, files: files.collect() }
+    let stretches = vec![ClosedStretch { of, span, leader_epoch: 0 }];
+    ClosedSpan { id, stretches, now: Timestamp::UNIX_EPOCH, roll: Roll::Files, counts, timestamps: None, files: files.collect() }
 }
 
 #[tokio::test]
@@ -482,7 +485,7 @@ async fn a_span_that_does_not_follow_the_head_is_a_mistake_of_ours() {
     let ledger = ledger(folder.path(), &log).await;
     let mut partition = ledger.open_partition(&of()).await.unwrap();
     let mut span = named_span(&partition, 8, &["a/0_0.txt".to_owned()], Role::Data);
-    span.span.first = 2;
+    span.stretches[0].span.first = 2;
     assert_eq!(partition.commit(span).await.unwrap_err().kind(), Kind::Fatal);
     let mut partition = ledger.open_partition(&of()).await.unwrap();
     partition.advance(Position { next: 4, leader_epoch: 1 }).await.unwrap();

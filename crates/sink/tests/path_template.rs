@@ -5,9 +5,9 @@
 use jiff::{Timestamp, tz::TimeZone};
 use kas3_sink::{
     Kind,
-    config::TopicPattern,
     path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions, check_disjoint},
     record::{OwnedHeaders, OwnedRecord},
+    topics::TopicPattern,
 };
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ fn record(value: &str) -> OwnedRecord {
 
 fn name_in(template: &PathTemplate, record: &OwnedRecord, context: &NameContext) -> Result<String, kas3_sink::Error> {
     let mut cache = PathCache::default();
-    let group = template.group(&record.borrow(), context, &mut cache)?.to_owned();
+    let group = template.group(&kas3_sink::row::Row::of(record.borrow()), context, &mut cache)?.to_owned();
     Ok(template.name(&group, record.offset, context))
 }
 
@@ -123,7 +123,7 @@ fn days_and_hours_are_those_of_the_timezone() {
     let mut hours = Vec::new();
     for minutes in 0..3 {
         let record = OwnedRecord { timestamp_ms: Some(AT_MS + minutes * 60_000), ..record("{}") };
-        hours.push(template.group(&record.borrow(), &context(), &mut cache).unwrap().split('/').nth(1).unwrap().to_owned());
+        hours.push(template.group(&kas3_sink::row::Row::of(record.borrow()), &context(), &mut cache).unwrap().split('/').nth(1).unwrap().to_owned());
     }
     assert_eq!(hours, ["29T01+0100", "29T03+0200", "29T03+0200"]);
 }
@@ -133,7 +133,9 @@ fn a_cache_says_when_a_record_belongs_where_the_one_before_it_went() {
     let template = template("{topic}/{timestamp:%H}/{value.a}/{partition}_{offset}");
     let mut cache = PathCache::default();
     let mut repeated = |value: &str, at_ms: i64| {
-        template.group(&OwnedRecord { timestamp_ms: Some(at_ms), ..record(value) }.borrow(), &context(), &mut cache).unwrap();
+        template
+            .group(&kas3_sink::row::Row::of(OwnedRecord { timestamp_ms: Some(at_ms), ..record(value) }.borrow()), &context(), &mut cache)
+            .unwrap();
         cache.repeated()
     };
     let (one, two) = (r#"{"a":1}"#, r#"{"a":2}"#);
@@ -156,11 +158,11 @@ fn what_a_group_depends_on_is_known() {
     // A constant template follows a new `{now}` and another partition all the same.
     let template = template("{now:%Y}/{topic}/{partition}_{offset}");
     let mut cache = PathCache::default();
-    let first = template.group(&record("").borrow(), &context(), &mut cache).unwrap().to_owned();
+    let first = template.group(&kas3_sink::row::Row::of(record("").borrow()), &context(), &mut cache).unwrap().to_owned();
     let later = NameContext { now: Timestamp::from_second(1_800_000_000).unwrap(), ..context() };
-    assert_ne!(template.group(&record("").borrow(), &later, &mut cache).unwrap(), first);
+    assert_ne!(template.group(&kas3_sink::row::Row::of(record("").borrow()), &later, &mut cache).unwrap(), first);
     let other = OwnedRecord { partition: 8, ..record("") };
-    assert!(template.group(&other.borrow(), &later, &mut cache).unwrap().contains("/8_"));
+    assert!(template.group(&kas3_sink::row::Row::of(other.borrow()), &later, &mut cache).unwrap().contains("/8_"));
 }
 
 #[test]
@@ -354,8 +356,8 @@ proptest! {
         let mut cache = PathCache::default();
         let mut before = None;
         for record in records {
-            let fresh = template.group(&record.borrow(), &context(), &mut PathCache::default()).unwrap().to_owned();
-            let group = template.group(&record.borrow(), &context(), &mut cache).unwrap().to_owned();
+            let fresh = template.group(&kas3_sink::row::Row::of(record.borrow()), &context(), &mut PathCache::default()).unwrap().to_owned();
+            let group = template.group(&kas3_sink::row::Row::of(record.borrow()), &context(), &mut cache).unwrap().to_owned();
             prop_assert_eq!(&group, &fresh);
             prop_assert_eq!(cache.repeated(), before.as_ref() == Some(&group));
             before = Some(group);

@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 use kas3_sink::{
-    config::{self, Pipeline},
+    config,
     pipeline::{self, Ended, Options},
+    plan::Pipeline,
     status::Status,
 };
 use rdkafka::{
@@ -66,7 +67,7 @@ async fn everything_up_to_the_end_is_published_once_and_a_second_run_adds_nothin
     let folder = tempfile::tempdir().unwrap();
     let pipeline = pipeline(&servers, folder.path(), "roll: {records: 1000}");
     for _ in 0..2 {
-        let status = Status::new(&pipeline);
+        let status = Status::new(&pipeline.name, pipeline.memory_bytes);
         let ended =
             pipeline::run(Arc::clone(&pipeline), Options { until_end: true, ..Options::default() }, status, Default::default()).await.unwrap();
         assert!(matches!(ended, Ended::Done), "{ended:?}");
@@ -88,9 +89,14 @@ async fn a_run_to_the_end_asks_again_where_the_end_is_while_a_partition_changes_
     cluster.request_errors(RDKafkaApiKey::ListOffsets, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH; 3]);
     let folder = tempfile::tempdir().unwrap();
     let pipeline = pipeline(&servers, folder.path(), "");
-    let ended = pipeline::run(Arc::clone(&pipeline), Options { until_end: true, ..Options::default() }, Status::new(&pipeline), Default::default())
-        .await
-        .unwrap();
+    let ended = pipeline::run(
+        Arc::clone(&pipeline),
+        Options { until_end: true, ..Options::default() },
+        Status::new(&pipeline.name, pipeline.memory_bytes),
+        Default::default(),
+    )
+    .await
+    .unwrap();
     assert!(matches!(ended, Ended::Done), "{ended:?}");
     assert_eq!(lines(folder.path()).values().map(Vec::len).sum::<usize>(), 100);
 }

@@ -6,13 +6,14 @@
 use kas3_sink::{
     Error, Kind, Result,
     budget::Budget,
-    config::{self, Pipeline},
-    ledger::Report,
+    config,
     pipeline::{self, Ended, Options, Parts},
+    plan::Pipeline,
     record::OwnedRecord,
+    report::Report,
     source::{
         Event, Fetched, Source,
-        memory::{MemoryAnswers, MemoryLog, MemorySource},
+        memory::{MemoryLog, MemorySource},
     },
     span::{Position, TopicPartition},
     status::Status,
@@ -147,7 +148,7 @@ sink:
 }
 
 async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog, script: Script, stop: CancellationToken) -> Result<Ended> {
-    let status = Status::new(pipeline);
+    let status = Status::new(&pipeline.name, pipeline.memory_bytes);
     let (sink, ledger_store) = pipeline::open_stores(pipeline, &status).await?;
     let source = Scripted {
         inner: MemorySource::new(log.clone(), vec![of()]),
@@ -161,7 +162,7 @@ async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog, script: Script, stop: Ca
         pipeline: Arc::clone(pipeline),
         sink,
         ledger_store,
-        log: MemoryAnswers::new(log.clone(), Arc::clone(pipeline)),
+        log: Arc::new(log.clone()),
         source: Box::new(source),
         topics: vec!["orders".to_owned()],
         budget: Budget::new(pipeline.memory_bytes, Arc::clone(&status)),

@@ -4,13 +4,13 @@
 
 use bytes::Bytes;
 use kas3_sink::{
-    config::{BadRecords, Bytes as Size, Compression, FormatSettings},
     format::{
-        self,
-        index::BlockIndex,
-        read::{ReadOptions, read_all},
+        lines::{Compression, LinesSettings, index::BlockIndex, read::read_all},
+        read::ReadOptions,
     },
-    record::{OwnedRecord, Record},
+    record::OwnedRecord,
+    row::Row,
+    units::Bytes as Size,
 };
 use proptest::{collection::vec, prelude::*};
 use std::{collections::BTreeMap, io::Read};
@@ -35,10 +35,10 @@ fn records() -> impl Strategy<Value = Vec<OwnedRecord>> {
 }
 
 /// Writes records in batches of the given sizes, over and over; taking what is ready after each.
-fn write(settings: &FormatSettings, records: &[OwnedRecord], batches: &[usize]) -> Bytes {
-    let mut encoder = format::build(settings, BadRecords::Stop).unwrap().encoder().unwrap();
-    let borrowed: Vec<Record<'_>> = records.iter().map(OwnedRecord::borrow).collect();
-    let (mut rest, mut file) = (&borrowed[..], Vec::new());
+fn write(settings: &LinesSettings, records: &[OwnedRecord], batches: &[usize]) -> Bytes {
+    let mut encoder = settings.of("text").unwrap().settings.build("format").unwrap().encoder().unwrap();
+    let rows: Vec<Row<'_>> = records.iter().map(|record| Row::of(record.borrow())).collect();
+    let (mut rest, mut file) = (&rows[..], Vec::new());
     for batch in batches.iter().cycle() {
         let (now, later) = rest.split_at((*batch).min(rest.len()));
         encoder.append(now).unwrap();
@@ -87,7 +87,7 @@ proptest! {
         zstd: bool, level in 1..10_u8,
     ) {
         let compression = if zstd { Compression::Zstd } else { Compression::Gzip };
-        let settings = FormatSettings { kind: "text".into(), compression, level: Some(level), block: Size(block), ..FormatSettings::default() };
+        let settings = LinesSettings { compression, level: Some(level), block: Size(block), ..LinesSettings::default() };
         let file = write(&settings, &records, &batches);
         prop_assert!(file == write(&settings, &records, &[records.len()]), "batches show in the bytes");
         prop_assert!(inflate(compression, &file) == records.iter().flat_map(line).collect::<Vec<_>>());
@@ -96,11 +96,11 @@ proptest! {
         let mut rest = &records[..];
         for (number, about) in index.blocks().iter().enumerate() {
             let content = inflate_block(compression, &file[about.position as usize..(about.position + about.bytes) as usize]);
-            let (mine, others) = rest.split_at(about.records as usize);
+            let (mine, others) = rest.split_at(about.rows as usize);
             rest = others;
             prop_assert!(content == mine.iter().flat_map(line).collect::<Vec<_>>(), "block {}", number);
             prop_assert!(index.offsets(number).eq(mine.iter().map(|record| Some(record.offset))));
-            prop_assert!(about.content_bytes <= block || about.records == 1, "{} bytes in {} records", about.content_bytes, about.records);
+            prop_assert!(about.content_bytes <= block || about.rows == 1, "{} bytes in {} records", about.content_bytes, about.rows);
         }
         prop_assert!(rest.is_empty());
 

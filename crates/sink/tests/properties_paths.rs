@@ -86,12 +86,12 @@ fn parse(source: &str, single_topic: bool, limits: Limits) -> Option<PathTemplat
 /// The name of a record's file; `None` when the topic alone makes it too long.
 fn name(template: &PathTemplate, record: &OwnedRecord, incarnation: u32) -> Option<String> {
     let mut cache = PathCache::default();
-    let group = template.group(&record.borrow(), &context(incarnation), &mut cache).ok()?.to_owned();
+    let group = template.group(&kas3_sink::row::Row::of(record.borrow()), &context(incarnation), &mut cache).ok()?.to_owned();
     Some(template.name(&group, record.offset, &context(incarnation)))
 }
 
 fn group(template: &PathTemplate, record: &OwnedRecord) -> String {
-    template.group(&record.borrow(), &context(0), &mut PathCache::default()).unwrap().to_owned()
+    template.group(&kas3_sink::row::Row::of(record.borrow()), &context(0), &mut PathCache::default()).unwrap().to_owned()
 }
 
 #[test]

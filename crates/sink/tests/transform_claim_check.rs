@@ -4,10 +4,11 @@
 use kas3_claimcheck::{About, ClaimCheck, ClaimCheckSettings};
 use kas3_sink::{
     budget::Budget,
-    config::{self, Pipeline},
+    config,
     pipeline::{self, Ended, Options, Parts},
+    plan::Pipeline,
     record::{OwnedHeaders, OwnedRecord},
-    source::memory::{MemoryAnswers, MemoryLog, MemorySource},
+    source::memory::{MemoryLog, MemorySource},
     span::TopicPartition,
     status::Status,
 };
@@ -75,14 +76,14 @@ impl Lab {
     }
 
     async fn run(&self, pipeline: &Arc<Pipeline>, stop: CancellationToken) -> (Ended, Arc<Status>) {
-        let status = Status::new(pipeline);
+        let status = Status::new(&pipeline.name, pipeline.memory_bytes);
         let (sink, ledger_store) = pipeline::open_stores(pipeline, &status).await.unwrap();
         let partitions = (0..self.log.partitions(TOPIC)).map(|partition| TopicPartition::new(TOPIC, partition)).collect();
         let parts = Parts {
             pipeline: Arc::clone(pipeline),
             sink,
             ledger_store,
-            log: MemoryAnswers::new(self.log.clone(), Arc::clone(pipeline)),
+            log: Arc::new(self.log.clone()),
             source: Box::new(MemorySource::new(self.log.clone(), partitions)),
             topics: vec![TOPIC.to_owned()],
             budget: Budget::new(pipeline.memory_bytes, Arc::clone(&status)),
@@ -178,7 +179,7 @@ async fn a_payload_that_cannot_be_had_stops_its_partition_alone_until_it_can_or_
         assert!(why.contains(&format!("offset {offset} ")) && why.contains(reason) && why.contains(&format!("--next {}", offset + 1)), "{why}");
         assert_eq!(lab.lines(partition), expected(usize::try_from(partition).unwrap(), usize::try_from(offset).unwrap()));
     }
-    let refused: Vec<_> = status.snapshot().partitions.into_iter().map(|partition| partition.payloads_refused).collect();
+    let refused: Vec<_> = status.snapshot().partitions.into_iter().map(|partition| partition.refusals).collect();
     assert_eq!(refused, [vec![("object_missing", 1)], vec![("sha256_mismatch", 1)]]);
 
     // one comes back, the other is left out

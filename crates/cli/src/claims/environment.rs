@@ -7,7 +7,8 @@ use super::settings::{Claims, ClaimsSettings, Origin, hide_properties};
 use kas3_claimcheck::{ClaimCheckSettings, kafka::Policy};
 use kas3_sink::{
     Error, Kind,
-    config::{KAFKA_PROPERTIES, Properties, Redactor, kafka_property},
+    config::{KAFKA_PROPERTIES, Redactor, kafka_property},
+    properties::Properties,
 };
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, time::Duration};

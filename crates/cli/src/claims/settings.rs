@@ -7,8 +7,9 @@ use kas3_claimcheck::{
     kafka::{ConsumerSettings, DeleteSettings, Order, Policy, ProducerSettings},
 };
 use kas3_sink::{
-    Error, Kind,
-    config::{self, Bytes, Properties},
+    Error, Kind, config,
+    properties::{Properties, is_secret},
+    units::Bytes,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -171,7 +172,7 @@ pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Claims> {
 
 /// Hides the passwords among librdkafka's properties.
 pub(super) fn hide_properties(kafka: &Properties, redactor: &mut config::Redactor) {
-    kafka.iter().filter(|(name, _)| config::is_secret(name)).for_each(|(_, value)| redactor.hide(value));
+    kafka.iter().filter(|(name, _)| is_secret(name)).for_each(|(_, value)| redactor.hide(value));
 }
 
 impl Claims {

@@ -19,7 +19,7 @@ use broker::Broker;
 use child::Child;
 use clap::Args;
 use folder::Folder;
-use kas3_sink::{config::Pipeline, ledger::Ledger};
+use kas3_sink::{ledger::Ledger, plan::Pipeline};
 use std::{
     path::Path,
     process::Command,

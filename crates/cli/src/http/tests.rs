@@ -15,7 +15,7 @@ use tokio::{
 async fn opened() -> (Port, Arc<Status>) {
     let text = "name: orders\nsource: {topics: [orders], kafka: {bootstrap.servers: 'localhost:9092'}}\nsink: {url: 'file:///tmp/lake'}\n";
     let pipeline = config::load(text, &|_| None).and_then(|loaded| loaded.pipeline()).expect("a configuration");
-    let status = Status::new(&pipeline);
+    let status = Status::new(&pipeline.name, pipeline.memory_bytes);
     let port = Port::open(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::clone(&status)).await.expect("a free port");
     (port, status)
 }

@@ -16,7 +16,7 @@ use crate::{
 use clap::Args;
 use futures::future::join_all;
 use kas3_claimcheck::ClaimCheck;
-use kas3_sink::config::Period;
+use kas3_sink::units::Period;
 use kas3_store::Info;
 use serde_json::json;
 use std::{

@@ -10,7 +10,7 @@ use crate::{
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use kas3_claimcheck::ClaimCheck;
-use kas3_sink::config::Period;
+use kas3_sink::units::Period;
 use kas3_store::Info;
 use serde_json::json;
 use std::path::PathBuf;

@@ -27,7 +27,8 @@ impl Redactor {
         let mut redactor = Redactor::default();
         let per_topic = settings.topics.0.iter().filter_map(|(_, section)| section.transforms.as_ref());
         let transforms = std::iter::once(&settings.transforms).chain(per_topic).flatten();
-        let stores: Vec<_> = std::iter::once(settings.sink.settings.storage()).chain(transforms.filter_map(|transform| transform.settings.storage())).collect();
+        let stores: Vec<_> =
+            std::iter::once(settings.sink.settings.storage()).chain(transforms.filter_map(|transform| transform.settings.storage())).collect();
         for storage in &stores {
             let keys = [&storage.access_key_id, &storage.secret_access_key, &storage.session_token, &storage.external_id, &storage.proxy];
             keys.into_iter().flatten().for_each(|secret| redactor.hide(secret.expose()));

@@ -4,8 +4,8 @@ use super::Settings;
 use crate::{
     error::{Error, Kind, Result},
     plan::{Pipeline, Start},
-    topics::TopicPattern,
     target::{Given, SinkPlan},
+    topics::TopicPattern,
 };
 use serde_json::{Value as Json, json};
 
@@ -18,12 +18,7 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
     let topics = topic_patterns(&settings.source.topics)?;
     check_start(&settings.source.start)?;
     super::kafka::check(&settings.source.kafka)?;
-    let given = Given {
-        topics: &topics,
-        sections: &settings.topics.0,
-        transforms: &settings.transforms,
-        ledger_url: settings.ledger.url.as_deref(),
-    };
+    let given = Given { topics: &topics, sections: &settings.topics.0, transforms: &settings.transforms, ledger_url: settings.ledger.url.as_deref() };
     let sink = settings.sink.settings.plan(&given)?;
     if settings.memory.0 < MEMORY_BYTES_MIN {
         return Err(

@@ -32,15 +32,7 @@ pub(super) fn close(
         return Ok(None);
     }
     let files = close_files(&partitions[0].of, &mut span, plan, begin)?;
-    Ok(Some(ClosedSpan {
-        id: span.id,
-        stretches,
-        now: span.opened.wall,
-        roll,
-        counts: span.counts,
-        timestamps: span.timestamps,
-        files,
-    }))
+    Ok(Some(ClosedSpan { id: span.id, stretches, now: span.opened.wall, roll, counts: span.counts, timestamps: span.timestamps, files }))
 }
 
 /// Ends every file: uploads first, in the order in which they began (their numbers are in their metadata), then whole files,

@@ -28,9 +28,7 @@ fn stop(of: &TopicPartition, offset: i64, refused: &Refused) -> Error {
     let own = refused.hint.as_ref().map_or_else(String::new, |hint| format!("{hint}; "));
     let pass = accept_command(of, &format!("--next {}", offset + 1));
     Error::new(Kind::BadRecord, format!("`{of}` holds a record at offset {offset} that does not fit: {refused}"))
-        .hint(format!(
-            "{own}to leave such records out, set `bad_records: skip`; to pass over this one, once all before it is published: `{pass}`"
-        ))
+        .hint(format!("{own}to leave such records out, set `bad_records: skip`; to pass over this one, once all before it is published: `{pass}`"))
         .at(offset)
         .because(refused.code)
 }

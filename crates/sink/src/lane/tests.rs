@@ -1,18 +1,29 @@
 //! The lane against a model that knows nothing of runs, blocks and files, over random logs, batches, waits and accidents.
 
-use super::*;
+use super::{append::RUN_BYTES, *};
 use crate::{
-    config::{self, Compression, FormatSettings, Pipeline},
-    ledger::{ClosedSpan, Remake},
+    Kind, config,
+    format::lines::{Compression, IndexPlace, LinesSettings},
+    ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, Remake, Role},
     path::NameContext,
+    pipeline::RemadeSpan,
+    plan::Pipeline,
     record::OwnedRecord,
+    span::{Checksum, Span},
+    units::Bytes as Size,
 };
+use bytes::Bytes;
+use kas3_store::PART_BYTES;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use std::{collections::BTreeMap, io::Read};
 
 const TOPIC: &str = "orders";
 /// 2026-03-29 00:50 UTC, ten minutes before Berlin's clocks go forward.
 const WALL_MS: i64 = 1_774_745_400_000;
+
+fn only(position: Position) -> LanePartition {
+    LanePartition { of: TopicPartition::new(TOPIC, 3), incarnation: 0, position }
+}
 
 /// What a record holds, and so what becomes of it.
 #[derive(Clone, Debug)]
@@ -88,7 +99,7 @@ struct Scenario {
     steps: Vec<Step>,
     roll: RollPlan,
     path: &'static str,
-    format: FormatSettings,
+    format: LinesSettings,
     skip: bool,
     berlin: bool,
 }
@@ -176,8 +187,8 @@ prop_compose! {
     ) -> Scenario {
         // what a compressed file will have as its size is nothing that a model can know
         let bytes = if compression == Compression::None { roll.bytes } else { u64::MAX };
-        let index = if side_file && compression == Compression::Gzip { config::IndexPlace::SideFile } else { config::IndexPlace::Inside };
-        let format = FormatSettings { compression, index, block: config::Bytes(4096), ..FormatSettings::default() };
+        let index = if side_file && compression == Compression::Gzip { IndexPlace::SideFile } else { IndexPlace::Inside };
+        let format = LinesSettings { compression, index, block: Size(4096), ..LinesSettings::default() };
         Scenario { start, log, steps, roll: RollPlan { bytes, ..roll }, path, format, skip, berlin }
     }
 }
@@ -216,7 +227,7 @@ impl Run {
         };
         let (plan, timezone) = (Arc::new(plan), pipeline.timezone.clone());
         let position = Position { next: scenario.start, leader_epoch: -1 };
-        let lane = Lane::new(TopicPartition::new(TOPIC, 3), Arc::clone(&plan), timezone.clone(), 0, position, Box::new(|_, _| None));
+        let lane = Lane::new(vec![only(position)], Arc::clone(&plan), timezone.clone(), Box::new(|_, _| None));
         let now = Now { instant: Instant::now(), wall: Timestamp::from_millisecond(WALL_MS).unwrap() };
         let (records, position) = (scenario.records(), scenario.start);
         let (open, spans) = (None, Vec::new());
@@ -242,7 +253,7 @@ impl Run {
                     self.lane.abandon();
                     self.position = self.open.take().map_or(self.position, |open| open.first);
                     self.shrunk = false;
-                    assert_eq!((self.lane.position().next, self.lane.held(), self.lane.open_files()), (self.position, 0, 0));
+                    assert_eq!((self.lane.position(0).next, self.lane.held(), self.lane.open_files()), (self.position, 0, 0));
                 }
             }
             if self.stopped_at.is_some() {
@@ -252,8 +263,8 @@ impl Run {
         self.batch(usize::MAX, 0, 7);
         if self.stopped_at.is_none() {
             self.close(Roll::End);
-            self.lane.reached(self.position + 10);
-            assert_eq!(self.lane.position(), Position { next: self.position + 10, leader_epoch: -1 }, "nothing is left up to there");
+            self.lane.reached(0, self.position + 10);
+            assert_eq!(self.lane.position(0), Position { next: self.position + 10, leader_epoch: -1 }, "nothing is left up to there");
         }
         self
     }
@@ -262,7 +273,7 @@ impl Run {
     fn batch(&mut self, records: usize, again: usize, leader_epoch: i32) {
         let from = self.records.partition_point(|record| record.offset < self.position);
         let owned = self.records[from.saturating_sub(again)..from.saturating_add(records).min(self.records.len())].to_vec();
-        let borrowed: Vec<Record<'_>> = owned.iter().map(OwnedRecord::borrow).collect();
+        let borrowed: Vec<Row<'_>> = owned.iter().map(|record| Row::of(record.borrow())).collect();
         // every record has an epoch of its own, as after an election in the middle of a batch
         let epoch_at = |offset: i64| match owned.binary_search_by_key(&offset, |record| record.offset) {
             Ok(at) => leader_epoch + i32::try_from(at).unwrap(),
@@ -271,8 +282,8 @@ impl Run {
         let mut rest = &borrowed[..];
         loop {
             let due_before = self.due();
-            let before = self.lane.position();
-            let progress = match self.lane.append(rest, epoch_at, self.now) {
+            let before = self.lane.position(0);
+            let progress = match self.lane.append(0, rest, epoch_at, self.now) {
                 Ok(progress) => progress,
                 Err(error) => return self.stopped(&error),
             };
@@ -280,7 +291,7 @@ impl Run {
             rest = &rest[progress.taken..];
             let expected = if consumed == 0 { before.leader_epoch } else { epoch_at(self.position - 1) };
             assert!(consumed == 0 || expected >= leader_epoch, "the last record taken in is of this batch");
-            assert_eq!(self.lane.position(), Position { next: self.position, leader_epoch: expected });
+            assert_eq!(self.lane.position(0), Position { next: self.position, leader_epoch: expected });
             if due_before.is_some() {
                 assert_eq!((progress.roll, consumed), (due_before, 0), "it was due before the batch came");
             } else if progress.roll == Some(Roll::Files) {
@@ -300,8 +311,8 @@ impl Run {
     }
 
     /// The model takes the same records in; how many.
-    fn consume(&mut self, taken: &[Record<'_>]) -> usize {
-        let fresh: Vec<i64> = taken.iter().map(|record| record.offset).filter(|offset| *offset >= self.position).collect();
+    fn consume(&mut self, taken: &[Row<'_>]) -> usize {
+        let fresh: Vec<i64> = taken.iter().map(|row| row.record.offset).filter(|offset| *offset >= self.position).collect();
         for offset in &fresh {
             let at = self.records.binary_search_by_key(offset, |record| record.offset).unwrap();
             let (first, opened) = (self.position, self.now);
@@ -318,12 +329,12 @@ impl Run {
         let offset = error.offset().expect("the record's offset");
         let (first, opened) = (self.position, self.now);
         let before: Vec<OwnedRecord> = self.records.iter().filter(|record| (self.position..offset).contains(&record.offset)).cloned().collect();
-        self.consume(&before.iter().map(OwnedRecord::borrow).collect::<Vec<_>>());
+        self.consume(&before.iter().map(|record| Row::of(record.borrow())).collect::<Vec<_>>());
         self.open.get_or_insert_with(|| Open { first, opened, read: Vec::new() });
         self.position = offset;
         let at = self.records.binary_search_by_key(&offset, |record| record.offset).unwrap();
         assert_eq!(self.scenario.log[at].2.line(self.scenario.by_field()), None, "the record at {offset} does fit");
-        assert_eq!(self.lane.position().next, offset);
+        assert_eq!(self.lane.position(0).next, offset);
         self.close(Roll::Shutdown);
         self.stopped_at = Some(offset);
     }
@@ -372,19 +383,19 @@ impl Run {
         files
     }
 
-    fn check_one_file_too_many(&self, rest: &[Record<'_>]) {
+    fn check_one_file_too_many(&self, rest: &[Row<'_>]) {
         let open = self.files(&self.open.as_ref().expect("an open span").read);
         assert_eq!((open.len(), self.lane.open_files()), (self.scenario.roll.files, self.scenario.roll.files));
-        let next = self.records.binary_search_by_key(&rest[0].offset, |record| record.offset).unwrap();
+        let next = self.records.binary_search_by_key(&rest[0].record.offset, |record| record.offset).unwrap();
         assert!(self.group_of(next).is_some_and(|group| !open.contains_key(&group)), "its file is open");
     }
 
     /// The last run of records, those that went to one file together, brought the roll; the ones before did not.
-    fn check_not_later(&self, batch: &[Record<'_>], consumed: usize) {
+    fn check_not_later(&self, batch: &[Row<'_>], consumed: usize) {
         let Some(open) = &self.open else { return };
         assert!(open.read.len() as u64 <= self.scenario.roll.records);
         let bytes = self.scenario.roll.bytes;
-        let largest = batch.iter().map(Record::payload_bytes).max().unwrap_or(0) + 10;
+        let largest = batch.iter().map(Row::payload_bytes).max().unwrap_or(0) + 10;
         for (content, _) in self.files(&open.read).values() {
             assert!((content.len() as u64) < bytes.saturating_add((RUN_BYTES + largest) as u64), "{} bytes, {bytes} are a roll", content.len());
         }
@@ -400,7 +411,8 @@ impl Run {
         let (open, shrunk) = (self.open.take(), std::mem::take(&mut self.shrunk));
         let Some(open) = open.filter(|open| open.first < self.position) else { return assert!(closed.is_none(), "{closed:?}") };
         let closed = closed.expect("a span");
-        assert_eq!((closed.roll, closed.span, closed.now), (roll, Span { first: open.first, next: self.position }, open.opened.wall));
+        let [stretch] = closed.stretches.as_slice() else { panic!("{closed:?}") };
+        assert_eq!((closed.roll, stretch.span, closed.now), (roll, Span { first: open.first, next: self.position }, open.opened.wall));
         self.check_files(&closed, &open);
         self.spans.push((closed, open.read, shrunk));
     }
@@ -411,8 +423,8 @@ impl Run {
         assert!(wanted.len() <= self.scenario.roll.files);
         wanted.retain(|_, (_, records)| !records.is_empty());
         let written: usize = wanted.values().map(|(_, records)| records.len()).sum();
-        let read = open.read.len() as u64;
-        assert_eq!(closed.counts, Counts { read, written: written as u64, filtered: read - written as u64, dead_lettered: 0 });
+        let (read, written) = (open.read.len() as u64, written as u64);
+        assert_eq!(closed.counts, Counts { read, written, rows: written, refused: read - written, ..Counts::default() });
         let bounds = |records: &[usize], of: &dyn Fn(&OwnedRecord) -> Option<i64>| {
             let values = records.iter().filter_map(|at| of(&self.records[*at]));
             values.clone().min().zip(values.max()).map(|(min, max)| Bounds { min, max })
@@ -421,16 +433,16 @@ impl Run {
         let data: Vec<&ClosedFile> = closed.files.iter().filter(|file| file.role == Role::Data).collect();
         assert_eq!(data.len(), wanted.len(), "{wanted:?}");
         let sides = closed.files.len() - data.len();
-        assert_eq!(sides, if self.scenario.format.index == config::IndexPlace::SideFile { data.len() } else { 0 });
+        assert_eq!(sides, if self.scenario.format.index == IndexPlace::SideFile { data.len() } else { 0 });
         let context = NameContext { now: open.opened.wall, incarnation: 0, extension: format!(".{}", self.plan.format.extension()) };
         for (content, records) in wanted.values() {
             // the first record that belongs there names the file, even if the format refuses it then
             let group = self.group_of(records[0]);
             let first = &self.records[*open.read.iter().find(|at| self.group_of(**at) == group).unwrap()];
             let mut cache = PathCache::default();
-            let path = self.plan.path.name(self.plan.path.group(&first.borrow(), &context, &mut cache).unwrap(), first.offset, &context);
+            let path = self.plan.path.name(self.plan.path.group(&Row::of(first.borrow()), &context, &mut cache).unwrap(), first.offset, &context);
             let file = data.iter().find(|file| file.path == path).unwrap_or_else(|| panic!("no file {path}"));
-            assert_eq!(file.records, records.len() as u64);
+            assert_eq!((file.records, file.rows), (records.len() as u64, records.len() as u64));
             assert_eq!(file.offsets, bounds(records, &|record| Some(record.offset)));
             assert_eq!(file.timestamps, bounds(records, &|record| record.timestamp_ms));
             assert_eq!(file.checksum, Checksum::from_xxh3(xxhash_rust::xxh3::xxh3_128(content.as_bytes())));
@@ -467,8 +479,9 @@ proptest! {
         let run = Run::new(scenario, &pipeline).go();
         let mut next = run.scenario.start;
         for (span, ..) in &run.spans {
-            prop_assert_eq!(span.span.first, next);
-            next = span.span.next;
+            let span = span.stretches[0].span;
+            prop_assert_eq!(span.first, next);
+            next = span.next;
         }
         let read: Vec<usize> = run.spans.iter().flat_map(|(_, read, _)| read.iter().copied()).collect();
         let until = run.stopped_at.unwrap_or(i64::MAX);
@@ -488,15 +501,16 @@ proptest! {
         for (span, read, shrunk) in &run.spans {
             let numbers: Vec<u32> = (0..).take(span.files.len()).filter(|number| wanted.rotate_left(*number) & 1 == 1).collect();
             let of_number = |number: &u32| &span.files[*number as usize];
+            let ClosedStretch { of, span: offsets, leader_epoch } = span.stretches[0].clone();
             let remake = Remake {
-                of: span.of.clone(), id: span.id.clone(), store: store.clone(), span: span.span, leader_epoch: span.leader_epoch, incarnation: 0,
+                of, id: span.id.clone(), store: store.clone(), span: offsets, leader_epoch, incarnation: 0,
                 now: span.now, paths: numbers.iter().map(|number| of_number(number).path.clone()).collect(), wanted: numbers.clone(),
             };
-            let mut again = Again::new(&pipeline, &remake, runtime.handle()).unwrap();
+            let mut remade = RemadeSpan::new(&pipeline, &remake, runtime.handle()).unwrap();
             for at in read {
-                again.append(&run.records[*at].borrow()).unwrap();
+                remade.append(&run.records[*at].borrow()).unwrap();
             }
-            let made = again.finish().unwrap();
+            let made = remade.finish().unwrap();
             prop_assert_eq!(made.iter().map(|(number, _)| *number).collect::<Vec<_>>(), numbers);
             for (number, file) in &made {
                 let before = of_number(number);
@@ -519,7 +533,7 @@ fn files_that_grow_past_a_part_go_up_in_parts_numbered_as_they_began() {
         steps: Vec::new(),
         roll: RollPlan { bytes: u64::MAX, records: u64::MAX, age: Duration::MAX, idle: None, clock: None, files: usize::MAX },
         path: PATHS[2],
-        format: FormatSettings { compression: Compression::None, ..FormatSettings::default() },
+        format: LinesSettings { compression: Compression::None, ..LinesSettings::default() },
         skip: false,
         berlin: false,
     };
@@ -535,14 +549,14 @@ fn files_that_grow_past_a_part_go_up_in_parts_numbered_as_they_began() {
     };
     let position = Position { next: 5, leader_epoch: -1 };
     let plan = Arc::clone(pipeline.plan(TOPIC));
-    let mut lane = Lane::new(TopicPartition::new(TOPIC, 3), plan, TimeZone::UTC, 0, position, begin);
+    let mut lane = Lane::new(vec![only(position)], plan, TimeZone::UTC, begin);
     let fill = "x".repeat(1 << 20);
     // `small` first, then `late` and `early`: the one that fills a part first has number 0
     let order = ["small", "late", "early"].into_iter().chain(std::iter::repeat_n("early", 20)).chain(std::iter::repeat_n("late", 9));
     for (offset, field) in (5..).zip(order) {
         let value = if field == "small" { format!("{{\"p\":\"{field}\"}}") } else { format!("{{\"p\":\"{field}\",\"f\":\"{fill}\"}}") };
         let record = OwnedRecord { topic: TOPIC.into(), partition: 3, offset, value: Some(value.into_bytes()), ..OwnedRecord::default() };
-        let progress = lane.append(&[record.borrow()], |_| 0, Now::read()).unwrap();
+        let progress = lane.append(0, &[Row::of(record.borrow())], |_| 0, Now::read()).unwrap();
         assert_eq!((progress.taken, progress.roll), (1, None));
         assert!(lane.held() < 3 * (PART_BYTES + (4 << 20)), "{}", lane.held());
     }
@@ -554,5 +568,5 @@ fn files_that_grow_past_a_part_go_up_in_parts_numbered_as_they_began() {
         .map(|file| (file.path.as_str(), file.records, if let Body::Upload(upload) = &file.body { upload.parts() } else { 0 }))
         .collect();
     assert_eq!(files, [("p=early/3_7.jsonl", 21, 3), ("p=late/3_6.jsonl", 10, 2), ("p=small/3_5.jsonl", 1, 0)]);
-    assert_eq!(closed.span, Span { first: 5, next: 37 });
+    assert_eq!(closed.stretches[0].span, Span { first: 5, next: 37 });
 }

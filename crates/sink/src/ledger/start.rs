@@ -8,9 +8,9 @@ use crate::{
     coalesce::each,
     error::{Error, Kind, Result},
     plan::Start,
-    topics::TopicPattern,
     span::TopicPartition,
     stops,
+    topics::TopicPattern,
 };
 use bytes::Bytes;
 use jiff::Timestamp;

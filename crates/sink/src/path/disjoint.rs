@@ -3,13 +3,13 @@
 
 use super::{
     PathTemplate,
-    overlap::{self, Atom, can_be_equal},
     names::encoded_topic,
+    overlap::{self, Atom, can_be_equal},
     parse::{Part, Segment},
 };
 use crate::{
-    topics::TopicPattern,
     error::{Error, Kind, Result},
+    topics::TopicPattern,
 };
 
 /// Checks that no two topics can get a file of the same name: each entry is a template and the topics that it applies to. Of

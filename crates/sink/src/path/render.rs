@@ -152,7 +152,8 @@ impl PathTemplate {
         let time = std::str::from_utf8(&text).ok().and_then(|text| time::time_from_text(text.trim(), &self.timezone));
         time.map(Some).ok_or_else(|| {
             let error = Error::new(Kind::BadRecord, format!("`value.{}` is no time: `{}`", path.text, shown(&text)));
-            at_record(error.because("no_time"), &row.record).hint("a time is RFC 3339 text, or a number of seconds, milli-, micro- or nanoseconds since 1970")
+            at_record(error.because("no_time"), &row.record)
+                .hint("a time is RFC 3339 text, or a number of seconds, milli-, micro- or nanoseconds since 1970")
         })
     }
 

@@ -35,6 +35,8 @@ use crate::{
     target::{self, OpenPartition, Opening, Progress, Target},
 };
 use kas3_store::Store;
+#[cfg(test)]
+pub(crate) use remake::RemadeSpan;
 pub use remake::Remaking;
 use std::{
     collections::HashMap,
@@ -183,15 +185,8 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
             opened.map_err(|error| Error::new(error.kind(), format!("open `{key}`")).source(error))?;
         }
         let remaker = Remaking::new(Arc::clone(&pipeline), Arc::clone(&log));
-        let opening = Opening {
-            pipeline: Arc::clone(&pipeline),
-            sink,
-            ledger_store,
-            log: Arc::clone(&log),
-            remaker,
-            observer,
-            budget: Arc::clone(&budget),
-        };
+        let opening =
+            Opening { pipeline: Arc::clone(&pipeline), sink, ledger_store, log: Arc::clone(&log), remaker, observer, budget: Arc::clone(&budget) };
         let target = target::open(opening).await?;
         let targets = if options.until_end { Some(end_offsets(&log, &first_topics, &status).await?) } else { None };
         Ok::<_, Error>((target, targets))

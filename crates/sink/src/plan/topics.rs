@@ -1,11 +1,6 @@
 //! What applies to one topic.
 
-use crate::{
-    format::Format,
-    path::PathTemplate,
-    refused::BadRecords,
-    transform::Chain,
-};
+use crate::{format::Format, path::PathTemplate, refused::BadRecords, transform::Chain};
 use std::{sync::Arc, time::Duration};
 
 impl std::fmt::Debug for TopicPlan {

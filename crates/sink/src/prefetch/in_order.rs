@@ -66,7 +66,13 @@ impl InOrder {
     ///
     /// # Errors
     /// `Transient` and `Fatal`, when `watch` does not want to try again; what was handed on stays handed on.
-    pub(crate) async fn take(&self, batch: Batch, topic: &str, watch: &dyn PrefetchObserver, mut hand_on: impl FnMut(Prefetched) + Send) -> Result<bool> {
+    pub(crate) async fn take(
+        &self,
+        batch: Batch,
+        topic: &str,
+        watch: &dyn PrefetchObserver,
+        mut hand_on: impl FnMut(Prefetched) + Send,
+    ) -> Result<bool> {
         let batch = Arc::new(batch);
         let mut rows = Vec::new();
         batch.rows(topic, &mut rows);

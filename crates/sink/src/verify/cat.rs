@@ -141,8 +141,7 @@ async fn file_part(stores: &Stores, of: &TopicPartition, file: &File, part: Span
     let format = reader_of(&head);
     let bounds = file.offsets.first().copied().flatten();
     let dense = |bounds: &Bounds| (bounds.max - bounds.min).unsigned_abs() + 1 == file.records && file.rows() == file.records;
-    let options =
-        ReadOptions { offsets: part.first..part.next, dense_from: bounds.filter(dense).map(|bounds| bounds.min), ..ReadOptions::default() };
+    let options = ReadOptions { offsets: part.first..part.next, dense_from: bounds.filter(dense).map(|bounds| bounds.min), ..ReadOptions::default() };
     let mut reader = format.open(&stored, &head, options).await?;
     while let Some(found) = reader.next().await? {
         for row in found {

@@ -2,12 +2,16 @@
 
 use super::*;
 use crate::{
-    config::{BadRecords, FormatSettings, IndexPlace, RollPlan, Start, TopicPattern, TopicPlan},
-    format,
-    ledger::{Body, ClosedFile, ClosedSpan, Log, Remake, Role, Unwatched},
+    format::lines::{Compression, IndexPlace, LinesSettings},
+    ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, LedgerParts, NothingRemade, Role, Unwatched},
     path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions},
+    plan::{RollPlan, Start, TopicPlan},
     record::{OwnedRecord, Record},
+    refused::BadRecords,
+    row::Row,
     span::{Counts, Roll},
+    topics::TopicPattern,
+    units::Bytes,
 };
 use async_trait::async_trait;
 use jiff::{Timestamp, tz::TimeZone};
@@ -54,21 +58,8 @@ impl Log for Memory {
     async fn bounds(&self, _: &TopicPartition) -> Result<(i64, i64)> {
         Ok((*self.earliest.lock().unwrap(), self.end()))
     }
-    async fn reported(&self, _: &TopicPartition) -> Result<Option<crate::ledger::Report>> {
+    async fn reported(&self, _: &TopicPartition) -> Result<Option<crate::report::Report>> {
         Ok(None)
-    }
-    async fn remake(&self, _: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
-        unreachable!("nothing is made again here")
-    }
-}
-
-#[async_trait]
-impl RecordLog for Memory {
-    async fn identity(&self, topic: &str) -> Result<Option<Identity>> {
-        Ok(Some(Identity { cluster_id: self.cluster_id().await?, topic_id: self.topic_id(topic).await? }))
-    }
-    async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)> {
-        Log::bounds(self, of).await
     }
     async fn compacted(&self, _: &str) -> Result<bool> {
         Ok(*self.compacted.lock().unwrap())
@@ -91,16 +82,16 @@ struct Lab {
 const PATH: &str = "{topic}/hour={timestamp:%H}/{partition}_{offset}";
 
 impl Lab {
-    async fn new(format: FormatSettings) -> Self {
+    async fn new(format: LinesSettings) -> Self {
         Lab::at(tempfile::tempdir().unwrap(), format, PATH).await
     }
 
-    async fn at(folder: tempfile::TempDir, format: FormatSettings, path: &str) -> Self {
+    async fn at(folder: tempfile::TempDir, format: LinesSettings, path: &str) -> Self {
         let options = TemplateOptions { timezone: TimeZone::UTC, single_topic: true, limits: Limits::DISK };
         let roll = RollPlan { bytes: 1 << 30, records: 1000, age: std::time::Duration::from_secs(60), idle: None, clock: None, files: 100 };
         let plan = TopicPlan {
             path: PathTemplate::parse(path, &options).unwrap(),
-            format: format::build(&format, BadRecords::Stop).unwrap(),
+            format: format.of("json_lines").unwrap().settings.build("format").unwrap(),
             roll,
             bad_records: BadRecords::Stop,
             transforms: Arc::default(),
@@ -111,7 +102,8 @@ impl Lab {
             topics: vec![TopicPattern::Name(TOPIC.to_owned())],
             group: "lab".to_owned(),
             start: Start::Earliest,
-            kafka: crate::config::Properties::default(),
+            kafka: crate::properties::Properties::default(),
+            target: crate::target::files::NAME,
             url: url.clone(),
             ledger_url: url.clone(),
             storage: kas3_store::StorageSettings::default(),
@@ -129,8 +121,15 @@ impl Lab {
         });
         let store = Store::open(&url, &pipeline.storage, Arc::new(kas3_store::Unobserved)).await.unwrap();
         let log = Arc::new(Memory::default());
-        let ledger =
-            Ledger::open(Arc::clone(&pipeline), store.clone(), store.clone(), Arc::clone(&log) as Arc<dyn Log>, Arc::new(Unwatched)).await.unwrap();
+        let parts = LedgerParts {
+            pipeline: Arc::clone(&pipeline),
+            sink: store.clone(),
+            ledger: store.clone(),
+            log: Arc::clone(&log) as Arc<dyn Log>,
+            remaker: Arc::new(NothingRemade),
+            observer: Arc::new(Unwatched),
+        };
+        let ledger = Ledger::open(parts).await.unwrap();
         Lab { folder, pipeline, store, ledger, log }
     }
 
@@ -159,7 +158,7 @@ impl Lab {
         let mut cache = PathCache::default();
         let mut groups: BTreeMap<String, Vec<&OwnedRecord>> = BTreeMap::new();
         for record in records.iter().filter(|record| keep(record.offset)) {
-            groups.entry(plan.path.group(&record.borrow(), &context, &mut cache).unwrap().to_owned()).or_default().push(record);
+            groups.entry(plan.path.group(&Row::of(record.borrow()), &context, &mut cache).unwrap().to_owned()).or_default().push(record);
         }
         let files: Vec<ClosedFile> =
             groups.iter().map(|(group, records)| closed_file(plan, &plan.path.name(group, records[0].offset, &context), records)).collect();
@@ -167,12 +166,10 @@ impl Lab {
         let read = records.len() as u64;
         let closed = ClosedSpan {
             id: crate::ledger::random_name(),
-            of,
-            span: Span { first, next },
-            leader_epoch: -1,
+            stretches: vec![ClosedStretch { of, span: Span { first, next }, leader_epoch: -1 }],
             now: Timestamp::UNIX_EPOCH,
             roll: Roll::Records,
-            counts: Counts { read, written, filtered: read - written, dead_lettered: 0 },
+            counts: Counts { read, written, rows: written, filtered: read - written, ..Counts::default() },
             timestamps: None,
             files,
         };
@@ -181,15 +178,9 @@ impl Lab {
     }
 
     async fn verify(&self) -> Report {
-        verify(
-            Arc::clone(&self.pipeline),
-            self.store.clone(),
-            Arc::clone(&self.ledger),
-            Arc::clone(&self.log) as Arc<dyn RecordLog>,
-            &Options::default(),
-        )
-        .await
-        .unwrap()
+        verify(Arc::clone(&self.pipeline), self.store.clone(), Arc::clone(&self.ledger), Arc::clone(&self.log) as Arc<dyn Log>, &Options::default())
+            .await
+            .unwrap()
     }
 
     /// The visible files, in the order of their paths.
@@ -213,14 +204,15 @@ impl Lab {
 
 fn closed_file(plan: &TopicPlan, path: &str, records: &[&OwnedRecord]) -> ClosedFile {
     let mut encoder = plan.format.encoder().unwrap();
-    let borrowed: Vec<Record<'_>> = records.iter().map(|record| record.borrow()).collect();
-    encoder.append(&borrowed).unwrap();
+    let rows: Vec<Row<'_>> = records.iter().map(|record| Row::of(record.borrow())).collect();
+    assert_eq!(encoder.append(&rows).unwrap().refused, None);
     let finished = encoder.finish().unwrap();
     ClosedFile {
         path: path.to_owned(),
         role: Role::Data,
         bytes: finished.bytes,
         records: finished.records,
+        rows: finished.rows,
         checksum: finished.checksum,
         body: Body::Whole(finished.tail),
         offsets: finished.offsets,
@@ -236,18 +228,17 @@ fn found(report: &Report) -> (Vec<FindingKind>, [u64; 3]) {
     (report.findings.iter().map(|finding| finding.kind).collect(), [totals.gaps, totals.doubles, totals.differences])
 }
 
-fn plain() -> FormatSettings {
-    FormatSettings { compression: crate::config::Compression::None, ..FormatSettings::default() }
+fn plain() -> LinesSettings {
+    LinesSettings { compression: Compression::None, ..LinesSettings::default() }
 }
 
 /// Every way in which a line may find its record: by index, by the ledger, by its envelope, by the path template.
-fn formats() -> Vec<FormatSettings> {
-    use crate::config::{Bytes, Compression};
+fn formats() -> Vec<LinesSettings> {
     vec![
-        FormatSettings { block: Bytes(16 << 10), ..FormatSettings::default() },
-        FormatSettings { compression: Compression::Zstd, ..FormatSettings::default() },
-        FormatSettings { envelope: true, ..plain() },
-        FormatSettings { index: IndexPlace::SideFile, ..FormatSettings::default() },
+        LinesSettings { block: Bytes(16 << 10), ..LinesSettings::default() },
+        LinesSettings { compression: Compression::Zstd, ..LinesSettings::default() },
+        LinesSettings { envelope: true, ..plain() },
+        LinesSettings { index: IndexPlace::SideFile, ..LinesSettings::default() },
         plain(),
     ]
 }
@@ -270,7 +261,7 @@ async fn sound_files_of_every_format_are_equal_record_by_record() {
 
 #[tokio::test]
 async fn a_file_that_is_missing_is_a_gap_of_its_records() {
-    let lab = Lab::new(FormatSettings::default()).await;
+    let lab = Lab::new(LinesSettings::default()).await;
     lab.produce(0..100);
     lab.sink(0, 100, |_| true).await;
     std::fs::remove_file(&lab.files()[1]).unwrap();
@@ -282,7 +273,7 @@ async fn a_file_that_is_missing_is_a_gap_of_its_records() {
 
 #[tokio::test]
 async fn a_line_that_was_altered_is_named_with_both_contents() {
-    for format in [FormatSettings { envelope: true, ..plain() }, plain()] {
+    for format in [LinesSettings { envelope: true, ..plain() }, plain()] {
         let lab = Lab::new(format).await;
         lab.produce(0..100);
         lab.sink(0, 100, |_| true).await;
@@ -301,12 +292,12 @@ async fn a_line_that_was_altered_is_named_with_both_contents() {
 
 #[tokio::test]
 async fn a_line_that_was_doubled_or_removed_is_found_without_an_index() {
-    for format in [FormatSettings { envelope: true, ..plain() }, plain()] {
+    for format in [LinesSettings { envelope: true, ..plain() }, plain()] {
         doubled_and_removed(format).await;
     }
 }
 
-async fn doubled_and_removed(format: FormatSettings) {
+async fn doubled_and_removed(format: LinesSettings) {
     let bare = !format.envelope;
     let lab = Lab::new(format).await;
     lab.produce(0..100);
@@ -337,7 +328,7 @@ async fn doubled_and_removed(format: FormatSettings) {
 
 #[tokio::test]
 async fn bytes_that_were_damaged_on_the_disk_are_a_difference_and_their_records_a_gap() {
-    let lab = Lab::new(FormatSettings::default()).await;
+    let lab = Lab::new(LinesSettings::default()).await;
     lab.produce(0..100);
     lab.sink(0, 100, |_| true).await;
     let file = &lab.files()[0];
@@ -377,7 +368,7 @@ fn rewrite_heads(lab: &Lab, from: &str, to: &str) {
 
 #[tokio::test]
 async fn a_copy_of_a_file_that_no_span_names_is_found_and_other_objects_are_only_noted() {
-    let lab = Lab::new(FormatSettings::default()).await;
+    let lab = Lab::new(LinesSettings::default()).await;
     lab.produce(0..100);
     lab.sink(0, 100, |_| true).await;
     let file = &lab.files()[0];
@@ -393,7 +384,7 @@ async fn a_copy_of_a_file_that_no_span_names_is_found_and_other_objects_are_only
 
 #[tokio::test]
 async fn what_kafka_no_longer_has_is_counted_and_only_its_files_are_checked() {
-    let lab = Lab::new(FormatSettings::default()).await;
+    let lab = Lab::new(LinesSettings::default()).await;
     lab.produce(0..200);
     lab.sink(0, 100, |_| true).await;
     lab.sink(100, 200, |_| true).await;
@@ -409,7 +400,7 @@ async fn what_kafka_no_longer_has_is_counted_and_only_its_files_are_checked() {
 
 #[tokio::test]
 async fn a_record_that_only_the_file_has_is_a_difference_unless_the_topic_is_compacted() {
-    let lab = Lab::new(FormatSettings::default()).await;
+    let lab = Lab::new(LinesSettings::default()).await;
     lab.produce(0..100);
     lab.sink(0, 100, |_| true).await;
     lab.log.records.lock().unwrap().remove(&33);
@@ -423,7 +414,7 @@ async fn a_record_that_only_the_file_has_is_a_difference_unless_the_topic_is_com
 
 #[tokio::test]
 async fn a_topic_that_was_created_again_is_noted_and_its_old_files_are_checked_by_checksum() {
-    let lab = Lab::new(FormatSettings::default()).await;
+    let lab = Lab::new(LinesSettings::default()).await;
     *lab.log.topic_id.lock().unwrap() = Some("one".to_owned());
     lab.produce(0..100);
     lab.sink(0, 100, |_| true).await;
@@ -436,7 +427,7 @@ async fn a_topic_that_was_created_again_is_noted_and_its_old_files_are_checked_b
 
 #[tokio::test]
 async fn a_partition_whose_files_got_new_names_by_accept_is_compared_as_before() {
-    let lab = Lab::new(FormatSettings::default()).await;
+    let lab = Lab::new(LinesSettings::default()).await;
     lab.produce(0..200);
     lab.sink(0, 100, |_| true).await;
     let foreign = lab.folder.path().join("orders/hour=06");

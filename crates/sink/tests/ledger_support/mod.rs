@@ -6,13 +6,19 @@ use bytes::Bytes;
 use jiff::{Timestamp, tz::TimeZone};
 use kas3_sink::{
     Error, Kind, Result,
-    config::{BadRecords, Pipeline, RollPlan, Start, TopicPattern, TopicPlan},
     format::{Encoder, Format},
     ledger::{
-        Body, ClosedFile, ClosedSpan, Entry, Ledger, LedgerObserver, Log, Partition, Remake, Report, Role, Timing, Upload, metadata, random_name,
+        Body, ClosedFile, ClosedSpan, ClosedStretch, Entry, Ledger, LedgerObserver, LedgerParts, Partition, Remake, Remaker, Role, Timing, Upload,
+        metadata, random_name,
     },
     path::{Limits, PathTemplate, TemplateOptions},
+    plan::{Pipeline, RollPlan, Start, TopicPlan},
+    record::Record,
+    refused::BadRecords,
+    report::Report,
+    source::Log,
     span::{Bounds, Checksum, Counts, Position, Roll, Span, TopicPartition},
+    topics::TopicPattern,
 };
 use kas3_store::{PutOptions, StorageSettings, Store, Unobserved};
 use std::{
@@ -110,6 +116,16 @@ impl Log for MemoryLog {
     async fn reported(&self, of: &TopicPartition) -> Result<Option<Report>> {
         Ok(self.reported.lock().unwrap().get(of).cloned())
     }
+    async fn compacted(&self, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+    fn read(&self, _: &TopicPartition, _: i64, _: i64, _: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+        unreachable!("this log makes files by itself")
+    }
+}
+
+#[async_trait]
+impl Remaker for MemoryLog {
     async fn remake(&self, order: &Remake) -> Result<Vec<(u32, ClosedFile)>> {
         let made = files(&self.lines(&order.of, order.span)?, &order.of, order.incarnation);
         let made = (0..).zip(made).filter(|(number, _)| order.wanted.contains(number));
@@ -136,6 +152,7 @@ impl Made {
             body,
             bytes: self.content.len() as u64,
             records: self.offsets.len() as u64,
+            rows: self.offsets.len() as u64,
             checksum: Checksum::from_xxh3(xxh3_128(self.content.as_bytes())),
             offsets,
             timestamps: None,
@@ -170,6 +187,12 @@ impl Format for Text {
     fn content_type(&self) -> &'static str {
         "text/plain"
     }
+    fn content_encoding(&self) -> Option<&'static str> {
+        None
+    }
+    fn has_side_file(&self) -> bool {
+        false
+    }
     fn encoder(&self) -> Result<Box<dyn Encoder>> {
         Err(Error::new(Kind::Fatal, "this worker writes its files by itself"))
     }
@@ -189,7 +212,8 @@ pub fn pipeline(url: &str) -> Pipeline {
         topics: vec![TopicPattern::Name(TOPIC.to_owned()), TopicPattern::Expression("events.*".parse().unwrap())],
         group: "test".to_owned(),
         start: Start::Earliest,
-        kafka: kas3_sink::config::Properties::default(),
+        kafka: kas3_sink::properties::Properties::default(),
+        target: kas3_sink::target::files::NAME,
         url: url.to_owned(),
         ledger_url: url.to_owned(),
         storage: StorageSettings::default(),
@@ -255,7 +279,8 @@ pub async fn store(url: &str) -> Store {
 
 pub async fn ledger_of(pipeline: Pipeline, log: &Arc<MemoryLog>, told: &Arc<Told>) -> Arc<Ledger> {
     let (sink, ledger) = (store(&pipeline.url).await, store(&pipeline.ledger_url).await);
-    Ledger::open_with(Arc::new(pipeline), sink, ledger, log.clone(), told.clone(), timing()).await.unwrap()
+    let parts = LedgerParts { pipeline: Arc::new(pipeline), sink, ledger, log: log.clone(), remaker: log.clone(), observer: told.clone() };
+    Ledger::open_with(parts, timing()).await.unwrap()
 }
 
 pub async fn ledger(folder: &Path, log: &Arc<MemoryLog>) -> Arc<Ledger> {
@@ -283,8 +308,9 @@ pub fn close(log: &MemoryLog, sink: &Store, partition: &Partition, next: i64) ->
         };
         closed.push(made.closed(body));
     }
-    let counts = Counts { read: lines.len() as u64, written: lines.len() as u64, ..Counts::default() };
-    ClosedSpan { id, of, span, leader_epoch: 0, now: Timestamp::UNIX_EPOCH, roll: Roll::Records, counts, timestamps: None, files: closed }
+    let counts = Counts { read: lines.len() as u64, written: lines.len() as u64, rows: lines.len() as u64, ..Counts::default() };
+    let stretches = vec![ClosedStretch { of, span, leader_epoch: 0 }];
+    ClosedSpan { id, stretches, now: Timestamp::UNIX_EPOCH, roll: Roll::Records, counts, timestamps: None, files: closed }
 }
 
 /// Sinks a partition up to the end of its log, in spans of three offsets; settles alone after every second.

@@ -59,7 +59,9 @@ impl BlockPlan {
         }
         if settings.index == IndexPlace::SideFile && settings.compression != Compression::Gzip {
             let message = format!("`{key}.index: side_file` and `{key}.compression: {}` contradict each other", name(settings.compression));
-            return Err(config(message).hint(format!("a side file describes gzip members: set `{key}.compression: gzip`, or leave `{key}.index` out")));
+            return Err(
+                config(message).hint(format!("a side file describes gzip members: set `{key}.compression: gzip`, or leave `{key}.index` out"))
+            );
         }
         let (suffix, compressed_type, encoding) = match settings.compression {
             Compression::None => ("", content_type, None),

@@ -5,11 +5,7 @@
 //! them the settings asked for when the file was written is not needed: each is lossless, or loses only what its policy says.
 
 use super::envelope;
-use crate::{
-    record::OwnedRecord,
-    row::Row,
-    span::TopicPartition,
-};
+use crate::{record::OwnedRecord, row::Row, span::TopicPartition};
 
 /// Whether `line`, without its newline, holds `row`.
 pub(super) fn holds(line: &[u8], row: &Row<'_>) -> bool {
@@ -66,8 +62,7 @@ fn is_escaped(line: &[u8], value: &[u8]) -> bool {
 
 fn is_envelope(line: &[u8], row: &Row<'_>) -> bool {
     line.starts_with(b"{")
-        && envelope::decode(line)
-            .is_ok_and(|found| found == OwnedRecord { value: row.bytes().map(<[u8]>::to_vec), ..OwnedRecord::from(&row.record) })
+        && envelope::decode(line).is_ok_and(|found| found == OwnedRecord { value: row.bytes().map(<[u8]>::to_vec), ..OwnedRecord::from(&row.record) })
 }
 
 /// The offset that an envelope of this partition names; `None` for a line that is none.
@@ -81,8 +76,8 @@ pub(super) fn offset_of_envelope(line: &[u8], of: &TopicPartition) -> Option<i64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::OwnedRow;
     use crate::format::lines::{Compression, LinesSettings, Newlines};
+    use crate::row::OwnedRow;
     use proptest::{collection::vec, prelude::*};
 
     fn row(value: Option<&[u8]>) -> OwnedRow {

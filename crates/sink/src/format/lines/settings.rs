@@ -1,10 +1,6 @@
 //! The settings of formats of lines, as they are written.
 
-use crate::{
-    format::FormatSettings,
-    registry::Chosen,
-    units::Bytes as Size,
-};
+use crate::{format::FormatSettings, registry::Chosen, units::Bytes as Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

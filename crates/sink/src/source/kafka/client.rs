@@ -2,8 +2,8 @@
 
 use super::{NO_TOPIC, native::topic_error, refusal};
 use crate::{
-    plan::Pipeline,
     error::{Error, Kind, Result},
+    plan::Pipeline,
     source::{Event, msk_iam},
     span::TopicPartition,
 };

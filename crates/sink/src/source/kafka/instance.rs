@@ -6,8 +6,8 @@
 
 use super::native;
 use crate::{
-    plan::Pipeline,
     error::{Error, Kind},
+    plan::Pipeline,
 };
 use rdkafka::error::KafkaError;
 use std::time::{Duration, Instant};

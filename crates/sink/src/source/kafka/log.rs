@@ -10,11 +10,11 @@ use crate::{
     coalesce::{Coalesced, copy, each},
     error::{Error, Kind, Result},
     plan::{Pipeline, Start},
-    topics::TopicPattern,
     record::Record,
     report::Report,
     source::{Log, Source},
     span::TopicPartition,
+    topics::TopicPattern,
 };
 use async_trait::async_trait;
 use rdkafka::{

@@ -2,8 +2,8 @@
 
 use super::{client, native, read_error};
 use crate::{
-    plan::Pipeline,
     error::{Error, Kind, Result},
+    plan::Pipeline,
     record::Record,
     span::{Position, TopicPartition},
 };

@@ -85,9 +85,6 @@ impl Lane {
         let chain = std::sync::Arc::clone(&self.plan.transforms);
         let made = Made::of(fresh, &chain);
         let progress = self.append_made(partition, fresh, &made, now)?;
-        if progress.taken == fresh.len() {
-            self.last_record = now.instant;
-        }
         Ok(Progress { taken: start + progress.taken, ..progress })
     }
 
@@ -134,6 +131,7 @@ impl Lane {
             run = Run::begin(at + 1, rows.end);
         }
         self.flush(partition, read, made, &mut run, read.len())?;
+        self.last_record = now.instant;
         Ok(Progress { taken: read.len(), roll: self.due(now) })
     }
 
@@ -229,6 +227,7 @@ impl Lane {
         files.sort_unstable();
         files.dedup();
         files.into_iter().for_each(|file| self.take_encoded(file));
+        self.last_record = now.instant;
         Ok(self.due(now))
     }
 

@@ -47,6 +47,7 @@ pub use codec::{About, Claim, ClaimCheck, Sent};
 pub use error::{Error, Kind, Reason, Result};
 pub use formats::{FORMATS, Found, ReferenceFormat, format_named};
 pub use kas3_store::{Observer, StorageSettings, Unobserved};
+pub use places::bucket_and_prefix;
 pub use read::PayloadStream;
 pub use reference::{CHUNK_BYTES, Compression, Headers, PREFIX_SUM_BYTES, PREFIX_SUMS_MAX, PrefixSums, Reference, Sha};
 pub use settings::ClaimCheckSettings;

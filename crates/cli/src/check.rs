@@ -20,7 +20,7 @@ use kas3_sink::{
     span::TopicPartition,
     transform::Tried,
 };
-use kas3_store::{BucketRules, Store, Unobserved};
+use kas3_store::{BucketRules, Scheme, Store, StoreUrl, Unobserved};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -199,8 +199,8 @@ async fn stores(pipeline: &Pipeline, findings: &mut Findings) -> anyhow::Result<
             }
         }
         match store.bucket_rules().await {
-            Ok(Some(rules)) if store.url().starts_with("s3:") => lifecycle(pipeline, what, store, &rules, findings)?,
-            Ok(None) if store.url().starts_with("s3:") => findings.known(&format!(
+            Ok(Some(rules)) if store.scheme() == Scheme::S3 => lifecycle(pipeline, what, store, &rules, findings)?,
+            Ok(None) if store.scheme() == Scheme::S3 => findings.known(&format!(
                 "{what}: the store does not show lifecycle rules; with `s3:GetLifecycleConfiguration` this looks for one that deletes the ledger"
             ))?,
             Ok(_) => {}
@@ -236,8 +236,7 @@ fn lifecycle(pipeline: &Pipeline, what: &str, store: &Store, rules: &BucketRules
 
 /// The command that adds the rule for incomplete uploads.
 fn abort_rule(store: &Store) -> String {
-    let rest = store.url().strip_prefix("s3://").unwrap_or_default();
-    let (bucket, prefix) = rest.split_once('/').map_or((rest, String::new()), |(bucket, prefix)| (bucket, format!("{prefix}/")));
+    let (bucket, prefix) = StoreUrl::parse(store.url()).map_or(("", String::new()), |url| (url.bucket(), url.prefix()));
     let rule = serde_json::json!({ "Rules": [{
         "ID": "kas3-incomplete-uploads", "Status": "Enabled", "Filter": { "Prefix": prefix }, "AbortIncompleteMultipartUpload": { "DaysAfterInitiation": 7 },
     }] });

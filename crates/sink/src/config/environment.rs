@@ -212,7 +212,7 @@ impl Names<'_> {
             (prefix, root) => prefix.or(root).unwrap_or_default(),
         };
         let prefix = prefix.trim_matches('/');
-        set(tree, &["sink", "url"], if prefix.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{prefix}") });
+        set(tree, &["sink", "url"], kas3_store::StoreUrl::s3(&bucket, prefix).to_string());
         set(tree, &["sink", "storage", "region"], self.get("S3_REGION").unwrap_or_else(|| "us-east-1".to_owned()));
         if let Some(endpoint) = self.get("S3_ENDPOINT_URL") {
             set(tree, &["sink", "storage", "allow_http"], endpoint.starts_with("http://"));

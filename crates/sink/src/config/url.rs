@@ -2,55 +2,46 @@
 
 use super::{tree, validate::config};
 use crate::error::Result;
-use kas3_store::StorageSettings;
+use kas3_store::{Scheme, StorageSettings, StoreUrl, UrlFault};
 
 /// A URL without its trailing slash.
 pub(crate) fn check(key: &str, url: &str) -> Result<String> {
     let example = "write `s3://bucket/prefix` or `file:///folder`";
     let wrong = |what: &str| config(format!("`{key}` is `{url}`, {what}"));
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(match url.starts_with('/') {
-            true => wrong("which has no scheme").hint(format!("a folder is `file://{url}`")),
-            false => wrong("which is no URL").hint(example),
-        });
-    };
-    let path = match scheme {
-        "s3" => {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.is_empty() {
-                return Err(wrong("which names no bucket").hint(example));
-            }
-            let legal = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_');
-            if !bucket.chars().all(legal) {
-                return Err(wrong("whose bucket has characters that no bucket has").hint(example));
-            }
-            prefix
-        }
-        "file" => rest.strip_prefix('/').ok_or_else(|| wrong("which is no absolute path").hint("write three slashes, as `file:///folder`"))?,
-        _ => {
-            let schemes = ["s3", "file"];
+    let parsed = StoreUrl::parse(url).map_err(|fault| match fault {
+        UrlFault::NoScheme if url.starts_with('/') => wrong("which has no scheme").hint(format!("a folder is `file://{url}`")),
+        UrlFault::NoScheme => wrong("which is no URL").hint(example),
+        UrlFault::Relative => wrong("which is no absolute path").hint("write three slashes, as `file:///folder`"),
+        UrlFault::UnknownScheme { scheme, rest } => {
             let error = wrong("whose scheme kas3 does not know");
-            return Err(match tree::nearest(scheme, &schemes) {
+            match tree::nearest(scheme, &Scheme::NAMES) {
                 Some(near) => error.hint(format!("did you mean `{near}://{rest}`?")),
                 None => error.hint(example),
-            });
+            }
         }
-    };
-    let path = path.trim_end_matches('/');
+    })?;
+    if parsed.scheme() == Scheme::S3 {
+        if parsed.bucket().is_empty() {
+            return Err(wrong("which names no bucket").hint(example));
+        }
+        let legal = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_');
+        if !parsed.bucket().chars().all(legal) {
+            return Err(wrong("whose bucket has characters that no bucket has").hint(example));
+        }
+    }
+    let path = parsed.path().trim_end_matches('/');
     if path.split('/').any(|segment| matches!(segment, "." | "..")) || path.contains("//") || path.chars().any(char::is_control) {
         return Err(wrong("whose path has an empty folder, `.`, `..` or a control character"));
     }
     if path.split('/').any(|segment| segment == "_kas3") {
         return Err(wrong("which lies inside `_kas3`, where the ledger lies").hint("name the folder that holds `_kas3`"));
     }
-    let url = url.trim_end_matches('/');
-    // The root of the file system keeps its slash.
-    Ok(if url == "file:" { "file:///".to_owned() } else { url.to_owned() })
+    Ok(parsed.to_string())
 }
 
 /// Storage settings that contradict each other; `key` is where they stand.
 pub(crate) fn check_storage(key: &str, storage: &StorageSettings, urls: &[String]) -> Result<()> {
-    if !urls.iter().any(|url| url.starts_with("s3://")) {
+    if !urls.iter().any(|url| StoreUrl::parse(url).is_ok_and(|url| url.scheme() == Scheme::S3)) {
         return Ok(());
     }
     if let Some(endpoint) = &storage.endpoint {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Class, Created, Error, Info, Kind, Object, Outcome, Pieces, PutOptions, Request, Result, Swapped, Version, answer, paths,
     reading::{self, Reading},
-    retry::{Failure, Retries},
+    retry::{FailedAttempt, Retries},
     sums::{Sum, Sums},
 };
 use aws_sdk_s3::{
@@ -53,7 +53,7 @@ impl S3 {
             };
             let bytes = length(&told);
             if bytes > limit {
-                return Err(Failure::new(answer::too_large(path, bytes, limit), Outcome::Done));
+                return Err(FailedAttempt::new(answer::too_large(path, bytes, limit), Outcome::Done));
             }
             let version = version(told.header("etag"));
             Ok(Some(Object { bytes: whole(told, key, bytes, limit).await?, version }))
@@ -321,7 +321,7 @@ impl answer::Answer for Opened {
     }
 }
 
-fn opened(path: &str, key: &str, from: u64, told: Told) -> Result<Opened, Failure> {
+fn opened(path: &str, key: &str, from: u64, told: Told) -> Result<Opened, FailedAttempt> {
     let bytes = length(&told);
     let size = match told.header("content-range") {
         _ if from == 0 => bytes,
@@ -330,7 +330,7 @@ fn opened(path: &str, key: &str, from: u64, told: Told) -> Result<Opened, Failur
             Some(size) => size,
             None => {
                 let error = Error::new(Kind::Fatal, format!("the store was asked for `{path}` from byte {from} on, and answered with `{range}`"));
-                return Err(Failure::new(error.hint("use a store that knows range requests"), Outcome::Failed));
+                return Err(FailedAttempt::new(error.hint("use a store that knows range requests"), Outcome::Failed));
             }
         },
     };
@@ -339,20 +339,20 @@ fn opened(path: &str, key: &str, from: u64, told: Told) -> Result<Opened, Failur
     Ok(Opened::Reading(Box::new(Reading::new(info, rest))))
 }
 
-fn no_ranges(path: &str) -> Failure {
+fn no_ranges(path: &str) -> FailedAttempt {
     let error = Error::new(Kind::Fatal, format!("the store answered a request for a range of `{path}` with the whole object"));
-    Failure::new(error.hint("use a store that knows range requests"), Outcome::Failed)
+    FailedAttempt::new(error.hint("use a store that knows range requests"), Outcome::Failed)
 }
 
 /// A whole body, which is expected to be so long.
-async fn whole(mut told: Told, key: &str, expected: u64, limit: u64) -> Result<Bytes, Failure> {
+async fn whole(mut told: Told, key: &str, expected: u64, limit: u64) -> Result<Bytes, FailedAttempt> {
     let mut bytes = BytesMut::with_capacity(usize::try_from(expected.min(RESERVED_MAX)).unwrap_or(0));
     let cut_short =
-        |error| Failure::new(Error::new(Kind::Transient, format!("the answer with `{key}` was cut short")).source(error), Outcome::Failed);
+        |error| FailedAttempt::new(Error::new(Kind::Transient, format!("the answer with `{key}` was cut short")).source(error), Outcome::Failed);
     while let Some(chunk) = told.next().await.map_err(cut_short)? {
         let read = (bytes.len() + chunk.len()) as u64;
         if read > limit {
-            return Err(Failure::new(answer::too_large(key, read, limit), Outcome::Failed));
+            return Err(FailedAttempt::new(answer::too_large(key, read, limit), Outcome::Failed));
         }
         bytes.extend_from_slice(&chunk);
     }

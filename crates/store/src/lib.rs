@@ -20,7 +20,7 @@ mod aws;
 mod breaker;
 mod conditions;
 mod credentials;
-mod error;
+pub mod error;
 #[cfg(feature = "kill-points")]
 pub mod faults;
 mod kill;

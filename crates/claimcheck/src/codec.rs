@@ -255,7 +255,7 @@ impl ClaimCheck {
 
     /// The same, once there is room for it.
     #[cfg(feature = "kafka")]
-    pub(crate) async fn fetch_within(&self, reference: &Reference, room: &mut crate::kafka::Ticket) -> Result<Bytes> {
+    pub(crate) async fn fetch_within(&self, reference: &Reference, room: &mut crate::kafka::Reservation) -> Result<Bytes> {
         read::whole(&self.0, reference, room).await
     }
 

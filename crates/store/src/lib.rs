@@ -23,6 +23,7 @@ mod credentials;
 pub mod error;
 #[cfg(feature = "kill-points")]
 pub mod faults;
+pub mod gate;
 mod kill;
 mod local;
 mod options;

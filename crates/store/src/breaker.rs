@@ -9,7 +9,7 @@
 //!                                           ^--the probe fails: later--'
 //! ```
 
-use crate::retry::FailedAttempt;
+use crate::attempt::FailedAttempt;
 use std::{
     collections::BTreeMap,
     fmt,

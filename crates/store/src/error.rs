@@ -232,15 +232,17 @@ macro_rules! error_type {
 
 #[cfg(test)]
 mod tests {
+    #![allow(unreachable_pub, reason = "the macro makes types of libraries")]
+
     use super::*;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Level {
+    pub enum Level {
         Upper,
     }
 
     #[derive(Default)]
-    struct Code(Option<&'static str>);
+    pub struct Code(Option<&'static str>);
 
     impl Detail for Code {
         fn code(&self) -> Option<&'static str> {

@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod answer;
+mod attempt;
 mod aws;
 mod breaker;
 mod conditions;
@@ -47,6 +48,7 @@ pub use settings::{Checksum, Encryption, Secret, StorageSettings};
 pub use urls::{Scheme, StoreUrl, UrlFault};
 
 use bytes::Bytes;
+use reading::Remainder;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -359,10 +361,13 @@ impl Store {
 
     async fn open_reading(&self, path: &str, from: u64, version: Option<&Version>) -> Result<Option<Reading>> {
         paths::check(path)?;
-        match &self.0.backend {
-            Backend::Local(local) => local.read(path, from, version).await,
-            Backend::S3(s3) => Box::pin(s3.read(path, from, version)).await,
-        }
+        Ok(match &self.0.backend {
+            Backend::Local(local) => local.read(path, from, version).await?.map(|(info, rest)| Reading::new(info, Remainder::Local(rest))),
+            Backend::S3(s3) => {
+                let read = Box::pin(s3.read(path, from, version)).await?;
+                read.map(|(info, rest)| Reading::new(info, rest.map_or(Remainder::Nothing, |rest| Remainder::S3(Box::new(rest)))))
+            }
+        })
     }
 
     /// What the store says of an object, its metadata included; `None` when there is none. Not for cells.

@@ -4,6 +4,7 @@
 use crate::{
     Error, Kind, Observer, Outcome, Request, Result,
     answer::Answer,
+    attempt::FailedAttempt,
     breaker::{Breaker, Leave},
 };
 use std::{future::Future, sync::Arc, time::Duration};
@@ -15,31 +16,6 @@ const DELAY_FIRST: Duration = Duration::from_millis(100);
 const DELAY_FIRST_THROTTLED: Duration = Duration::from_millis(400);
 /// No delay is drawn from more.
 const DELAY_MAX: Duration = Duration::from_secs(10);
-/// The longest `Retry-After` that is believed.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-
-/// An attempt that failed.
-pub(crate) struct FailedAttempt {
-    pub(crate) error: Error,
-    pub(crate) outcome: Outcome,
-    /// The store asks not to be asked again before.
-    pub(crate) retry_after: Option<Duration>,
-    /// It says nothing of other requests: the store answered this one, as a store that is well may.
-    pub(crate) alone: bool,
-}
-
-impl FailedAttempt {
-    pub(crate) fn new(error: Error, outcome: Outcome) -> Self {
-        let alone = error.kind() != Kind::Transient;
-        FailedAttempt { error, outcome, retry_after: None, alone }
-    }
-
-    /// How long the store asks to be left alone.
-    pub(crate) fn wait_min(&self) -> Duration {
-        self.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
-    }
-}
-
 /// How often and how long a request is tried.
 #[derive(Clone)]
 pub(crate) struct Retries {
@@ -131,6 +107,7 @@ fn delay_after(attempts: u32, failure: &FailedAttempt) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempt::RETRY_AFTER_MAX;
     use std::sync::Mutex;
 
     #[derive(Default)]

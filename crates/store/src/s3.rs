@@ -13,15 +13,16 @@ mod wire;
 
 use crate::{
     Class, Encryption, Error, Kind, Observer, PutOptions, Request, Result, StorageSettings, StoreUrl, Version,
+    attempt::FailedAttempt,
     credentials::{self, Keys},
     options::{TAGS_MAX, too_many_tags},
     paths,
-    retry::{FailedAttempt, Retries},
+    retry::Retries,
     urls,
 };
 use aws_sdk_s3::Client;
 use failures::Reply;
-pub(crate) use objects::Rest;
+pub(crate) use objects::Remainder;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Semaphore;
 use wire::Wire;

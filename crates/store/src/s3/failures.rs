@@ -1,7 +1,7 @@
 //! What an answer that is no success means: which kind of error, and the way out.
 
 use super::S3;
-use crate::{Error, Kind, Outcome, Request, StoreUrl, retry::FailedAttempt};
+use crate::{Error, Kind, Outcome, Request, StoreUrl, attempt::FailedAttempt};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::{

@@ -39,6 +39,11 @@ kas3_store::error_type!(
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// A configuration that cannot be.
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Error::new(Kind::Config, message)
+    }
+
     /// The same error, naming the record that caused it.
     #[must_use]
     pub fn at(self, offset: i64) -> Self {

@@ -1,13 +1,13 @@
 //! URLs of sink and ledger, and whether the storage settings fit them.
 
-use super::{tree, validate::config};
-use crate::error::Result;
+use super::tree;
+use crate::error::{Error, Result};
 use kas3_store::{Scheme, StorageSettings, StoreUrl, UrlFault};
 
 /// A URL without its trailing slash.
 pub(crate) fn check(key: &str, url: &str) -> Result<String> {
     let example = "write `s3://bucket/prefix` or `file:///folder`";
-    let wrong = |what: &str| config(format!("`{key}` is `{url}`, {what}"));
+    let wrong = |what: &str| Error::config(format!("`{key}` is `{url}`, {what}"));
     let parsed = StoreUrl::parse(url).map_err(|fault| match fault {
         UrlFault::NoScheme if url.starts_with('/') => wrong("which has no scheme").hint(format!("a folder is `file://{url}`")),
         UrlFault::NoScheme => wrong("which is no URL").hint(example),
@@ -47,10 +47,12 @@ pub(crate) fn check_storage(key: &str, storage: &StorageSettings, urls: &[String
     if let Some(endpoint) = &storage.endpoint {
         let http = endpoint.starts_with("http://");
         if !http && !endpoint.starts_with("https://") {
-            return Err(config(format!("`{key}.endpoint` is `{endpoint}`, which is no URL")).hint("write `https://host` or `http://host:port`"));
+            return Err(
+                Error::config(format!("`{key}.endpoint` is `{endpoint}`, which is no URL")).hint("write `https://host` or `http://host:port`")
+            );
         }
         if http && !storage.allow_http {
-            return Err(config(format!("`{key}.endpoint` is `{endpoint}`, but `{key}.allow_http` is not set"))
+            return Err(Error::config(format!("`{key}.endpoint` is `{endpoint}`, but `{key}.allow_http` is not set"))
                 .hint("set `allow_http: true` to send data without TLS, or use `https://`"));
         }
     }
@@ -60,15 +62,17 @@ pub(crate) fn check_storage(key: &str, storage: &StorageSettings, urls: &[String
         (&storage.session_token, &storage.access_key_id, "session_token", "access_key_id"),
     ] {
         if one.is_some() && other.is_none() {
-            return Err(config(format!("`{key}.{name}` is set, but `{key}.{other_name}` is not"))
+            return Err(Error::config(format!("`{key}.{name}` is set, but `{key}.{other_name}` is not"))
                 .hint("set both, or neither to use the default AWS credentials"));
         }
     }
     if storage.access_key_id.is_some() && storage.profile.is_some() {
-        return Err(config(format!("`{key}.access_key_id` and `{key}.profile` contradict each other")).hint("set one of them"));
+        return Err(Error::config(format!("`{key}.access_key_id` and `{key}.profile` contradict each other")).hint("set one of them"));
     }
     if storage.external_id.is_some() && storage.role_arn.is_none() {
-        return Err(config(format!("`{key}.external_id` is set, but `{key}.role_arn` is not")).hint("an external id belongs to a role to assume"));
+        return Err(
+            Error::config(format!("`{key}.external_id` is set, but `{key}.role_arn` is not")).hint("an external id belongs to a role to assume")
+        );
     }
     Ok(())
 }

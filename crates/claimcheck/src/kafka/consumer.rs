@@ -2,8 +2,8 @@
 
 use super::{
     client,
+    dead_letters::DeadLetters,
     deletions::Deletions,
-    letters::Letters,
     lock,
     read_ahead::{Limits, ReadAhead},
     records::{Failed, Incoming, Listener, Partition, Position, Rebalance, Received, list_of, positions},
@@ -40,7 +40,7 @@ pub struct Consumer {
     auto_commit: bool,
     limits: Limits,
     state: Mutex<State>,
-    letters: Letters,
+    letters: DeadLetters,
     deletions: Deletions,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -121,7 +121,7 @@ impl Consumer {
         let kafka = BaseConsumer::from_config_and_context(&config, context);
         let kafka = kafka.map_err(|error| client::error_of_kafka("no consumer can be made", error))?;
         let limits = Limits::new(settings.memory_bytes, settings.downloads.max(1));
-        let letters = Letters::new(settings.dead_letter_topic.clone(), &settings.kafka);
+        let letters = DeadLetters::new(settings.dead_letter_topic.clone(), &settings.kafka);
         let deletions = Deletions::new(settings.delete.clone(), &settings.kafka);
         Ok(Consumer { claims, kafka, settings, auto_commit, limits, state: Mutex::default(), letters, deletions, runtime: Some(runtime) })
     }
@@ -182,7 +182,7 @@ impl Consumer {
                 continue;
             };
             match self.settle(ahead, deadline.saturating_duration_since(Instant::now()).min(SERVE)) {
-                Settled::Here(received) => return Ok(Some(*received)),
+                Settled::HandedOut(received) => return Ok(Some(*received)),
                 Settled::Passed => {}
                 Settled::Waiting(ahead) => {
                     self.put_back(*ahead);
@@ -300,7 +300,7 @@ impl Consumer {
     fn settle(&self, mut ahead: ReadAhead, wait: Duration) -> Settled {
         match ahead.wait(self.runtime(), &self.claims, wait) {
             None => Settled::Waiting(Box::new(ahead)),
-            Some(Ok(payload)) => Settled::Here(Box::new(self.hand_out(ahead, payload))),
+            Some(Ok(payload)) => Settled::HandedOut(Box::new(self.hand_out(ahead, payload))),
             Some(Err(error)) => self.refuse(ahead, error),
         }
     }
@@ -500,7 +500,7 @@ impl Drop for Consumer {
 }
 
 enum Settled {
-    Here(Box<Received>),
+    HandedOut(Box<Received>),
     Passed,
     Waiting(Box<ReadAhead>),
     Failed(Box<ReadAhead>, Error),

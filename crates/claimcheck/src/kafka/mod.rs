@@ -3,21 +3,21 @@
 mod answers;
 mod client;
 mod consumer;
+mod dead_letters;
 mod deletions;
-mod lanes;
-mod letters;
+mod lines;
 mod outgoing;
 mod producer;
 mod read_ahead;
 mod records;
 mod settings;
 
-pub use client::{error_of_kafka, properties_of_client};
+pub use client::error_of_kafka;
 pub use consumer::Consumer;
+pub use kas3_kafka::properties_of_client;
 pub use outgoing::{Delivered, Outgoing, Payload, Report, Undelivered};
 pub use producer::Producer;
 pub use rdkafka;
-pub(crate) use read_ahead::Reservation;
 pub use records::{Failed, Incoming, Listener, Position, Rebalance, Received};
 pub use settings::{ConsumerSettings, DeleteSettings, Order, Policy, ProducerSettings};
 

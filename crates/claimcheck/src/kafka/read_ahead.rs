@@ -39,7 +39,7 @@ impl Limits {
 }
 
 /// A payload's place in line for memory.
-pub(crate) struct Reservation {
+struct Reservation {
     ticket: Ticket,
     downloads: Arc<Semaphore>,
 }

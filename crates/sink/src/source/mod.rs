@@ -5,7 +5,6 @@
 
 pub mod kafka;
 pub mod memory;
-mod msk_iam;
 
 use crate::{
     error::{Error, Result},

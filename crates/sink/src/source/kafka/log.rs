@@ -4,7 +4,7 @@ use super::{
     KafkaSource, Owners, Reached, client,
     client::Consumer,
     native::{self, Member},
-    reader::Reader,
+    reader::StretchReader,
 };
 use crate::{
     config::{Pipeline, Start, TopicPattern},
@@ -45,7 +45,7 @@ pub struct KafkaLog {
     native: native::Client,
     cluster: String,
     ending: Arc<AtomicBool>,
-    readers: Mutex<Vec<Reader>>,
+    readers: Mutex<Vec<StretchReader<client::Context>>>,
     topic_ids: Gathered<String, Option<String>>,
     bounds: Gathered<TopicPartition, (i64, i64)>,
     reported: Gathered<TopicPartition, Option<Report>>,
@@ -162,9 +162,9 @@ impl KafkaLog {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = match idle {
             Some(reader) => reader,
-            None => Reader::new(&self.pipeline)?,
+            None => StretchReader::of_pipeline(&self.pipeline)?,
         };
-        let reached = reader.read(of, first, next, each)?;
+        let reached = reader.read_one(of, first, next, each)?;
         // one that failed is not kept
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         Ok(reached)
@@ -378,7 +378,7 @@ impl Log for KafkaLog {
         let (pipeline, of, runtime) = (Arc::clone(&self.pipeline), of.clone(), tokio::runtime::Handle::current());
         blocking(move || {
             let mut again = crate::lane::Again::new(&pipeline, &of, &runtime)?;
-            Reader::new(&pipeline)?.read(&of.of, of.span.first, of.span.next, &mut |record| again.append(record))?;
+            StretchReader::of_pipeline(&pipeline)?.read_one(&of.of, of.span.first, of.span.next, &mut |record| again.append(record))?;
             again.finish()
         })
         .await

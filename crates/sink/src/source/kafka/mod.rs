@@ -6,12 +6,11 @@ mod log;
 mod native;
 mod owners;
 mod reader;
-mod refusal;
 
 pub use log::KafkaLog;
 pub(super) use native::{Message, Messages};
 pub use owners::Owners;
-pub use reader::Reached;
+pub use reader::{Reached, Stretch, StretchReader};
 
 use super::{Batch, Event, Fetched, Source};
 use crate::{

@@ -5,6 +5,7 @@ use kas3_sink::{
     Result,
     config::Pipeline,
     ledger::{Ledger, Log, Unwatched},
+    pipeline::open_stores,
     record::Record,
     source::kafka::KafkaLog,
     span::TopicPartition,
@@ -14,7 +15,7 @@ use kas3_store::{Store, Unobserved};
 use std::sync::Arc;
 
 /// A pipeline, opened for looking.
-pub(crate) struct Opened {
+pub(crate) struct Inspection {
     pub(crate) sink: Store,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) log: Arc<KafkaLog>,
@@ -24,11 +25,11 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// When a store or Kafka cannot be reached.
-pub(crate) async fn open(pipeline: &Arc<Pipeline>) -> Result<Opened> {
+pub(crate) async fn open(pipeline: &Arc<Pipeline>) -> Result<Inspection> {
     let (sink, ledger_store) = stores(pipeline).await?;
     let log = KafkaLog::connect(pipeline).await?;
     let ledger = Ledger::look(Arc::clone(pipeline), sink.clone(), ledger_store, Arc::clone(&log) as Arc<dyn Log>, Arc::new(Unwatched));
-    Ok(Opened { sink, ledger, log })
+    Ok(Inspection { sink, ledger, log })
 }
 
 /// Opens the sink's store, and the ledger's where it is another one.
@@ -36,10 +37,7 @@ pub(crate) async fn open(pipeline: &Arc<Pipeline>) -> Result<Opened> {
 /// # Errors
 /// When a store cannot be opened.
 pub(crate) async fn stores(pipeline: &Pipeline) -> Result<(Store, Store)> {
-    let sink = Store::open(&pipeline.url, &pipeline.storage, Arc::new(Unobserved)).await?;
-    let same = pipeline.ledger_url == pipeline.url;
-    let ledger = if same { sink.clone() } else { Store::open(&pipeline.ledger_url, &pipeline.storage, Arc::new(Unobserved)).await? };
-    Ok((sink, ledger))
+    open_stores(pipeline, &Arc::new(Unobserved)).await
 }
 
 /// Opens stores and ledger without Kafka, for commands that read the ledger alone.

@@ -2,10 +2,12 @@
 
 use crate::{
     Error, Kind, Reason, Result,
+    about::About,
     formats::Found,
     places::Places,
     read::{self, PayloadStream},
     reference::{Headers, Reference, header},
+    resources::Resources,
     settings::{ClaimCheckSettings, Plan},
     write::{self, Upload},
 };
@@ -16,33 +18,7 @@ use tokio::{io::AsyncRead, sync::Semaphore};
 
 /// A claim check, opened. Cheap to clone.
 #[derive(Clone)]
-pub struct ClaimCheck(Arc<Inner>);
-
-pub(crate) struct Inner {
-    pub(crate) plan: Plan,
-    pub(crate) places: Places,
-    pub(crate) uploads: Semaphore,
-}
-
-/// What a payload goes with.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct About<'a> {
-    /// Topic of its record, for keys that name it.
-    pub topic: &'a str,
-    /// Media type of the object.
-    pub content_type: Option<&'a str>,
-    /// Bytes that its record may have for the value; `None`: only `max_inline_bytes` decides.
-    pub room: Option<u64>,
-    /// Offload it, however small it is.
-    pub always: bool,
-}
-
-impl<'a> About<'a> {
-    /// A payload for `topic`, of no particular type.
-    pub fn topic(topic: &'a str) -> About<'a> {
-        About { topic, ..About::default() }
-    }
-}
+pub struct ClaimCheck(Arc<Resources>);
 
 /// What goes to Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +59,7 @@ impl ClaimCheck {
         let plan = Plan::of(settings)?;
         let places = Places::open(&plan.settings, &observer).await?;
         let uploads = Semaphore::new(plan.settings.uploads);
-        Ok(ClaimCheck(Arc::new(Inner { plan, places, uploads })))
+        Ok(ClaimCheck(Arc::new(Resources { plan, places, uploads })))
     }
 
     /// Its settings.
@@ -250,12 +226,12 @@ impl ClaimCheck {
     /// # Errors
     /// `Integrity` with its [`Reason`]; `Missing` (404), `Denied` (403), `Transient` when the store does not answer.
     pub async fn fetch(&self, reference: &Reference) -> Result<Bytes> {
-        read::whole(&self.0, reference, &mut read::Open).await
+        read::whole(&self.0, reference, &mut read::Unlimited).await
     }
 
     /// The same, once there is room for it.
     #[cfg(feature = "kafka")]
-    pub(crate) async fn fetch_within(&self, reference: &Reference, room: &mut crate::kafka::Ticket) -> Result<Bytes> {
+    pub(crate) async fn fetch_within(&self, reference: &Reference, room: &mut impl read::Admission) -> Result<Bytes> {
         read::whole(&self.0, reference, room).await
     }
 

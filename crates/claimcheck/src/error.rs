@@ -1,5 +1,6 @@
 //! The library's one error: what the caller does about it, and for payloads that cannot be trusted a fixed reason.
 
+use kas3_store::error::{Detail, Failure};
 use std::fmt;
 
 /// What the caller does about an error.
@@ -97,101 +98,33 @@ impl fmt::Display for Reason {
     }
 }
 
-/// An error of the claim check.
-pub struct Error(Box<Inner>);
+/// Why a record or its payload is refused, where that is what happened.
+#[derive(Default)]
+struct Refusal(Option<Reason>);
 
-struct Inner {
-    kind: Kind,
-    reason: Option<Reason>,
-    doing: String,
-    hint: Option<String>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+impl Detail for Refusal {
+    fn code(&self) -> Option<&'static str> {
+        self.0.map(Reason::code)
+    }
 }
+
+kas3_store::error_type!(
+    /// An error of the claim check.
+    Error(Kind, Refusal)
+);
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind`: what happened, in lower case, values in backticks, no full stop.
-    pub fn new(kind: Kind, doing: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, reason: None, doing: doing.into(), hint: None, source: None }))
-    }
-
     /// A record or payload is refused for `reason`.
     pub fn refused(reason: Reason, doing: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind: reason.kind(), reason: Some(reason), doing: doing.into(), hint: None, source: None }))
-    }
-
-    /// The same error with the way out.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
-        self
-    }
-
-    /// The same error with what caused it.
-    #[must_use]
-    pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
-        self
-    }
-
-    /// The same error, saying first what was being done.
-    #[must_use]
-    pub fn doing(mut self, what: impl fmt::Display) -> Self {
-        self.0.doing = format!("{what}: {}", self.0.doing);
-        self
-    }
-
-    /// What the caller does about it.
-    pub fn kind(&self) -> Kind {
-        self.0.kind
+        Error(Failure::new(reason.kind(), doing).with(|refusal: &mut Refusal| refusal.0 = Some(reason)))
     }
 
     /// Why the record or its payload is refused.
     pub fn reason(&self) -> Option<Reason> {
-        self.0.reason
-    }
-
-    /// The way out, if there is one to name.
-    pub fn way_out(&self) -> Option<&str> {
-        self.0.hint.as_deref()
-    }
-
-    /// With all causes on one line, as logs and dead letters have it.
-    pub fn chain(&self) -> String {
-        let mut text = self.0.doing.clone();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let said = error.to_string();
-            if !text.ends_with(&said) {
-                text = format!("{text}: {said}");
-            }
-            cause = error.source();
-        }
-        text
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.doing)
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0.kind)?;
-        if let Some(reason) = self.0.reason {
-            write!(f, " ({reason})")?;
-        }
-        write!(f, ": {}", self.chain())
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.0.detail().0
     }
 }
 
@@ -204,8 +137,14 @@ impl From<kas3_store::Error> for Error {
             kas3_store::Kind::Transient => Kind::Transient,
             kas3_store::Kind::Fatal => Kind::Fatal,
         };
-        let hint = error.way_out().map(str::to_owned);
-        let doing = error.to_string();
-        Error(Box::new(Inner { kind, reason: None, doing, hint, source: std::error::Error::source(&error).map(|cause| cause.to_string().into()) }))
+        let own = Error::new(kind, error.to_string());
+        let own = match error.way_out() {
+            Some(hint) => own.hint(hint),
+            None => own,
+        };
+        match error.cause() {
+            Some(cause) => own.source(cause.to_string()),
+            None => own,
+        }
     }
 }

@@ -28,6 +28,7 @@
 #[doc = include_str!("../../../docs/claim-check.md")]
 struct Manual;
 
+mod about;
 mod codec;
 mod compress;
 mod error;
@@ -38,15 +39,18 @@ mod keys;
 mod places;
 mod read;
 mod reference;
+mod resources;
 mod settings;
 pub mod trace;
 mod work;
 mod write;
 
-pub use codec::{About, Claim, ClaimCheck, Sent};
+pub use about::About;
+pub use codec::{Claim, ClaimCheck, Sent};
 pub use error::{Error, Kind, Reason, Result};
 pub use formats::{FORMATS, Found, ReferenceFormat, format_named};
 pub use kas3_store::{Observer, StorageSettings, Unobserved};
+pub use places::bucket_and_prefix;
 pub use read::PayloadStream;
 pub use reference::{CHUNK_BYTES, Compression, Headers, PREFIX_SUM_BYTES, PREFIX_SUMS_MAX, PrefixSums, Reference, Sha};
 pub use settings::ClaimCheckSettings;

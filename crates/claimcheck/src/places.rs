@@ -1,7 +1,7 @@
 //! Where payloads may lie: buckets and prefixes, opened. A reference to any other place is refused before a request is made.
 
 use crate::{Error, Reason, Reference, Result, settings::ClaimCheckSettings};
-use kas3_store::{Observer, Store};
+use kas3_store::{Observer, Scheme, Store, StoreUrl};
 use std::sync::Arc;
 
 /// A bucket at a prefix.
@@ -22,11 +22,8 @@ impl Places {
         let mut places = Vec::with_capacity(1 + settings.read_from.len());
         for url in std::iter::once(&settings.url).chain(&settings.read_from) {
             let store = Store::open(url, &settings.storage, observer.clone()).await?;
-            let (bucket, prefix) = match store.url().strip_prefix("s3://") {
-                Some(rest) => rest.split_once('/').map_or((rest, String::new()), |(bucket, prefix)| (bucket, format!("{prefix}/"))),
-                None => (store.url(), String::new()),
-            };
-            places.push(Place { bucket: bucket.to_owned(), prefix, store: store.clone() });
+            let (bucket, prefix) = bucket_and_prefix(store.url());
+            places.push(Place { bucket, prefix, store });
         }
         Ok(Places(places))
     }
@@ -63,6 +60,14 @@ impl Place {
     /// Objects of S3 have ETags; files have none that another machine would know.
     pub(crate) fn has_etags(&self) -> bool {
         !self.bucket.contains("://")
+    }
+}
+
+/// What the references to payloads at a URL name: a bucket's name, or a folder's URL, and what their keys begin with.
+pub fn bucket_and_prefix(url: &str) -> (String, String) {
+    match StoreUrl::parse(url) {
+        Ok(parsed) if parsed.scheme() == Scheme::S3 => (parsed.bucket().to_owned(), parsed.prefix()),
+        _ => (url.to_owned(), String::new()),
     }
 }
 

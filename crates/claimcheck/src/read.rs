@@ -1,11 +1,10 @@
 //! Payloads come back: checked before the first byte, while they are read, and at the end.
 
 use crate::{
-    Error, Kind, Reason, Result,
-    codec::Inner,
-    compress,
+    Error, Kind, Reason, Result, compress,
     places::{Place, shown},
     reference::{Compression, Hasher, PREFIX_SUM_BYTES, Reference},
+    resources::Resources,
     work,
 };
 use bytes::{Bytes, BytesMut};
@@ -31,8 +30,8 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn of(inner: &Inner, reference: &Reference) -> Result<Bounds> {
-        let settings = &inner.plan.settings;
+    fn of(resources: &Resources, reference: &Reference) -> Result<Bounds> {
+        let settings = &resources.plan.settings;
         let most = settings.max_payload_bytes;
         if reference.sha256.is_none() && reference.etag.is_none() && settings.require_integrity {
             return Err(Error::refused(Reason::MissingChecksum, format!("the reference to {} has no checksum", shown(&reference.url())))
@@ -65,8 +64,8 @@ struct Download {
 }
 
 impl Download {
-    async fn open(inner: &Inner, reference: &Reference, bounds: &Bounds) -> Result<Download> {
-        let (place, path) = inner.places.of(reference)?;
+    async fn open(resources: &Resources, reference: &Reference, bounds: &Bounds) -> Result<Download> {
+        let (place, path) = resources.places.of(reference)?;
         let opened = place.store.read(path, 0).await.map_err(|error| of_store(error, reference))?;
         let Some(reading) = opened else { return Err(gone(reference)) };
         check_info(&reading.info, reference, bounds, place.has_etags())?;
@@ -158,9 +157,9 @@ pub(crate) trait Admission: Send {
 }
 
 /// Everybody is admitted.
-pub(crate) struct Open;
+pub(crate) struct Unlimited;
 
-impl Admission for Open {
+impl Admission for Unlimited {
     fn at_once(&mut self, _bytes: u64) -> bool {
         true
     }
@@ -171,15 +170,15 @@ impl Admission for Open {
 }
 
 /// A payload read whole.
-pub(crate) async fn whole(inner: &Inner, reference: &Reference, admission: &mut impl Admission) -> Result<Bytes> {
-    let bounds = Bounds::of(inner, reference)?;
+pub(crate) async fn whole(resources: &Resources, reference: &Reference, admission: &mut impl Admission) -> Result<Bytes> {
+    let bounds = Bounds::of(resources, reference)?;
     // a reference to elsewhere is refused before anything waits for it
-    inner.places.of(reference)?;
+    resources.places.of(reference)?;
     if let Some(size) = reference.size {
         admission.wait(size).await;
     }
     let mut turn = admission.turn().await;
-    let mut download = Download::open(inner, reference, &bounds).await?;
+    let mut download = Download::open(resources, reference, &bounds).await?;
     if reference.size.is_none() {
         let bytes = reference.payload_bytes(download.bytes()).min(bounds.payload);
         if !admission.at_once(bytes) {
@@ -187,7 +186,7 @@ pub(crate) async fn whole(inner: &Inner, reference: &Reference, admission: &mut 
             drop((download, turn));
             admission.wait(bytes).await;
             turn = admission.turn().await;
-            download = Download::open(inner, reference, &bounds).await?;
+            download = Download::open(resources, reference, &bounds).await?;
         }
     }
     let plain = reference.compression == Compression::None;
@@ -266,9 +265,9 @@ impl PayloadStream {
 }
 
 /// Opens a payload as a stream.
-pub(crate) async fn stream(inner: Arc<Inner>, reference: &Reference) -> Result<PayloadStream> {
-    let bounds = Bounds::of(&inner, reference)?;
-    let download = Download::open(&inner, reference, &bounds).await?;
+pub(crate) async fn stream(resources: Arc<Resources>, reference: &Reference) -> Result<PayloadStream> {
+    let bounds = Bounds::of(&resources, reference)?;
+    let download = Download::open(&resources, reference, &bounds).await?;
     let (sender, pieces) = mpsc::channel(PIECES_WAITING);
     let size = reference.size;
     tokio::spawn(pump(download, reference.clone(), bounds, sender));
@@ -276,13 +275,13 @@ pub(crate) async fn stream(inner: Arc<Inner>, reference: &Reference) -> Result<P
 }
 
 async fn pump(download: Download, reference: Reference, bounds: Bounds, sender: mpsc::Sender<Result<Bytes>>) {
-    let hold = match reference.prefix_sums {
-        Some(_) => Hold::Chunk,
-        None if reference.size.unwrap_or(download.bytes()) <= SPOOL_ABOVE_BYTES && reference.compression == Compression::None => Hold::Chunk,
-        None if reference.sha256.is_some() => Hold::File,
-        None => Hold::Nothing,
+    let buffering = match reference.prefix_sums {
+        Some(_) => Buffering::Chunk,
+        None if reference.size.unwrap_or(download.bytes()) <= SPOOL_ABOVE_BYTES && reference.compression == Compression::None => Buffering::Chunk,
+        None if reference.sha256.is_some() => Buffering::File,
+        None => Buffering::Nothing,
     };
-    let pump = Pump { verifier: Verifier::new(&reference, hold), sender: sender.clone(), payload_bytes_max: bounds.payload };
+    let pump = Pump { verifier: Verifier::new(&reference, buffering), sender: sender.clone(), payload_bytes_max: bounds.payload };
     let result = match reference.compression {
         Compression::None => pump.plain(download, &reference).await,
         _ => pump.inflated(download, reference).await,
@@ -295,7 +294,7 @@ async fn pump(download: Download, reference: Reference, bounds: Bounds, sender: 
 
 /// Where bytes wait until they are verified.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Hold {
+enum Buffering {
     /// In memory, up to the next sum.
     Chunk,
     /// In a file, up to the end: the reference has no sums in between.
@@ -309,13 +308,13 @@ struct Verifier {
     chunk: u64,
     sums: Vec<[u8; PREFIX_SUM_BYTES]>,
     held: BytesMut,
-    hold: Hold,
+    buffering: Buffering,
 }
 
 impl Verifier {
-    fn new(reference: &Reference, hold: Hold) -> Verifier {
+    fn new(reference: &Reference, buffering: Buffering) -> Verifier {
         let (chunk, sums) = reference.prefix_sums.as_ref().map_or((u64::MAX / 2, Vec::new()), |sums| (sums.chunk, sums.sums.clone()));
-        Verifier { hasher: Hasher::with_chunk(chunk), chunk, sums, held: BytesMut::new(), hold }
+        Verifier { hasher: Hasher::with_chunk(chunk), chunk, sums, held: BytesMut::new(), buffering }
     }
 
     /// Takes bytes; gives those that are verified now.
@@ -339,7 +338,7 @@ impl Verifier {
                 verified.push(self.held.split().freeze());
             }
         }
-        if self.hold == Hold::Nothing {
+        if self.buffering == Buffering::Nothing {
             verified.push(self.held.split().freeze());
         }
         Ok(verified)
@@ -354,7 +353,7 @@ struct Pump {
 
 impl Pump {
     async fn plain(mut self, mut download: Download, reference: &Reference) -> Result<()> {
-        if self.verifier.hold == Hold::File {
+        if self.verifier.buffering == Buffering::File {
             return self.through_a_file(download, reference).await;
         }
         while let Some(piece) = download.next(reference).await? {
@@ -393,7 +392,7 @@ impl Pump {
             let object = std::io::BufReader::with_capacity(compress::PIECE_BYTES, Fed { pieces: fed, piece: Bytes::new() });
             let mut payload = compress::inflater(compression, object).map_err(broken)?;
             let mut buffer = vec![0; compress::PIECE_BYTES];
-            let mut file = if self.verifier.hold == Hold::File { Some(spool()?) } else { None };
+            let mut file = if self.verifier.buffering == Buffering::File { Some(spool()?) } else { None };
             loop {
                 let read = payload.read(&mut buffer).map_err(broken)?;
                 if read == 0 {

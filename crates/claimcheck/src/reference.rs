@@ -2,6 +2,7 @@
 
 use crate::{Error, Reason, Result};
 use bytes::Bytes;
+use kas3_store::StoreUrl;
 use sha2::{Digest, Sha256};
 
 /// Headers of a record, in order; a name may occur again, a value may be null.
@@ -115,7 +116,7 @@ impl Reference {
 
     /// `s3://bucket/key`.
     pub fn url(&self) -> String {
-        if self.bucket.contains("://") { format!("{}/{}", self.bucket, self.key) } else { format!("s3://{}/{}", self.bucket, self.key) }
+        if self.bucket.contains("://") { format!("{}/{}", self.bucket, self.key) } else { StoreUrl::s3(&self.bucket, "").join(&self.key) }
     }
 }
 

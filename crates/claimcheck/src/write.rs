@@ -1,10 +1,11 @@
 //! Payloads go up: in one piece, or in parts while they are read, hashed on the way.
 
 use crate::{
-    About, Error, Kind, Result,
-    codec::Inner,
+    Error, Kind, Result,
+    about::About,
     compress::{self, Compressor},
     reference::{Compression, Hasher, Reference, Sha, hex},
+    resources::Resources,
     work,
 };
 use bytes::{Bytes, BytesMut};
@@ -22,27 +23,27 @@ const READ_BYTES: usize = 1 << 20;
 
 /// One payload on its way up.
 pub(crate) struct Upload<'a> {
-    inner: &'a Inner,
+    resources: &'a Resources,
     about: &'a About<'a>,
     uuid: uuid::Uuid,
 }
 
 impl<'a> Upload<'a> {
-    pub(crate) fn of(inner: &'a Inner, about: &'a About<'a>) -> Result<Upload<'a>> {
-        Ok(Upload { inner, about, uuid: uuid::Uuid::new_v4() })
+    pub(crate) fn of(resources: &'a Resources, about: &'a About<'a>) -> Result<Upload<'a>> {
+        Ok(Upload { resources, about, uuid: uuid::Uuid::new_v4() })
     }
 
     fn store(&self) -> &Store {
-        &self.inner.places.own().store
+        &self.resources.places.own().store
     }
 
     fn compression(&self) -> Compression {
-        self.inner.plan.settings.compression
+        self.resources.plan.settings.compression
     }
 
     /// Below the prefix. Objects that are named by their content say how they are compressed: one name, one object.
     fn path(&self, sha256: Option<&Sha>) -> String {
-        let keys = &self.inner.plan.keys;
+        let keys = &self.resources.plan.keys;
         let key = keys.key(self.about.topic, &self.uuid, sha256);
         match self.compression() {
             Compression::Gzip if keys.names_content() => format!("{key}.gz"),
@@ -52,7 +53,7 @@ impl<'a> Upload<'a> {
     }
 
     fn options(&self, sha256: Option<&Sha>) -> PutOptions {
-        let plan = &self.inner.plan;
+        let plan = &self.resources.plan;
         let content_type = self.about.content_type.unwrap_or("application/octet-stream").to_owned();
         let mut options = PutOptions::data(content_type);
         if plan.format.marks_objects() {
@@ -69,10 +70,10 @@ impl<'a> Upload<'a> {
     }
 
     fn reference(&self, path: &str, bytes: u64, hasher: Hasher, etag: Option<String>) -> Reference {
-        let place = self.inner.places.own();
-        let settings = &self.inner.plan.settings;
+        let place = self.resources.places.own();
+        let settings = &self.resources.plan.settings;
         let (sha256, prefix_sums) = hasher.finish();
-        let shared = self.inner.plan.keys.names_content();
+        let shared = self.resources.plan.keys.names_content();
         Reference {
             bucket: place.bucket.clone(),
             key: place.key(path),
@@ -90,11 +91,11 @@ impl<'a> Upload<'a> {
 
     /// A payload that lies in memory.
     pub(crate) async fn whole(&self, payload: Bytes) -> Result<Reference> {
-        let _permit = self.inner.uploads.acquire().await.map_err(|error| Error::new(Kind::Fatal, "the claim check is closed").source(error))?;
+        let _permit = self.resources.uploads.acquire().await.map_err(|error| Error::new(Kind::Fatal, "the claim check is closed").source(error))?;
         let bytes = payload.len() as u64;
-        let (compression, level) = (self.compression(), self.inner.plan.settings.level);
-        let parts = bytes > self.inner.plan.multipart_bytes && compression == Compression::None;
-        if parts && !self.inner.plan.keys.needs_hash() {
+        let (compression, level) = (self.compression(), self.resources.plan.settings.level);
+        let parts = bytes > self.resources.plan.multipart_bytes && compression == Compression::None;
+        if parts && !self.resources.plan.keys.needs_hash() {
             // hashed part by part while the parts before it go up
             return self.parts_of(payload).await;
         }
@@ -111,7 +112,7 @@ impl<'a> Upload<'a> {
         let sha256 = hasher.clone().finish().0;
         let path = self.path(Some(&sha256));
         let options = self.options(Some(&sha256));
-        if object.len() as u64 > self.inner.plan.multipart_bytes {
+        if object.len() as u64 > self.resources.plan.multipart_bytes {
             self.known_parts(&path, &options, object).await?;
             return Ok(self.reference(&path, bytes, hasher, None));
         }
@@ -164,10 +165,10 @@ impl<'a> Upload<'a> {
 
     /// What a reader gives. `size` is for its chunks, when known; `sha256` for keys that need it, and is compared at the end.
     pub(crate) async fn stream(&self, mut reader: impl AsyncRead + Send + Unpin, size: Option<u64>, sha256: Option<Sha>) -> Result<Reference> {
-        let _permit = self.inner.uploads.acquire().await.map_err(|error| Error::new(Kind::Fatal, "the claim check is closed").source(error))?;
+        let _permit = self.resources.uploads.acquire().await.map_err(|error| Error::new(Kind::Fatal, "the claim check is closed").source(error))?;
         let path = self.path(sha256.as_ref());
         let options = self.options(sha256.as_ref());
-        let mut source = Source::new(self.compression(), self.inner.plan.settings.level, self.inner.plan.settings.max_payload_bytes, size)?;
+        let mut source = Source::new(self.compression(), self.resources.plan.settings.level, self.resources.plan.settings.max_payload_bytes, size)?;
         let first = source.part(&mut reader).await?;
         let mut etag = None;
         if source.ended && source.ready() == 0 {

@@ -1,6 +1,6 @@
 //! `kas3 ledger accept`: records what a person decided about a partition that stopped.
 
-use crate::{configuration, exit::Exit, opened, output::Results, runtime};
+use crate::{configuration, exit::Exit, inspect, output::Results, runtime};
 use clap::Args;
 use kas3_sink::span::TopicPartition;
 use std::path::PathBuf;
@@ -31,9 +31,9 @@ pub(crate) struct AcceptArguments {
 pub(crate) fn accept(arguments: AcceptArguments) -> anyhow::Result<Exit> {
     let pipeline = configuration::from_file(&arguments.file)?;
     runtime::block_on(async move {
-        let opened = opened::open(&pipeline).await?;
+        let inspection = inspect::open(&pipeline).await?;
         let of = TopicPartition::new(arguments.topic.as_str(), arguments.partition);
-        let accepted = opened.ledger.accept(&of, arguments.next).await?;
+        let accepted = inspection.ledger.accept(&of, arguments.next).await?;
         let mut results = Results::new();
         for decision in &accepted.decisions {
             results.line(decision)?;

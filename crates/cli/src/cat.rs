@@ -3,7 +3,7 @@
 use crate::{
     configuration,
     exit::{Exit, usage},
-    opened,
+    inspect,
     output::{Results, tell},
     redact, runtime,
 };
@@ -58,7 +58,7 @@ pub(crate) fn cat(arguments: CatArguments) -> anyhow::Result<Exit> {
     let pipeline = configuration::from_file(&arguments.file)?;
     runtime::block_on(async move {
         let of = TopicPartition::new(arguments.topic.as_str(), arguments.partition);
-        let (sink, ledger) = opened::without_kafka(&pipeline).await?;
+        let (sink, ledger) = inspect::without_kafka(&pipeline).await?;
         let mut results = Results::new();
         let mut print = |offset: Option<i64>, line: &[u8]| -> std::io::Result<()> {
             if arguments.offsets {

@@ -3,10 +3,9 @@
 use crate::{
     configuration,
     exit::Exit,
-    human,
-    opened::{self, NoKafka},
+    inspect::{self, NoKafka},
     output::Results,
-    redact, runtime,
+    readable, redact, runtime,
 };
 use clap::Args;
 use jiff::Timestamp;
@@ -24,7 +23,7 @@ use kas3_sink::{
     topics::TopicPattern,
     transform::Probe,
 };
-use kas3_store::{BucketRules, Store, Unobserved};
+use kas3_store::{BucketRules, Scheme, Store, StoreUrl, Unobserved};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -59,7 +58,7 @@ pub(crate) fn check(arguments: CheckArguments) -> anyhow::Result<Exit> {
         let text = if findings.found == 0 {
             format!("Nothing stands in the way: kas3 run {}", arguments.file.display())
         } else {
-            format!("{} in the way", human::count(findings.found, "thing"))
+            format!("{} in the way", readable::count(findings.found, "thing"))
         };
         findings.line(&text)?;
         findings.results.flush()?;
@@ -122,8 +121,8 @@ async fn kafka(pipeline: &Arc<Pipeline>, findings: &mut Findings) -> anyhow::Res
                         let offsets = bounds.iter().map(|(earliest, end)| end.saturating_sub(*earliest).max(0)).sum::<i64>();
                         findings.good(&format!(
                             "topic `{topic}`: {}, {} offsets",
-                            human::count(bounds.len() as u64, "partition"),
-                            human::number(offsets)
+                            readable::count(bounds.len() as u64, "partition"),
+                            readable::number(offsets)
                         ))?;
                         kafka.topics.insert(topic, bounds);
                     }
@@ -184,7 +183,7 @@ async fn sample(log: &Arc<KafkaLog>, topics: &BTreeMap<String, Vec<(i64, i64)>>)
 }
 
 async fn stores(pipeline: &Pipeline, findings: &mut Findings) -> anyhow::Result<Option<(Store, Store)>> {
-    let (sink, ledger) = match opened::stores(pipeline).await {
+    let (sink, ledger) = match inspect::stores(pipeline).await {
         Ok(stores) => stores,
         Err(error) => {
             findings.bad(&error)?;
@@ -203,8 +202,8 @@ async fn stores(pipeline: &Pipeline, findings: &mut Findings) -> anyhow::Result<
             }
         }
         match store.bucket_rules().await {
-            Ok(Some(rules)) if store.url().starts_with("s3:") => lifecycle(pipeline, what, store, &rules, findings)?,
-            Ok(None) if store.url().starts_with("s3:") => findings.known(&format!(
+            Ok(Some(rules)) if store.scheme() == Scheme::S3 => lifecycle(pipeline, what, store, &rules, findings)?,
+            Ok(None) if store.scheme() == Scheme::S3 => findings.known(&format!(
                 "{what}: the store does not show lifecycle rules; with `s3:GetLifecycleConfiguration` this looks for one that deletes the ledger"
             ))?,
             Ok(_) => {}
@@ -240,8 +239,7 @@ fn lifecycle(pipeline: &Pipeline, what: &str, store: &Store, rules: &BucketRules
 
 /// The command that adds the rule for incomplete uploads.
 fn abort_rule(store: &Store) -> String {
-    let rest = store.url().strip_prefix("s3://").unwrap_or_default();
-    let (bucket, prefix) = rest.split_once('/').map_or((rest, String::new()), |(bucket, prefix)| (bucket, format!("{prefix}/")));
+    let (bucket, prefix) = StoreUrl::parse(store.url()).map_or(("", String::new()), |url| (url.bucket(), url.prefix()));
     let rule = serde_json::json!({ "Rules": [{
         "ID": "kas3-incomplete-uploads", "Status": "Enabled", "Filter": { "Prefix": prefix }, "AbortIncompleteMultipartUpload": { "DaysAfterInitiation": 7 },
     }] });
@@ -273,7 +271,7 @@ async fn ledger(pipeline: &Arc<Pipeline>, kafka: Option<&Kafka>, stores: (Store,
     if heads.is_empty() {
         findings.good("the ledger is empty: this is the pipeline's first start")?;
     } else {
-        findings.good(&format!("the ledger knows {}", human::count(heads.len() as u64, "partition")))?;
+        findings.good(&format!("the ledger knows {}", readable::count(heads.len() as u64, "partition")))?;
     }
     let Some(kafka) = kafka else { return Ok(()) };
     for (topic, bounds) in &kafka.topics {
@@ -288,15 +286,15 @@ async fn ledger(pipeline: &Arc<Pipeline>, kafka: Option<&Kafka>, stores: (Store,
         }
         let new = bounds.len().saturating_sub(known.len());
         if !known.is_empty() {
-            let behind = human::number(behind);
+            let behind = readable::number(behind);
             findings.good(&format!(
                 "topic `{topic}` goes on where the ledger is: {}, {behind} offsets behind",
-                human::count(known.len() as u64, "partition")
+                readable::count(known.len() as u64, "partition")
             ))?;
         }
         if new > 0 {
             let start = if known.is_empty() { start(&pipeline.start) } else { "their beginning, as partitions that appeared later".to_owned() };
-            findings.good(&format!("topic `{topic}` begins at {start}: {}", human::count(new as u64, "new partition")))?;
+            findings.good(&format!("topic `{topic}` begins at {start}: {}", readable::count(new as u64, "new partition")))?;
         }
     }
     Ok(())
@@ -402,9 +400,12 @@ async fn layout(pipeline: &Pipeline, kafka: Option<&Kafka>, findings: &mut Findi
 const LAYOUTS_MAX: usize = 10;
 
 fn rolls(roll: &RollPlan) -> String {
-    let mut rules =
-        vec![human::bytes(roll.bytes), human::count(roll.records, "record"), format!("{} after their first record", human::duration(roll.age))];
-    rules.extend(roll.idle.map(|idle| format!("{} without a record", human::duration(idle))));
-    rules.extend(roll.clock.map(|clock| format!("every full {}", human::duration(clock))));
+    let mut rules = vec![
+        readable::bytes(roll.bytes),
+        readable::count(roll.records, "record"),
+        format!("{} after their first record", readable::duration(roll.age)),
+    ];
+    rules.extend(roll.idle.map(|idle| format!("{} without a record", readable::duration(idle))));
+    rules.extend(roll.clock.map(|clock| format!("every full {}", readable::duration(clock))));
     format!("{}, whichever comes first", rules.join(", "))
 }

@@ -1,7 +1,7 @@
 //! How a command ends: its exit code, and an error in words.
 
 use crate::{output, redact};
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +80,6 @@ pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> anyh
 /// Something failed at run time and there is a way out to name.
 pub(crate) fn failed(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
     kas3_sink::Error::new(kas3_sink::Kind::Fatal, message).hint(hint).into()
-}
-
-/// Whether an error of reading or writing only says that nobody listens any more.
-pub(crate) fn nobody_listens(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `kas3 ledger show`: how far each partition is, from the heads.
 
-use crate::{configuration, exit::Exit, human, opened, output::Results, runtime};
+use crate::{configuration, exit::Exit, inspect, output::Results, readable, runtime};
 use clap::{Args, Subcommand};
 use kas3_sink::{
     ledger::{EntryKind, Head, Ledger},
@@ -39,7 +39,7 @@ pub(crate) struct ShowArguments {
 pub(crate) fn show(arguments: ShowArguments) -> anyhow::Result<Exit> {
     let pipeline = configuration::from_file(&arguments.file)?;
     runtime::block_on(async move {
-        let (_, ledger) = opened::without_kafka(&pipeline).await?;
+        let (_, ledger) = inspect::without_kafka(&pipeline).await?;
         let wanted = |of: &TopicPartition| {
             arguments.topic.as_deref().is_none_or(|topic| topic == &*of.topic)
                 && arguments.partition.is_none_or(|partition| partition == of.partition)
@@ -77,7 +77,7 @@ async fn print_json(ledger: &Ledger, heads: &[Head], results: &mut Results) -> a
 }
 
 async fn print_table(ledger: &Ledger, heads: &[Head], results: &mut Results) -> anyhow::Result<()> {
-    let mut table = human::Table::new(&["partition", "start", "next", "spans", "records", "files", "size", "state"], 1);
+    let mut table = readable::Table::new(&["partition", "start", "next", "spans", "records", "files", "size", "state"], 1);
     for head in heads {
         let of = head.of();
         let (mut spans, mut records, mut files, mut bytes, mut gaps) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
@@ -95,13 +95,14 @@ async fn print_table(ledger: &Ledger, heads: &[Head], results: &mut Results) -> 
         }
         let mut state = if head.pending.is_empty() { "settled".to_owned() } else { "a span is being published".to_owned() };
         if gaps > 0 {
-            state.push_str(&format!(", {}", human::count(gaps, "accepted gap")));
+            state.push_str(&format!(", {}", readable::count(gaps, "accepted gap")));
         }
         if head.incarnation > 0 {
             state.push_str(&format!(", incarnation {}", head.incarnation));
         }
-        let numbers = [human::number(head.start), human::number(head.next), human::number(spans), human::number(records), human::number(files)];
-        table.row([vec![of.to_string()], numbers.to_vec(), vec![human::bytes(bytes), state]].concat());
+        let numbers =
+            [readable::number(head.start), readable::number(head.next), readable::number(spans), readable::number(records), readable::number(files)];
+        table.row([vec![of.to_string()], numbers.to_vec(), vec![readable::bytes(bytes), state]].concat());
     }
     for line in table.lines() {
         results.line(&line)?;

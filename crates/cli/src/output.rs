@@ -1,6 +1,5 @@
 //! What commands print: results on standard output, everything else on standard error. A reader that goes away is no error.
 
-use crate::exit::nobody_listens;
 use std::io::{self, BufWriter, Stdout, Write};
 
 /// Standard output for results, buffered. The command ends quietly when nobody reads it any more.
@@ -37,4 +36,9 @@ pub(crate) fn tell(text: &str) {
 /// Whether an error only says that nobody reads the output any more.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(nobody_listens))
+}
+
+/// Whether an error of reading or writing only says that nobody listens any more.
+fn nobody_listens(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }

@@ -1,7 +1,7 @@
 //! What long-running commands show on a terminal: one line that is redrawn; `kas3 run` adds a line for each partition that
 //! stopped.
 
-use crate::human;
+use crate::readable;
 use indicatif::{ProgressBar, ProgressStyle};
 use kas3_sink::status::{Phase, Snapshot, Status};
 use std::{
@@ -111,13 +111,13 @@ fn line(snapshot: &Snapshot, per_second: f64) -> String {
     let mut text = format!(
         "{} {what}: {} records/s, {} published in {} ({}), lag {}, {}, {} open",
         snapshot.pipeline,
-        human::number(per_second.round() as i64),
-        human::number(sum(|partition| partition.records_written)),
-        human::count(sum(|partition| partition.files_written), "file"),
-        human::bytes(sum(|partition| partition.bytes_written)),
-        human::number(lag),
-        human::count(snapshot.partitions.len() as u64, "partition"),
-        human::number(sum(|partition| partition.open_files)),
+        readable::number(per_second.round() as i64),
+        readable::number(sum(|partition| partition.records_written)),
+        readable::count(sum(|partition| partition.files_written), "file"),
+        readable::bytes(sum(|partition| partition.bytes_written)),
+        readable::number(lag),
+        readable::count(snapshot.partitions.len() as u64, "partition"),
+        readable::number(sum(|partition| partition.open_files)),
     );
     for (store, seconds) in snapshot.stores_down() {
         let reason = store.reason.as_deref().unwrap_or("no reason was kept");

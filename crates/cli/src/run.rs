@@ -1,6 +1,6 @@
 //! `kas3 run`: moves records until it is asked to stop, or until the end.
 
-use crate::{allocator, configuration, exit::Exit, http::Port, human, output, progress::Progress, redact, runtime, signals};
+use crate::{allocator, configuration, exit::Exit, http::Port, output, progress::Progress, readable, redact, runtime, signals};
 use clap::Args;
 use kas3_sink::{
     pipeline::{self, Ended, Options},
@@ -63,7 +63,7 @@ async fn moved(pipeline: Arc<Pipeline>, options: Options) -> anyhow::Result<Exit
             for (of, reason) in &partitions {
                 output::tell(&redact::text(&format!("stopped: partition `{of}`: {reason}")));
             }
-            let count = human::count(partitions.len() as u64, "partition");
+            let count = readable::count(partitions.len() as u64, "partition");
             said(&format!("{count} stopped, the others are done: {summary}"), Exit::Failed)
         }
     })
@@ -78,14 +78,14 @@ fn summary(snapshot: &Snapshot, begun: Instant) -> String {
     let sum = |value: fn(&kas3_sink::status::PartitionSnapshot) -> u64| snapshot.partitions.iter().map(value).sum::<u64>();
     let filtered = match sum(|partition| partition.records_filtered) {
         0 => String::new(),
-        filtered => format!(", {} left out", human::number(filtered)),
+        filtered => format!(", {} left out", readable::number(filtered)),
     };
     format!(
         "{} published in {} ({}){filtered}, {}, largest memory {}",
-        human::count(sum(|partition| partition.records_written), "record"),
-        human::count(sum(|partition| partition.files_written), "file"),
-        human::bytes(sum(|partition| partition.bytes_written)),
-        human::duration(begun.elapsed()),
-        human::bytes(snapshot.resident_bytes_max.max(snapshot.resident_bytes)),
+        readable::count(sum(|partition| partition.records_written), "record"),
+        readable::count(sum(|partition| partition.files_written), "file"),
+        readable::bytes(sum(|partition| partition.bytes_written)),
+        readable::duration(begun.elapsed()),
+        readable::bytes(snapshot.resident_bytes_max.max(snapshot.resident_bytes)),
     )
 }

@@ -3,9 +3,9 @@
 use crate::{
     configuration,
     exit::Exit,
-    human, opened,
+    inspect,
     output::{Results, tell},
-    redact, runtime,
+    readable, redact, runtime,
 };
 use clap::Args;
 use kas3_sink::{
@@ -64,7 +64,7 @@ pub(crate) fn verify(arguments: VerifyArguments) -> anyhow::Result<Exit> {
 
 /// Makes the comparison.
 async fn report(pipeline: Arc<Pipeline>, options: &Options) -> anyhow::Result<Report> {
-    let opened = opened::open(&pipeline).await?;
+    let opened = inspect::open(&pipeline).await?;
     Ok(comparison::verify(pipeline, opened.sink, opened.ledger, opened.log, options).await?)
 }
 
@@ -73,12 +73,12 @@ const SHOWN_MAX: usize = 20;
 
 fn print(report: &Report, took: Duration, results: &mut Results) -> anyhow::Result<()> {
     let totals = &report.totals;
-    let mut table = human::Table::new(&["partition", "spans", "files", "in Kafka", "equal", "gaps", "doubles", "differences"], 1);
+    let mut table = readable::Table::new(&["partition", "spans", "files", "in Kafka", "equal", "gaps", "doubles", "differences"], 1);
     for partition in &report.partitions {
         let totals = &partition.totals;
         let numbers = [totals.spans, totals.files, totals.records_in_kafka, totals.equal, totals.gaps, totals.doubles, totals.differences];
         let mut row = vec![format!("{}-{}", partition.topic, partition.partition)];
-        row.extend(numbers.map(human::number));
+        row.extend(numbers.map(readable::number));
         table.row(row);
     }
     for line in table.lines() {
@@ -90,7 +90,7 @@ fn print(report: &Report, took: Duration, results: &mut Results) -> anyhow::Resu
     if report.findings_total > SHOWN_MAX as u64 {
         results.line(&format!(
             "and {} more; --json has the first {}",
-            human::number(report.findings_total - SHOWN_MAX as u64),
+            readable::number(report.findings_total - SHOWN_MAX as u64),
             comparison::FINDINGS_MAX
         ))?;
     }
@@ -100,12 +100,12 @@ fn print(report: &Report, took: Duration, results: &mut Results) -> anyhow::Resu
         (totals.accepted, "accepted as lost"),
     ];
     for (count, what) in asides.into_iter().filter(|(count, _)| *count > 0) {
-        results.line(&format!("! {} {what}", human::count(count, "record")))?;
+        results.line(&format!("! {} {what}", readable::count(count, "record")))?;
     }
     if totals.pending > 0 {
         results.line(&format!(
             "! {} committed and not settled yet: a running pipeline is about to, `kas3 run` will",
-            human::count(totals.pending, "span")
+            readable::count(totals.pending, "span")
         ))?;
     }
     for note in &report.notes {
@@ -113,16 +113,16 @@ fn print(report: &Report, took: Duration, results: &mut Results) -> anyhow::Resu
     }
     let compared = format!(
         "{} of {} in {} ({}) compared in {}",
-        human::count(totals.equal, "record"),
-        human::count(report.partitions.len() as u64, "partition"),
-        human::count(totals.files, "file"),
-        human::bytes(totals.bytes),
-        human::duration(took)
+        readable::count(totals.equal, "record"),
+        readable::count(report.partitions.len() as u64, "partition"),
+        readable::count(totals.files, "file"),
+        readable::bytes(totals.bytes),
+        readable::duration(took)
     );
     let verdict = if report.ok {
         "✓ every record is in exactly one file".to_owned()
     } else {
-        format!("✗ {}", human::count(report.findings_total, "finding"))
+        format!("✗ {}", readable::count(report.findings_total, "finding"))
     };
     results.line(&format!("{verdict}: {compared}, {} gaps, {} doubles, {} differences", totals.gaps, totals.doubles, totals.differences))?;
     if report.partitions.is_empty() {

@@ -1,6 +1,6 @@
 //! The library's one error: what kind it is by what the caller does about it, what we were doing, the way out, and the source.
 
-use std::fmt;
+use kas3_store::error::Detail;
 
 /// What the caller does about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,121 +21,49 @@ pub enum Kind {
     Fatal,
 }
 
-/// An error of the sink.
-pub struct Error(Box<Inner>);
-
-struct Inner {
-    kind: Kind,
-    doing: String,
-    hint: Option<String>,
+/// The record that an error is about.
+#[derive(Default)]
+struct OfRecord {
     offset: Option<i64>,
     reason: Option<&'static str>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
+
+impl Detail for OfRecord {}
+
+kas3_store::error_type!(
+    /// An error of the sink.
+    Error(Kind, OfRecord)
+);
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind`: what happened, in lower case, values in backticks, no full stop.
-    pub fn new(kind: Kind, doing: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, doing: doing.into(), hint: None, offset: None, reason: None, source: None }))
-    }
-
-    /// The same error with the way out, printed once after the chain as a line `hint: …`.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
-        self
-    }
-
-    /// The same error with what caused it.
-    #[must_use]
-    pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
-        self
+    /// A configuration that cannot be.
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Error::new(Kind::Config, message)
     }
 
     /// The same error, naming the record that caused it.
     #[must_use]
-    pub fn at(mut self, offset: i64) -> Self {
-        self.0.offset = Some(offset);
-        self
+    pub fn at(self, offset: i64) -> Self {
+        Error(self.0.with(|record| record.offset = Some(offset)))
     }
 
     /// The same error with a fixed code of why a record does not fit, for metrics.
     #[must_use]
-    pub fn because(mut self, reason: &'static str) -> Self {
-        self.0.reason = Some(reason);
-        self
+    pub fn because(self, reason: &'static str) -> Self {
+        Error(self.0.with(|record| record.reason = Some(reason)))
     }
 
     /// The fixed code of why a record does not fit, where there is one.
     pub fn reason(&self) -> Option<&'static str> {
-        self.0.reason
+        self.0.detail().reason
     }
 
     /// The offset of the record that caused it.
     pub fn offset(&self) -> Option<i64> {
-        self.0.offset
-    }
-
-    /// What the caller does about it.
-    pub fn kind(&self) -> Kind {
-        self.0.kind
-    }
-
-    /// The way out: of this error, or of the nearest cause that has one.
-    pub fn way_out(&self) -> Option<&str> {
-        if let Some(hint) = &self.0.hint {
-            return Some(hint);
-        }
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            if let Some(ours) = error.downcast_ref::<Error>() {
-                return ours.way_out();
-            }
-            if let Some(store) = error.downcast_ref::<kas3_store::Error>() {
-                return store.way_out();
-            }
-            cause = error.source();
-        }
-        None
-    }
-
-    /// The message and those of all causes, joined by `: `. What a message repeats of its cause is said once.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut last = text.clone();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let message = error.to_string();
-            if !last.contains(&message) {
-                text.push_str(": ");
-                text.push_str(&message);
-                last = message;
-            }
-            cause = error.source();
-        }
-        text
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.doing)
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.0.kind, self.chain())
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.0.detail().offset
     }
 }
 

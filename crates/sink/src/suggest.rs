@@ -5,6 +5,9 @@ pub(crate) fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// Likeness from which on a name may be meant, as Jaro and Winkler measure it: 0 to 1.
+const ALIKE: f64 = 0.88;
+
 /// The name that was probably meant.
 pub(crate) fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
     let plain = |name: &str| name.to_lowercase().replace('-', "_");
@@ -15,5 +18,10 @@ pub(crate) fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
         if name.len() >= 3 && wrong.split('_').any(|word| word == name) { 1 } else { strsim::damerau_levenshtein(&wrong, &name) }
     };
     let allowed = (wrong.len() / 3).max(1);
-    names.iter().map(|name| (distance(name), *name)).filter(|(distance, _)| *distance <= allowed).min().map(|(_, name)| name)
+    let near = names.iter().map(|name| (distance(name), *name)).filter(|(distance, _)| *distance <= allowed).min().map(|(_, name)| name);
+    // an abbreviation, as `jsonl` for `json_lines`
+    near.or_else(|| {
+        let alike = names.iter().map(|name| (strsim::jaro_winkler(&wrong, &plain(name)), *name)).filter(|(likeness, _)| *likeness > ALIKE);
+        alike.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name)
+    })
 }

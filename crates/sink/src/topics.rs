@@ -1,6 +1,6 @@
 //! Which topics are meant: names, and expressions that match whole names.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// One entry of `source.topics`, or a key of `topics`.
 #[derive(Clone, Debug)]
@@ -40,10 +40,6 @@ impl TopicPattern {
     }
 }
 
-fn config(message: impl Into<String>) -> Error {
-    Error::new(Kind::Config, message)
-}
-
 /// A topic's name, or an expression that begins with `^`.
 fn pattern(key: &str, text: &str) -> Result<TopicPattern> {
     if let Some(expression) = text.strip_prefix('^') {
@@ -53,14 +49,14 @@ fn pattern(key: &str, text: &str) -> Result<TopicPattern> {
             Err(_) => {
                 // Compiled again as written, so that the message shows what the user wrote.
                 let reason = regex::Regex::new(text).err().map_or_else(|| "unbalanced".to_owned(), |error| last_line(&error.to_string()));
-                Err(config(format!("`{key}` holds `{text}`, which is no regular expression: {reason}"))
+                Err(Error::config(format!("`{key}` holds `{text}`, which is no regular expression: {reason}"))
                     .hint("the syntax is that of Rust's `regex`; a `.` that is meant as such is written `\\\\.`, and a bracket `\\\\(`"))
             }
         };
     }
     let legal = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
     if text.is_empty() || text.len() > 249 || text == "." || text == ".." || !text.chars().all(legal) {
-        let error = config(format!("`{key}` holds `{text}`, which is no topic's name"));
+        let error = Error::config(format!("`{key}` holds `{text}`, which is no topic's name"));
         return Err(if text.contains(['*', '[', '(', '|', '+', '\\']) {
             error.hint(format!("begin a regular expression with `^`, as `\"^{}\"`", text.replace('*', ".*").replace("..*", ".*")))
         } else {

@@ -9,7 +9,7 @@
 //!                                           ^--the probe fails: later--'
 //! ```
 
-use crate::retry::Failure;
+use crate::attempt::FailedAttempt;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -166,7 +166,7 @@ impl Breaker {
         }
     }
 
-    fn failed(&self, failure: &Failure, probed: bool) {
+    fn failed(&self, failure: &FailedAttempt, probed: bool) {
         let mut state = lock(&self.state);
         let now = Instant::now();
         let (count, first) = state.failures.map_or((1, now), |(count, first, _)| (count + 1, first));
@@ -227,7 +227,7 @@ impl Leave<'_> {
     }
 
     /// It did not answer, or not as a store that is well.
-    pub(crate) fn failed(self, failure: &Failure) {
+    pub(crate) fn failed(self, failure: &FailedAttempt) {
         if let Some(breaker) = self.breaker {
             breaker.failed(failure, self.probes);
         }

@@ -16,13 +16,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod answer;
+mod attempt;
 mod aws;
 mod breaker;
 mod conditions;
 mod credentials;
-mod error;
+pub mod error;
 #[cfg(feature = "kill-points")]
 pub mod faults;
+pub mod gate;
 mod kill;
 mod local;
 mod options;
@@ -33,6 +35,7 @@ mod retry;
 mod s3;
 mod settings;
 mod sums;
+pub mod urls;
 
 pub use aws::aws_credentials;
 pub use breaker::{BreakerState, Breakers};
@@ -42,8 +45,10 @@ pub use options::{Class, PutOptions};
 pub use pieces::Pieces;
 pub use reading::Reading;
 pub use settings::{Checksum, Encryption, Secret, StorageSettings};
+pub use urls::{Scheme, StoreUrl, UrlFault};
 
 use bytes::Bytes;
+use reading::Remainder;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -264,21 +269,35 @@ impl Store {
     /// `Config` for a URL or setting that cannot be, or a folder on a network file system; `Denied` for a folder that may
     /// not be made.
     pub async fn open(url: &str, settings: &StorageSettings, observer: Arc<dyn Observer>) -> Result<Store> {
-        let (url, backend) = match url.split_once("://") {
-            Some(("file", _)) => {
+        let scheme = match StoreUrl::parse(url) {
+            Ok(parsed) => Some(parsed.scheme()),
+            // the folder's own message names the path that it would be
+            Err(UrlFault::Relative) => Some(Scheme::File),
+            Err(_) => None,
+        };
+        let (url, backend) = match scheme {
+            Some(Scheme::File) => {
                 let local = local::Local::open(url, observer).await?;
                 (local.url().to_owned(), Backend::Local(local))
             }
-            Some(("s3", _)) => {
+            Some(Scheme::S3) => {
                 let s3 = Box::pin(s3::S3::open(url, settings, observer)).await?;
                 (s3.url().to_owned(), Backend::S3(Box::new(s3)))
             }
-            _ => {
+            None => {
                 let hint = "a store is `s3://bucket/prefix`, or `file://` followed by an absolute path, as `file:///var/lib/kas3`";
                 return Err(Error::new(Kind::Config, format!("`{url}` is not the URL of a store")).hint(hint));
             }
         };
         Ok(Store(Arc::new(Inner { url, backend })))
+    }
+
+    /// The kind of this store.
+    pub fn scheme(&self) -> Scheme {
+        match &self.0.backend {
+            Backend::Local(_) => Scheme::File,
+            Backend::S3(_) => Scheme::S3,
+        }
     }
 
     /// The URL without a trailing slash; percent-encoded for `file://`, raw for `s3://`, as is the custom of each.
@@ -342,10 +361,13 @@ impl Store {
 
     async fn open_reading(&self, path: &str, from: u64, version: Option<&Version>) -> Result<Option<Reading>> {
         paths::check(path)?;
-        match &self.0.backend {
-            Backend::Local(local) => local.read(path, from, version).await,
-            Backend::S3(s3) => Box::pin(s3.read(path, from, version)).await,
-        }
+        Ok(match &self.0.backend {
+            Backend::Local(local) => local.read(path, from, version).await?.map(|(info, rest)| Reading::new(info, Remainder::Local(rest))),
+            Backend::S3(s3) => {
+                let read = Box::pin(s3.read(path, from, version)).await?;
+                read.map(|(info, rest)| Reading::new(info, rest.map_or(Remainder::Nothing, |rest| Remainder::S3(Box::new(rest)))))
+            }
+        })
     }
 
     /// What the store says of an object, its metadata included; `None` when there is none. Not for cells.

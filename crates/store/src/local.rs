@@ -21,7 +21,7 @@ use crate::{
 };
 use bytes::Bytes;
 use disk::Disk;
-pub(crate) use reading::Rest;
+pub(crate) use reading::Remainder;
 use std::{ops::Range, sync::Arc};
 use tokio::time::Instant;
 

@@ -1,25 +1,25 @@
 //! An object that is read piece by piece.
 
-use crate::{Info, Result, answer::Answer, local, s3};
+use crate::{Info, Result, local, s3};
 use bytes::Bytes;
 
 /// An object that is being read, from [`Store::read`](crate::Store::read). Dropped before its end, it leaves the rest where it is.
 pub struct Reading {
     /// What is being read; its size is that of the whole object, wherever the reading began.
     pub info: Info,
-    rest: Rest,
+    rest: Remainder,
 }
 
 /// Bytes that are still to come.
-pub(crate) enum Rest {
+pub(crate) enum Remainder {
     /// None: the reading began at the end or beyond.
     Nothing,
-    Local(local::Rest),
-    S3(Box<s3::Rest>),
+    Local(local::Remainder),
+    S3(Box<s3::Remainder>),
 }
 
 impl Reading {
-    pub(crate) fn new(info: Info, rest: Rest) -> Reading {
+    pub(crate) fn new(info: Info, rest: Remainder) -> Reading {
         Reading { info, rest }
     }
 
@@ -30,20 +30,9 @@ impl Reading {
     /// [`Store::read_version`](crate::Store::read_version).
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         match &mut self.rest {
-            Rest::Nothing => Ok(None),
-            Rest::Local(rest) => rest.next().await,
-            Rest::S3(rest) => rest.next().await,
-        }
-    }
-}
-
-/// Counted when it is opened, with the bytes that were announced then.
-impl Answer for Reading {
-    fn bytes(&self) -> u64 {
-        match &self.rest {
-            Rest::Nothing => 0,
-            Rest::Local(rest) => rest.bytes(),
-            Rest::S3(rest) => rest.bytes(),
+            Remainder::Nothing => Ok(None),
+            Remainder::Local(rest) => rest.next().await,
+            Remainder::S3(rest) => rest.next().await,
         }
     }
 }

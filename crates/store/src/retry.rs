@@ -4,6 +4,7 @@
 use crate::{
     Error, Kind, Observer, Outcome, Request, Result,
     answer::Answer,
+    attempt::FailedAttempt,
     breaker::{Breaker, Leave},
 };
 use std::{future::Future, sync::Arc, time::Duration};
@@ -15,31 +16,6 @@ const DELAY_FIRST: Duration = Duration::from_millis(100);
 const DELAY_FIRST_THROTTLED: Duration = Duration::from_millis(400);
 /// No delay is drawn from more.
 const DELAY_MAX: Duration = Duration::from_secs(10);
-/// The longest `Retry-After` that is believed.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-
-/// An attempt that failed.
-pub(crate) struct Failure {
-    pub(crate) error: Error,
-    pub(crate) outcome: Outcome,
-    /// The store asks not to be asked again before.
-    pub(crate) retry_after: Option<Duration>,
-    /// It says nothing of other requests: the store answered this one, as a store that is well may.
-    pub(crate) alone: bool,
-}
-
-impl Failure {
-    pub(crate) fn new(error: Error, outcome: Outcome) -> Self {
-        let alone = error.kind() != Kind::Transient;
-        Failure { error, outcome, retry_after: None, alone }
-    }
-
-    /// How long the store asks to be left alone.
-    pub(crate) fn wait_min(&self) -> Duration {
-        self.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
-    }
-}
-
 /// How often and how long a request is tried.
 #[derive(Clone)]
 pub(crate) struct Retries {
@@ -58,7 +34,7 @@ impl Retries {
 
     /// Runs attempts until one succeeds, fails for good, or the bounds are reached. Each is reported. `sent` bytes go up with
     /// each attempt; at `deadline` even a running attempt is given up. Waiting for the breaker is no attempt, but takes time.
-    pub(crate) async fn run<T: Answer, F: Future<Output = Result<T, Failure>>>(
+    pub(crate) async fn run<T: Answer, F: Future<Output = Result<T, FailedAttempt>>>(
         &self,
         request: Request,
         sent: usize,
@@ -117,11 +93,11 @@ impl Retries {
     }
 }
 
-fn too_late() -> Failure {
-    Failure::new(Error::new(Kind::Transient, "the store did not answer before the deadline"), Outcome::Failed)
+fn too_late() -> FailedAttempt {
+    FailedAttempt::new(Error::new(Kind::Transient, "the store did not answer before the deadline"), Outcome::Failed)
 }
 
-fn delay_after(attempts: u32, failure: &Failure) -> Duration {
+fn delay_after(attempts: u32, failure: &FailedAttempt) -> Duration {
     let first = if failure.outcome == Outcome::Throttled { DELAY_FIRST_THROTTLED } else { DELAY_FIRST };
     let most = first.saturating_mul(1 << (attempts - 1).min(20)).min(DELAY_MAX);
     // on top of what the store asks for, so that not everybody comes back at one moment
@@ -131,6 +107,7 @@ fn delay_after(attempts: u32, failure: &Failure) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempt::RETRY_AFTER_MAX;
     use std::sync::Mutex;
 
     #[derive(Default)]
@@ -148,8 +125,8 @@ mod tests {
         }
     }
 
-    fn failing(kind: Kind, outcome: Outcome) -> Result<(), Failure> {
-        Err(Failure::new(Error::new(kind, "it failed"), outcome))
+    fn failing(kind: Kind, outcome: Outcome) -> Result<(), FailedAttempt> {
+        Err(FailedAttempt::new(Error::new(kind, "it failed"), outcome))
     }
 
     fn retries(attempts_max: u32, time_max: Duration) -> (Arc<Seen>, Retries) {
@@ -179,7 +156,7 @@ mod tests {
         let (_, retries) = retries(8, Duration::from_secs(3600));
         let started = Instant::now();
         let deadline = Some(started + Duration::from_millis(300));
-        let never = retries.run(Request::Create, 0, deadline, std::future::pending::<Result<(), Failure>>).await;
+        let never = retries.run(Request::Create, 0, deadline, std::future::pending::<Result<(), FailedAttempt>>).await;
         assert_eq!(never.unwrap_err().kind(), Kind::Transient);
         assert!((300..3000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
     }
@@ -264,7 +241,7 @@ mod tests {
         let probe = breaker.leave(Instant::now() + Duration::from_secs(5)).await.unwrap();
         for deadline in [None, Some(Instant::now() + Duration::from_millis(100))] {
             let started = Instant::now();
-            let error = retries.run(Request::Get, 0, deadline, || async { panic!("it was sent") as Result<(), Failure> }).await.unwrap_err();
+            let error = retries.run(Request::Get, 0, deadline, || async { panic!("it was sent") as Result<(), FailedAttempt> }).await.unwrap_err();
             assert!(error.kind() == Kind::Transient && started.elapsed() < Duration::from_millis(1000), "{error} after {:?}", started.elapsed());
         }
         // the probe's sender is gone: the next one takes its place

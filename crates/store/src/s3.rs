@@ -12,15 +12,17 @@ mod uploads;
 mod wire;
 
 use crate::{
-    Class, Encryption, Error, Kind, Observer, PutOptions, Request, Result, StorageSettings, Version,
+    Class, Encryption, Error, Kind, Observer, PutOptions, Request, Result, StorageSettings, StoreUrl, Version,
+    attempt::FailedAttempt,
     credentials::{self, Keys},
     options::{TAGS_MAX, too_many_tags},
     paths,
-    retry::{Failure, Retries},
+    retry::Retries,
+    urls,
 };
 use aws_sdk_s3::Client;
 use failures::Reply;
-pub(crate) use objects::Rest;
+pub(crate) use objects::Remainder;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Semaphore;
 use wire::Wire;
@@ -85,7 +87,7 @@ impl S3 {
     /// Opens an `s3://` URL. Asks the environment for region and keys, but the store for nothing.
     pub(crate) async fn open(url: &str, settings: &StorageSettings, observer: Arc<dyn Observer>) -> Result<S3> {
         settings.check()?;
-        let (bucket, root) = bucket_and_root(url)?;
+        let (bucket, root) = urls::bucket_and_root(url)?;
         let endpoint = client::endpoint(settings)?;
         let http = client::http_client(settings)?;
         let config = client::config(settings, endpoint.as_deref(), http.clone()).await;
@@ -104,7 +106,7 @@ impl S3 {
             wire,
             client,
             keys,
-            url: format!("s3://{bucket}/{root}").trim_end_matches('/').to_owned(),
+            url: StoreUrl::s3(&bucket, &root).to_string(),
             bucket,
             root,
             endpoint: endpoint_name,
@@ -134,7 +136,7 @@ impl S3 {
     }
 
     /// What a failed request means, after telling the credentials when they were at fault.
-    async fn failure(&self, request: Request, key: &str, reply: Reply) -> Failure {
+    async fn failure(&self, request: Request, key: &str, reply: Reply) -> FailedAttempt {
         if reply.blames_keys() {
             self.keys.forget().await;
         }
@@ -145,42 +147,4 @@ impl S3 {
 /// ETags travel in quotes; versions hold them without.
 fn version(etag: Option<&str>) -> Version {
     Version(etag.unwrap_or_default().trim_matches('"').to_owned())
-}
-
-fn bucket_and_root(url: &str) -> Result<(String, String)> {
-    let wrong = |why: &str| {
-        Error::new(Kind::Config, format!("`{}` is not the URL of a bucket: {why}", url.escape_debug()))
-            .hint("write `s3://bucket` or `s3://bucket/prefix`")
-    };
-    let rest = url.strip_prefix("s3://").ok_or_else(|| wrong("it does not begin with `s3://`"))?;
-    let (bucket, root) = rest.split_once('/').unwrap_or((rest, ""));
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if bucket.is_empty() || bucket.len() > 255 || !bucket.bytes().all(fits) || bucket.starts_with('.') {
-        return Err(wrong("the name of the bucket is missing, or holds what no bucket's name may"));
-    }
-    if root.is_empty() {
-        return Ok((bucket.to_owned(), String::new()));
-    }
-    let root = root.strip_suffix('/').unwrap_or(root);
-    paths::check(root).map_err(|error| wrong("its prefix is refused").source(error))?;
-    Ok((bucket.to_owned(), format!("{root}/")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_read_with_and_without_a_slash_at_the_end() {
-        let both = |bucket: &str, root: &str| (bucket.to_owned(), root.to_owned());
-        assert_eq!(bucket_and_root("s3://lake").unwrap(), both("lake", ""));
-        assert_eq!(bucket_and_root("s3://lake/").unwrap(), both("lake", ""));
-        assert_eq!(bucket_and_root("s3://lake/a/b").unwrap(), both("lake", "a/b/"));
-        assert_eq!(bucket_and_root("s3://my.lake-1/a b=c%3D/").unwrap(), both("my.lake-1", "a b=c%3D/"));
-        for url in ["s3://", "s3:///a", "s3://lake//", "s3://lake//a", "s3://lake/../a", "s3://lake/a//", "s3://la ke/a", "s3://la%20ke", "S3://lake"]
-        {
-            let error = bucket_and_root(url).unwrap_err();
-            assert!(error.kind() == Kind::Config && error.way_out().is_some(), "{url}");
-        }
-    }
 }

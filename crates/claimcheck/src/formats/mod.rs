@@ -16,6 +16,7 @@ use crate::{
     reference::{Compression, Headers},
 };
 use bytes::Bytes;
+use kas3_store::{Scheme, StoreUrl};
 use serde_json::{Map, Value};
 
 /// What a format found in a record.
@@ -146,9 +147,10 @@ fn malformed(what: impl Into<String>) -> Error {
 /// `s3://bucket/key`, or a file's URL, as bucket and key.
 fn bucket_and_key(url: &str) -> Result<(String, String)> {
     let wrong = || malformed(format!("`{}` is not the URL of an object", url.chars().take(200).collect::<String>().escape_debug()));
-    let rest = url.strip_prefix("s3://").ok_or_else(wrong)?;
-    match rest.split_once('/') {
-        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok((bucket.to_owned(), key.to_owned())),
+    match StoreUrl::parse(url) {
+        Ok(url) if url.scheme() == Scheme::S3 && !url.bucket().is_empty() && !url.path().is_empty() => {
+            Ok((url.bucket().to_owned(), url.path().to_owned()))
+        }
         _ => Err(wrong()),
     }
 }

@@ -1,39 +1,13 @@
-//! What producer and consumer share: properties, errors, the runtime for requests to the store.
+//! What producer and consumer share: clients, errors, the runtime for requests to the store.
 
 use crate::{Error, Kind, Result, reference::Headers};
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig,
-    error::{KafkaError, RDKafkaErrorCode},
+    error::KafkaError,
     message::{Header, Headers as _, OwnedHeaders},
 };
 use std::collections::BTreeMap;
-
-/// Properties that groups and consumers alone have.
-const CONSUMER_ONLY: [&str; 16] = [
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "group.remote.assignor",
-    "session.timeout.ms",
-    "heartbeat.interval.ms",
-    "max.poll.interval.ms",
-    "partition.assignment.strategy",
-    "auto.offset.reset",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "auto.commit.interval.ms",
-    "isolation.level",
-    "enable.partition.eof",
-    "check.crcs",
-    "allow.auto.create.topics",
-];
-
-/// The properties of a consumer that say how the brokers are reached, for a producer or an admin client beside it.
-pub fn properties_of_client(kafka: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let of_client = |name: &str| !CONSUMER_ONLY.contains(&name) && !name.starts_with("queued.") && !name.starts_with("fetch.");
-    kafka.iter().filter(|(name, _)| of_client(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
 
 pub(super) fn config(kafka: &BTreeMap<String, String>) -> Result<ClientConfig> {
     if kafka.get("bootstrap.servers").or_else(|| kafka.get("metadata.broker.list")).is_none_or(String::is_empty)
@@ -41,43 +15,20 @@ pub(super) fn config(kafka: &BTreeMap<String, String>) -> Result<ClientConfig> {
     {
         return Err(Error::new(Kind::Config, "`bootstrap.servers` is missing").hint("set it in `kafka`, as `localhost:9092`"));
     }
-    let mut config = ClientConfig::new();
-    for (name, value) in kafka {
-        config.set(name, value);
-    }
-    config.set("client.id", kafka.get("client.id").map_or("kas3", String::as_str));
-    Ok(config)
+    Ok(kas3_kafka::client_config(kafka))
 }
 
 /// An error of Kafka's client, with what was being done.
 pub fn error_of_kafka(doing: &str, error: KafkaError) -> Error {
-    use RDKafkaErrorCode as Code;
-    let kind = match &error {
-        KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) => Kind::Config,
-        KafkaError::Transaction(error) if error.is_retriable() => Kind::Transient,
-        other => match other.rdkafka_error_code() {
-            Some(Code::MessageSizeTooLarge) => Kind::Record,
-            Some(
-                Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::ClusterAuthorizationFailed
-                | Code::TransactionalIdAuthorizationFailed
-                | Code::SaslAuthenticationFailed
-                | Code::Authentication,
-            ) => Kind::Denied,
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Kind::Missing,
-            Some(Code::Fatal | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::FencedInstanceId) => Kind::Fatal,
-            _ => Kind::Transient,
-        },
+    let kind = match kas3_kafka::kind(&error) {
+        kas3_kafka::Kind::Config => Kind::Config,
+        kas3_kafka::Kind::TooLarge => Kind::Record,
+        kas3_kafka::Kind::Denied => Kind::Denied,
+        kas3_kafka::Kind::Missing => Kind::Missing,
+        kas3_kafka::Kind::Transient => Kind::Transient,
+        kas3_kafka::Kind::Fatal => Kind::Fatal,
     };
-    let hint = match &error {
-        KafkaError::ClientConfig(..) => Some("look at the properties in `kafka`"),
-        other => match other.rdkafka_error_code() {
-            Some(Code::MessageSizeTooLarge) => Some("lower `max_inline_bytes`, or raise `message.max.bytes` and the topic's `max.message.bytes`"),
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Some("create the topic, or look at its name"),
-            _ => None,
-        },
-    };
+    let hint = kas3_kafka::hint(&error);
     let made = Error::new(kind, doing.to_owned()).source(error);
     match hint {
         Some(hint) => made.hint(hint),

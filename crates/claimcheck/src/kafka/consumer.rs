@@ -1,12 +1,11 @@
 //! The Consumer: payloads are read ahead beside one another, within a bound, and handed out in the order of their records.
 
 use super::{
-    ahead::Ahead,
     client,
+    dead_letters::DeadLetters,
     deletions::Deletions,
-    gate::Gate,
-    letters::Letters,
     lock,
+    read_ahead::{Limits, ReadAhead},
     records::{Failed, Incoming, Listener, Partition, Position, Rebalance, Received, list_of, positions},
     settings::{ConsumerSettings, Policy},
 };
@@ -39,16 +38,16 @@ pub struct Consumer {
     kafka: BaseConsumer<Assignments>,
     settings: ConsumerSettings,
     auto_commit: bool,
-    gate: Gate,
+    limits: Limits,
     state: Mutex<State>,
-    letters: Letters,
+    letters: DeadLetters,
     deletions: Deletions,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 #[derive(Default)]
 struct State {
-    ahead: VecDeque<Ahead>,
+    ahead: VecDeque<ReadAhead>,
     /// Offsets after the newest records that were handed out.
     next: HashMap<Partition, i64>,
     /// Of those, what the client was not told yet: the caller may still be busy with it.
@@ -121,10 +120,10 @@ impl Consumer {
         let context = Assignments { listener: Mutex::new(None), gone: Mutex::default() };
         let kafka = BaseConsumer::from_config_and_context(&config, context);
         let kafka = kafka.map_err(|error| client::error_of_kafka("no consumer can be made", error))?;
-        let gate = Gate::new(settings.memory_bytes, settings.downloads.max(1));
-        let letters = Letters::new(settings.dead_letter_topic.clone(), &settings.kafka);
+        let limits = Limits::new(settings.memory_bytes, settings.downloads.max(1));
+        let letters = DeadLetters::new(settings.dead_letter_topic.clone(), &settings.kafka);
         let deletions = Deletions::new(settings.delete.clone(), &settings.kafka);
-        Ok(Consumer { claims, kafka, settings, auto_commit, gate, state: Mutex::default(), letters, deletions, runtime: Some(runtime) })
+        Ok(Consumer { claims, kafka, settings, auto_commit, limits, state: Mutex::default(), letters, deletions, runtime: Some(runtime) })
     }
 
     /// The codec that it uses.
@@ -183,7 +182,7 @@ impl Consumer {
                 continue;
             };
             match self.settle(ahead, deadline.saturating_duration_since(Instant::now()).min(SERVE)) {
-                Settled::Here(received) => return Ok(Some(*received)),
+                Settled::HandedOut(received) => return Ok(Some(*received)),
                 Settled::Passed => {}
                 Settled::Waiting(ahead) => {
                     self.put_back(*ahead);
@@ -210,7 +209,7 @@ impl Consumer {
         loop {
             let full = {
                 let state = lock(&self.state);
-                let held = self.gate.held();
+                let held = self.limits.held();
                 let in_records = || state.ahead.iter().filter_map(|ahead| ahead.value.as_ref()).map(|value| value.len() as u64).sum::<u64>();
                 state.ahead.len() >= self.settings.prefetch.max(1)
                     || (held >= self.settings.memory_bytes && !state.ahead.is_empty())
@@ -237,7 +236,7 @@ impl Consumer {
             Some(Err(KafkaError::PartitionEOF(_))) => Ok(true),
             Some(Err(error)) => Err(self.of_client(error)),
             Some(Ok(message)) => {
-                let ahead = Ahead::read(&message, self.runtime(), &self.claims, &self.gate, self.settings.stream_above_bytes);
+                let ahead = ReadAhead::read(&message, self.runtime(), &self.claims, &self.limits, self.settings.stream_above_bytes);
                 lock(&self.state).ahead.push_back(ahead);
                 Ok(true)
             }
@@ -291,23 +290,23 @@ impl Consumer {
         }
     }
 
-    fn put_back(&self, ahead: Ahead) {
+    fn put_back(&self, ahead: ReadAhead) {
         let mut state = lock(&self.state);
         state.ahead.push_front(ahead);
         drop(state);
         self.forget_gone();
     }
 
-    fn settle(&self, mut ahead: Ahead, wait: Duration) -> Settled {
+    fn settle(&self, mut ahead: ReadAhead, wait: Duration) -> Settled {
         match ahead.wait(self.runtime(), &self.claims, wait) {
             None => Settled::Waiting(Box::new(ahead)),
-            Some(Ok(payload)) => Settled::Here(Box::new(self.hand_out(ahead, payload))),
+            Some(Ok(payload)) => Settled::HandedOut(Box::new(self.hand_out(ahead, payload))),
             Some(Err(error)) => self.refuse(ahead, error),
         }
     }
 
-    fn hand_out(&self, ahead: Ahead, payload: Incoming) -> Received {
-        let Ahead { position, timestamp, key, headers, reference, .. } = ahead;
+    fn hand_out(&self, ahead: ReadAhead, payload: Incoming) -> Received {
+        let ReadAhead { position, timestamp, key, headers, reference, .. } = ahead;
         self.passed(&position, reference.as_ref());
         Received { headers: self.claims.headers_of_user(&headers), position, timestamp, key, payload, reference }
     }
@@ -333,7 +332,7 @@ impl Consumer {
         }
     }
 
-    fn refuse(&self, ahead: Ahead, error: Error) -> Settled {
+    fn refuse(&self, ahead: ReadAhead, error: Error) -> Settled {
         let Position { topic, partition, offset } = &ahead.position;
         match self.policy(&error) {
             Policy::Fail => return Settled::Failed(Box::new(ahead), error),
@@ -351,9 +350,9 @@ impl Consumer {
     }
 
     /// The record stays in front, and is tried again.
-    fn failed(&self, mut ahead: Ahead, error: Error) -> Box<Failed> {
+    fn failed(&self, mut ahead: ReadAhead, error: Error) -> Box<Failed> {
         let failed = ahead.failed(error);
-        ahead.try_again(self.runtime(), &self.claims, &self.gate);
+        ahead.try_again(self.runtime(), &self.claims, &self.limits);
         self.put_back(ahead);
         failed
     }
@@ -501,10 +500,10 @@ impl Drop for Consumer {
 }
 
 enum Settled {
-    Here(Box<Received>),
+    HandedOut(Box<Received>),
     Passed,
-    Waiting(Box<Ahead>),
-    Failed(Box<Ahead>, Error),
+    Waiting(Box<ReadAhead>),
+    Failed(Box<ReadAhead>, Error),
 }
 
 fn check_policies(settings: &ConsumerSettings, auto_commit: bool) -> Result<()> {

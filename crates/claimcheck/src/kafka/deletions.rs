@@ -37,7 +37,7 @@ struct State {
 
 impl Deletions {
     pub(super) fn new(settings: DeleteSettings, kafka: &BTreeMap<String, String>) -> Deletions {
-        Deletions { settings, kafka: client::properties_of_client(kafka), state: Mutex::default(), groups: Mutex::default() }
+        Deletions { settings, kafka: kas3_kafka::properties_of_client(kafka), state: Mutex::default(), groups: Mutex::default() }
     }
 
     /// Payloads are deleted at all.

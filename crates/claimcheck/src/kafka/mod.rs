@@ -1,21 +1,20 @@
 //! A Producer and a Consumer on librdkafka whose payloads travel through a store.
 
-mod ahead;
 mod answers;
 mod client;
 mod consumer;
+mod dead_letters;
 mod deletions;
-mod gate;
-mod lanes;
-mod letters;
+mod lines;
 mod outgoing;
 mod producer;
+mod read_ahead;
 mod records;
 mod settings;
 
-pub use client::{error_of_kafka, properties_of_client};
+pub use client::error_of_kafka;
 pub use consumer::Consumer;
-pub(crate) use gate::Ticket;
+pub use kas3_kafka::properties_of_client;
 pub use outgoing::{Delivered, Outgoing, Payload, Report, Undelivered};
 pub use producer::Producer;
 pub use rdkafka;

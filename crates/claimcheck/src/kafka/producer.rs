@@ -3,7 +3,7 @@
 use super::{
     answers::{Answers, Deliveries, Failure, Sending},
     client,
-    lanes::{Lanes, Place},
+    lines::{Lines, Place},
     lock,
     outgoing::{Delivered, Outgoing, Payload, Report, Undelivered},
     settings::{Order, ProducerSettings},
@@ -53,7 +53,7 @@ pub struct Producer {
     polling: Option<JoinHandle<()>>,
 }
 
-type Lane = (String, u64);
+type Line = (String, u64);
 
 struct Shared {
     claims: ClaimCheck,
@@ -61,7 +61,7 @@ struct Shared {
     order: Order,
     send_timeout: Duration,
     dead_letter_topic: Option<String>,
-    lanes: Mutex<Lanes<Lane, Ready>>,
+    lines: Mutex<Lines<Line, Ready>>,
     answers: Arc<Answers>,
     /// The program has set a propagator: contexts are carried, and spans begun.
     traces: bool,
@@ -116,7 +116,7 @@ impl Producer {
         let answers = Arc::<Answers>::default();
         let kafka =
             config.create_with_context(Deliveries(answers.clone())).map_err(|error| client::error_of_kafka("no producer can be made", error))?;
-        let admin = client::config(&client::properties_of_client(&settings.kafka))?;
+        let admin = client::config(&kas3_kafka::properties_of_client(&settings.kafka))?;
         let admin = admin.create().map_err(|error| client::error_of_kafka("no admin client can be made", error))?;
         let limit = settings.kafka.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         let permits = usize::try_from((settings.memory_bytes / PERMIT_BYTES).clamp(1, 1 << 28)).unwrap_or(1);
@@ -127,7 +127,7 @@ impl Producer {
             order: settings.order,
             send_timeout: Duration::from_millis(settings.send_timeout_ms),
             dead_letter_topic: settings.dead_letter_topic,
-            lanes: Mutex::new(Lanes::new()),
+            lines: Mutex::new(Lines::new()),
             answers,
             traces: trace::is_on(),
             memory: Arc::new(Semaphore::new(permits)),
@@ -205,15 +205,15 @@ impl Producer {
         let mut ready = ready;
         let mut deadline = None;
         loop {
-            let mut lanes = lock(&shared.lanes);
+            let mut lines = lock(&shared.lines);
             // while no payload is on its way there is no line to look for
-            let lane = if lanes.is_empty() { None } else { shared.lane_of(&ready.topic, ready.partition, ready.key.as_ref()) };
-            if let Some(lane) = lane.filter(|lane| !lanes.is_clear(lane)) {
-                lanes.enter(lane, Some(ready));
+            let line = if lines.is_empty() { None } else { shared.line_of(&ready.topic, ready.partition, ready.key.as_ref()) };
+            if let Some(line) = line.filter(|line| !lines.is_clear(line)) {
+                lines.enter(line, Some(ready));
                 return Ok(());
             }
             let Some(full) = shared.hand_over(ready) else { return Ok(()) };
-            drop(lanes);
+            drop(lines);
             if Instant::now() >= *deadline.get_or_insert_with(|| Instant::now() + shared.send_timeout) {
                 shared.answers.answered();
                 return Err(Error::new(Kind::Transient, "librdkafka's queue is full, and stayed so")
@@ -239,8 +239,8 @@ impl Producer {
         let full = "too many payloads wait for their upload (twice `uploads`), and it stayed so";
         let place_in_queue = self.room_for_payload(&shared.queue, 1, full)?;
         shared.answers.accepted();
-        let lane = shared.lane_of(&outgoing.topic, outgoing.partition, outgoing.key.as_ref());
-        let place = lane.map(|lane| lock(&shared.lanes).enter(lane, None));
+        let line = shared.line_of(&outgoing.topic, outgoing.partition, outgoing.key.as_ref());
+        let place = line.map(|line| lock(&shared.lines).enter(line, None));
         let task = shared.clone();
         self.runtime().spawn(async move {
             let result = task.upload(outgoing, room, report).await;
@@ -396,19 +396,19 @@ impl Ready {
 }
 
 impl Shared {
-    fn lane_of(&self, topic: &str, partition: Option<i32>, key: Option<&Bytes>) -> Option<Lane> {
+    fn line_of(&self, topic: &str, partition: Option<i32>, key: Option<&Bytes>) -> Option<Line> {
         let hash = |what: &dyn Fn(&mut DefaultHasher)| {
             let mut hasher = DefaultHasher::new();
             what(&mut hasher);
             hasher.finish()
         };
-        let lane = match (self.order, partition, key) {
+        let line = match (self.order, partition, key) {
             (Order::Topic, _, _) => 0,
             (Order::Key, Some(partition), _) => hash(&|hasher| (1, partition).hash(hasher)),
             (Order::Key, None, Some(key)) => hash(&|hasher| (2, key).hash(hasher)),
             (Order::Key, None, None) => return None,
         };
-        Some((topic.to_owned(), lane))
+        Some((topic.to_owned(), line))
     }
 
     async fn topic_bytes_max(&self, topic: &str) -> u64 {
@@ -442,29 +442,29 @@ impl Shared {
         }
     }
 
-    fn uploaded(&self, place: Option<Place<Lane>>, result: Result<Ready, (Undelivered, Option<Report>)>) {
+    fn uploaded(&self, place: Option<Place<Line>>, result: Result<Ready, (Undelivered, Option<Report>)>) {
         let mut failed = None;
         {
-            let mut lanes = lock(&self.lanes);
+            let mut lines = lock(&self.lines);
             match (result, &place) {
-                (Ok(ready), Some(place)) => lanes.ready(place, ready),
+                (Ok(ready), Some(place)) => lines.ready(place, ready),
                 (Ok(ready), None) => {
                     // without a line it waits in one of its own when the queue is full
                     if let Some(ready) = self.hand_over(ready) {
-                        let lane = (ready.topic.clone(), rand::random());
-                        lanes.enter(lane, Some(ready));
+                        let line = (ready.topic.clone(), rand::random());
+                        lines.enter(line, Some(ready));
                     }
                 }
                 (Err(error), place) => {
                     self.refused.fetch_add(1, Ordering::AcqRel);
                     if let Some(place) = place {
-                        lanes.leave(place);
+                        lines.leave(place);
                     }
                     failed = Some(error);
                 }
             }
             if let Some(place) = &place {
-                lanes.drain(place.lane(), |ready| self.hand_over(ready));
+                lines.drain(place.line(), |ready| self.hand_over(ready));
             }
         }
         if let Some((undelivered, report)) = failed {
@@ -545,9 +545,9 @@ fn poll(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle) {
         while let Some(failure) = { lock(&shared.answers.failures).pop_front() } {
             failed(shared, runtime, failure);
         }
-        let mut lanes = lock(&shared.lanes);
-        for lane in lanes.stuck() {
-            lanes.drain(&lane, |ready| shared.hand_over(ready));
+        let mut lines = lock(&shared.lines);
+        for line in lines.stuck() {
+            lines.drain(&line, |ready| shared.hand_over(ready));
         }
     }
 }

@@ -4,17 +4,18 @@
 
 use super::{
     Session,
+    counters::Counters,
     deliver::{Delivery, Unwritten, Wrote},
-    ends::{Assigned, Ends},
+    load::load,
     log::{Isolation, TopicLog},
-    settings::{self, Claims},
-    tally::Tally,
+    settings::Claims,
+    until_end::{Assigned, EndOffsets},
 };
 use crate::{
     exit::Exit,
-    human, output,
+    output,
     progress::{Progress, Rate},
-    runtime,
+    readable, runtime,
 };
 use clap::Args;
 use kas3_claimcheck::{
@@ -88,16 +89,16 @@ impl ConsumeArguments {
 
 /// Runs the command.
 pub(crate) fn consume(arguments: ConsumeArguments) -> anyhow::Result<Exit> {
-    let claims = settings::read(arguments.settings.as_deref())?;
+    let claims = load(arguments.settings.as_deref())?;
     let topics = claims.topics(&arguments.topic)?;
     runtime::block_on(async move {
         let session = Session::open(&claims).await?;
         let delivery = Delivery::open(arguments.output.as_deref(), arguments.json)?;
-        let progress = progress(&session.tally, &arguments);
-        let (tally, stop) = (Arc::clone(&session.tally), session.stop.clone());
+        let progress = progress(&session.counters, &arguments);
+        let (counters, stop) = (Arc::clone(&session.counters), session.stop.clone());
         // polling waits: that is no work for async threads
         let reading = tokio::task::spawn_blocking(move || {
-            let mut reading = Reading::open(&claims, &arguments, topics, delivery, tally, stop)?;
+            let mut reading = Reading::open(&claims, &arguments, topics, delivery, counters, stop)?;
             let outcome = reading.run();
             reading.close(outcome)
         });
@@ -108,29 +109,29 @@ pub(crate) fn consume(arguments: ConsumeArguments) -> anyhow::Result<Exit> {
 }
 
 /// Not between lines on a terminal.
-fn progress(tally: &Arc<Tally>, arguments: &ConsumeArguments) -> Option<Progress> {
+fn progress(counters: &Arc<Counters>, arguments: &ConsumeArguments) -> Option<Progress> {
     if io::stdout().is_terminal() && (arguments.output.is_none() || arguments.json) {
         return None;
     }
-    let (tally, mut rate) = (Arc::clone(tally), Rate::new());
+    let (counters, mut rate) = (Arc::clone(counters), Rate::new());
     Progress::of(move || {
-        let speed = rate.update(tally.sum("consume_inline") + tally.sum("consume_success"), Instant::now()).round() as i64;
-        format!("{}, {}/s", summary(&tally), human::number(speed))
+        let speed = rate.update(counters.sum("consume_inline") + counters.sum("consume_success"), Instant::now()).round() as i64;
+        format!("{}, {}/s", summary(&counters), readable::number(speed))
     })
 }
 
-fn summary(tally: &Tally) -> String {
-    let (inline, offloaded) = (tally.sum("consume_inline"), tally.sum("consume_success"));
-    let bytes = tally.sum("consume_inline_bytes") + tally.sum("consume_success_bytes");
-    let passed = match tally.sum("consume_skipped") + tally.sum("consume_integrity_error") {
+fn summary(counters: &Counters) -> String {
+    let (inline, offloaded) = (counters.sum("consume_inline"), counters.sum("consume_success"));
+    let bytes = counters.sum("consume_inline_bytes") + counters.sum("consume_success_bytes");
+    let passed = match counters.sum("consume_skipped") + counters.sum("consume_integrity_error") {
         0 => String::new(),
-        passed => format!(", {} not", human::number(passed)),
+        passed => format!(", {} not", readable::number(passed)),
     };
     format!(
         "{} written ({}), {} through the store{passed}",
-        human::count(inline + offloaded, "record"),
-        human::bytes(bytes),
-        human::number(offloaded)
+        readable::count(inline + offloaded, "record"),
+        readable::bytes(bytes),
+        readable::number(offloaded)
     )
 }
 
@@ -140,9 +141,9 @@ type Next = HashMap<(String, i32), i64>;
 struct Reading {
     consumer: Consumer,
     delivery: Delivery,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     stop: CancellationToken,
-    ends: Option<Ends>,
+    ends: Option<EndOffsets>,
     assigned: Assigned,
     policies: [Policy; 3],
     format: String,
@@ -163,7 +164,7 @@ impl Reading {
         arguments: &ConsumeArguments,
         topics: Vec<String>,
         delivery: Delivery,
-        tally: Arc<Tally>,
+        counters: Arc<Counters>,
         stop: CancellationToken,
     ) -> anyhow::Result<Reading> {
         let mut settings = claims.consumer(arguments.group.clone())?;
@@ -173,7 +174,7 @@ impl Reading {
         let kafka = settings.kafka.clone();
         let servers = claims.named("kafka.bootstrap.servers", "KAFKA_BOOTSTRAP_SERVERS");
         let ends = match arguments.until_end {
-            true => Some(Ends::ask(&kafka, &topics, servers)?),
+            true => Some(EndOffsets::ask(&kafka, &topics, servers)?),
             false => {
                 // a wrong address or name shows now
                 TopicLog::connect(&kafka, Isolation::Committed, servers)?.topics(&topics)?;
@@ -188,7 +189,7 @@ impl Reading {
         Ok(Reading {
             consumer,
             delivery,
-            tally,
+            counters,
             stop,
             ends,
             assigned,
@@ -206,7 +207,7 @@ impl Reading {
 
     fn run(&mut self) -> anyhow::Result<()> {
         while !self.stop.is_cancelled() && self.records_left > 0 {
-            self.tally.beat();
+            self.counters.beat();
             if self.consumer.auto_commits() {
                 // the next poll is what counts as done
                 self.delivery.flush()?;
@@ -237,9 +238,9 @@ impl Reading {
         let _span = trace::span("kas3.receive", SpanKind::Consumer, &position.topic, &trace::extract(&headers));
         let topic = [("topic", position.topic.as_str())];
         match self.delivery.write(record) {
-            Ok(Wrote::Bytes(bytes)) if reference.is_some() => self.tally.count_bytes("consume_success", &topic, bytes),
-            Ok(Wrote::Bytes(bytes)) => self.tally.count_bytes("consume_inline", &topic, bytes),
-            Ok(Wrote::Tombstone) => self.tally.count("consume_skipped", &[("reason", "tombstone"), topic[0]]),
+            Ok(Wrote::Bytes(bytes)) if reference.is_some() => self.counters.count_bytes("consume_success", &topic, bytes),
+            Ok(Wrote::Bytes(bytes)) => self.counters.count_bytes("consume_inline", &topic, bytes),
+            Ok(Wrote::Tombstone) => self.counters.count("consume_skipped", &[("reason", "tombstone"), topic[0]]),
             Err(Unwritten::Output(error)) => return Err(error),
             Err(Unwritten::Payload(error)) => {
                 // it counts as handed out: from here on it is as if it had failed before
@@ -264,7 +265,7 @@ impl Reading {
         let patient = self.is_patient();
         let Some(position) = failed.position.clone() else {
             if failed.error.kind() == Kind::Transient && patient {
-                self.tally.count("consume_unhandled_error", &[]);
+                self.counters.count("consume_unhandled_error", &[]);
                 tracing::warn!(error = failed.error.chain(), "Kafka does not answer as it should; trying again");
                 return Ok(());
             }
@@ -274,7 +275,7 @@ impl Reading {
         let (policy, reason) = self.policy(&failed.error);
         let Some(reason) = reason else {
             if failed.error.kind() == Kind::Transient && patient {
-                self.tally.count("consume_unhandled_error", &[]);
+                self.counters.count("consume_unhandled_error", &[]);
                 tracing::warn!(topic, partition, offset, error = failed.error.chain(), "a payload cannot be read now; trying again");
                 return Ok(());
             }
@@ -282,9 +283,9 @@ impl Reading {
         };
         match reason {
             Reason::ObjectMissing | Reason::ObjectForbidden => {
-                self.tally.count("consume_skipped", &[("reason", reason.code()), ("topic", topic)]);
+                self.counters.count("consume_skipped", &[("reason", reason.code()), ("topic", topic)]);
             }
-            _ => self.tally.count("consume_integrity_error", &[("reason", reason.code())]),
+            _ => self.counters.count("consume_integrity_error", &[("reason", reason.code())]),
         }
         match policy {
             Policy::Fail => return Err(of_record(failed)),
@@ -363,7 +364,7 @@ impl Reading {
         self.consumer.close();
         outcome?;
         let how = if self.stop.is_cancelled() { "stopped as asked" } else { "done" };
-        let text = format!("{how}: {}, {}", summary(&self.tally), human::duration(self.begun.elapsed()));
+        let text = format!("{how}: {}, {}", summary(&self.counters), readable::duration(self.begun.elapsed()));
         crate::progress::above(|| output::tell(&text));
         Ok(Exit::Done)
     }

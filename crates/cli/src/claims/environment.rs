@@ -10,6 +10,7 @@ use kas3_sink::{
     config::{KAFKA_PROPERTIES, Redactor, kafka_property},
     properties::Properties,
 };
+use kas3_store::StoreUrl;
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -167,10 +168,7 @@ impl Names<'_> {
                 .hint("name a file, or set `S3_BUCKET`, `TOPIC` and `KAFKA_BOOTSTRAP_SERVERS`; no bucket has a default name")
         };
         let bucket = self.get("S3_BUCKET").ok_or_else(missing)?;
-        let url = match self.get("S3_PREFIX") {
-            Some(prefix) => format!("s3://{bucket}/{}", prefix.trim_end_matches('/')),
-            None => format!("s3://{bucket}"),
-        };
+        let url = StoreUrl::s3(&bucket, &self.get("S3_PREFIX").unwrap_or_default()).to_string();
         let mut settings = ClaimCheckSettings {
             url,
             format: self.get("S3_FORMAT").unwrap_or_else(|| "kaf-s3-connector".to_owned()),

@@ -2,21 +2,24 @@
 //!
 //! Reading is complete or fails: a partition counts as read only at the end offset that was asked for, or at the end of the log.
 
+use bytes::Bytes;
 use kas3_claimcheck::{
     Headers,
     kafka::{error_of_kafka, properties_of_client},
 };
-use kas3_sink::{Error, Kind};
+use kas3_kafka::Connection;
+pub(crate) use kas3_sink::source::kafka::Stretch;
+use kas3_sink::{Error, Kind, record::Record, source::kafka::StretchReader};
 use rdkafka::{
-    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    ClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Headers as _},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    ops::ControlFlow,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,12 +27,10 @@ use std::{
 const ASK: Duration = Duration::from_secs(20);
 /// How long the first answer may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
-/// How long a reader waits for a record before it gives up.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Partitions read beside one another: each has a queue of its own.
+/// Partitions read beside one another.
 const PARTITIONS_AT_ONCE: usize = 16;
-/// KiB that one partition's queue holds at most; a larger record comes alone.
-const QUEUE_KIB: &str = "1024";
+/// KiB that are read ahead of them; a larger record comes alone.
+const QUEUE_KIB: &str = "16384";
 
 /// Which records are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,60 +41,27 @@ pub(crate) enum Isolation {
     Everything,
 }
 
-/// A stretch of one partition, `[first, next)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stretch {
-    pub(crate) partition: i32,
-    pub(crate) first: i64,
-    pub(crate) next: i64,
-}
-
-/// What a reader does after a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// The next one.
-    GoOn,
-    /// It has seen enough.
-    Stop,
-}
-
 /// Topics of a cluster, to be looked at.
 pub(crate) struct TopicLog {
-    consumer: BaseConsumer<Told>,
+    consumer: Arc<BaseConsumer<Quiet>>,
+    reader: StretchReader<Quiet>,
 }
 
-/// Keeps what librdkafka last told of its connections.
+/// The context of a tool's client: what librdkafka has to say is for who looks for it.
 #[derive(Default)]
-struct Told(Mutex<Option<(bool, String)>>);
+struct Quiet(Connection);
 
-impl Told {
-    fn refused(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|(refused, _)| *refused)
-    }
-
-    fn reason(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, reason)| reason.clone())
-    }
-}
-
-impl ClientContext for Told {
+impl ClientContext for Quiet {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(facility, message, "librdkafka");
+        kas3_kafka::log(RDKafkaLogLevel::Debug, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        use RDKafkaErrorCode as Code;
-        let code = error.rdkafka_error_code();
-        let refused = matches!(code, Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL | Code::ClusterAuthorizationFailed));
-        let passing = code == Some(Code::AllBrokersDown);
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !(passing && told.is_some()) {
-            *told = Some((refused, reason.to_owned()));
-        }
+        self.0.note(&error, reason);
     }
 }
 
-impl ConsumerContext for Told {}
+impl ConsumerContext for Quiet {}
 
 impl TopicLog {
     /// Makes a client, and waits until a broker answers. `servers` is what names the brokers.
@@ -101,8 +69,7 @@ impl TopicLog {
     /// # Errors
     /// `Config` for a property that librdkafka refuses; `Transient` when no broker answers.
     pub(crate) fn connect(kafka: &BTreeMap<String, String>, isolation: Isolation, servers: &str) -> anyhow::Result<TopicLog> {
-        let mut config = ClientConfig::new();
-        config.extend(properties_of_client(kafka));
+        let mut config = kas3_kafka::client_config(&properties_of_client(kafka));
         // assigning needs a name, and no permission on it
         config.set("group.id", kafka.get("group.id").map_or("kas3-payloads", String::as_str));
         config.set("isolation.level", if isolation == Isolation::Committed { "read_committed" } else { "read_uncommitted" });
@@ -110,12 +77,10 @@ impl TopicLog {
         // what retention deletes meanwhile is no longer there to be read
         config.set("auto.offset.reset", "earliest");
         config.set("queued.max.messages.kbytes", QUEUE_KIB).set("fetch.queue.backoff.ms", "2");
-        if !kafka.contains_key("client.id") {
-            config.set("client.id", "kas3");
-        }
-        let consumer = config.create_with_context(Told::default()).map_err(|error| error_of_kafka("no client can be made", error))?;
-        let log = TopicLog { consumer };
-        log.first_answer().map_err(|error| unreachable_broker(kafka, servers, error, log.consumer.context()))?;
+        let consumer = config.create_with_context(Quiet::default()).map_err(|error| error_of_kafka("no client can be made", error))?;
+        let consumer = Arc::new(consumer);
+        let log = TopicLog { reader: StretchReader::new(Arc::clone(&consumer)), consumer };
+        log.first_answer().map_err(|error| unreachable_broker(kafka, servers, error, &log.consumer.context().0))?;
         Ok(log)
     }
 
@@ -128,7 +93,7 @@ impl TopicLog {
             let _ = self.consumer.poll(Duration::ZERO);
             match answer {
                 Ok(_) => return Ok(()),
-                Err(error) if self.consumer.context().refused() || begun.elapsed() > FIRST_ANSWER => return Err(error),
+                Err(error) if self.consumer.context().0.refusals() > 0 || begun.elapsed() > FIRST_ANSWER => return Err(error),
                 Err(_) => {}
             }
         }
@@ -185,7 +150,8 @@ impl TopicLog {
         Ok(Stretch { partition, first, next })
     }
 
-    /// Calls `each` for every record of these stretches of a topic; within a partition in order. Blocks the thread.
+    /// Calls `each` for every record of these stretches of a topic, until it breaks off; within a partition in order. Blocks the
+    /// thread.
     ///
     /// # Errors
     /// `Transient` when a stretch cannot be read to its end; whatever `each` answers.
@@ -193,86 +159,45 @@ impl TopicLog {
         &self,
         topic: &str,
         stretches: &[Stretch],
-        each: &mut dyn FnMut(&BorrowedMessage<'_>) -> anyhow::Result<Then>,
+        each: &mut dyn FnMut(&Record<'_>) -> anyhow::Result<ControlFlow<()>>,
     ) -> anyhow::Result<()> {
+        let mut stopped = false;
         let stretches: Vec<Stretch> = stretches.iter().copied().filter(|stretch| stretch.first < stretch.next).collect();
         for some in stretches.chunks(PARTITIONS_AT_ONCE) {
-            let outcome = self.read_some(topic, some, each);
-            let unassigned = self.consumer.unassign();
-            if outcome? == Then::Stop {
-                return Ok(());
+            self.reader.read(topic, some, &mut |record| {
+                let flow = each(record)?;
+                stopped |= flow.is_break();
+                anyhow::Ok(flow)
+            })?;
+            if stopped {
+                break;
             }
-            unassigned.map_err(|error| error_of_kafka("partitions cannot be given back", error))?;
         }
         Ok(())
     }
-
-    fn read_some(
-        &self,
-        topic: &str,
-        stretches: &[Stretch],
-        each: &mut dyn FnMut(&BorrowedMessage<'_>) -> anyhow::Result<Then>,
-    ) -> anyhow::Result<Then> {
-        let mut list = TopicPartitionList::with_capacity(stretches.len());
-        let cannot = |error| error_of_kafka(&format!("`{topic}` cannot be read"), error);
-        for stretch in stretches {
-            list.add_partition_offset(topic, stretch.partition, Offset::Offset(stretch.first)).map_err(cannot)?;
-        }
-        self.consumer.assign(&list).map_err(cannot)?;
-        let mut open: BTreeMap<i32, i64> = stretches.iter().map(|stretch| (stretch.partition, stretch.next)).collect();
-        let mut heard = Instant::now();
-        while !open.is_empty() {
-            match self.consumer.poll(Duration::from_millis(100)) {
-                None => {}
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    open.remove(&partition);
-                    heard = Instant::now();
-                }
-                Some(Err(error)) if is_passing(&error) => tracing::debug!(topic, %error, "reading goes on after an error"),
-                Some(Err(error)) => return Err(cannot(error).into()),
-                Some(Ok(message)) => {
-                    heard = Instant::now();
-                    let Some(next) = open.get(&message.partition()).copied() else { continue };
-                    if message.offset() < next && each(&message)? == Then::Stop {
-                        return Ok(Then::Stop);
-                    }
-                    if message.offset() + 1 >= next {
-                        open.remove(&message.partition());
-                    }
-                }
-            }
-            if heard.elapsed() > SILENCE_MAX {
-                let partitions = open.keys().map(|partition| format!("`{topic}` [{partition}]")).collect::<Vec<_>>().join(", ");
-                let text = format!("{partitions} could not be read to the end: no record came within {} s", SILENCE_MAX.as_secs());
-                return Err(Error::new(Kind::Transient, text).hint("look at the brokers, and run it again").into());
-            }
-        }
-        Ok(Then::GoOn)
-    }
 }
 
-/// librdkafka tells of connections that broke and goes on by itself.
-fn is_passing(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    let code = error.rdkafka_error_code();
-    matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve | Code::LeaderNotAvailable))
-}
-
-fn unreachable_broker(kafka: &BTreeMap<String, String>, servers: &str, error: KafkaError, told: &Told) -> Error {
+fn unreachable_broker(kafka: &BTreeMap<String, String>, servers: &str, error: KafkaError, connection: &Connection) -> Error {
     let brokers = kafka.get("bootstrap.servers").map_or("", String::as_str);
     Error::new(Kind::Transient, format!("no broker answers at `{brokers}`"))
-        .source(told.reason().unwrap_or_else(|| error.to_string()))
+        .source(connection.last_error().unwrap_or_else(|| error.to_string()))
         .hint(format!("look at `{servers}`, and at the properties that sign in"))
 }
 
-/// The headers of a message, as formats of references read them.
-pub(crate) fn headers_of(message: &BorrowedMessage<'_>) -> Headers {
-    let Some(headers) = message.headers() else { return Headers::new() };
-    headers.iter().map(|header| (header.key.to_owned(), header.value.map(bytes::Bytes::copy_from_slice))).collect()
+/// The value of a record, copied.
+pub(crate) fn value_of(record: &Record<'_>) -> Option<Bytes> {
+    record.value.map(Bytes::copy_from_slice)
+}
+
+/// The headers of a record, as formats of references read them.
+pub(crate) fn headers_of(record: &Record<'_>) -> Headers {
+    let Some(headers) = record.headers else { return Headers::new() };
+    let header = |(name, value): (&[u8], Option<&[u8]>)| (String::from_utf8_lossy(name).into_owned(), value.map(Bytes::copy_from_slice));
+    (0..headers.len()).filter_map(|index| headers.get(index)).map(header).collect()
 }
 
 /// Positions reached so far: what a second look begins at.
-pub(crate) type Reached = BTreeMap<(String, i32), i64>;
+pub(crate) type Positions = BTreeMap<(String, i32), i64>;
 
 /// Reads everything of these topics that `reached` does not hold, and notes how far that was. Returns the partitions.
 ///
@@ -281,8 +206,8 @@ pub(crate) type Reached = BTreeMap<(String, i32), i64>;
 pub(crate) fn read_all(
     log: &TopicLog,
     wanted: &[String],
-    reached: &mut Reached,
-    each: &mut dyn FnMut(&BorrowedMessage<'_>) -> anyhow::Result<Then>,
+    reached: &mut Positions,
+    each: &mut dyn FnMut(&Record<'_>) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<BTreeSet<(String, i32)>> {
     let mut partitions = BTreeSet::new();
     for (topic, count) in log.topics(wanted)? {

@@ -1,6 +1,6 @@
 //! The generated page of the claim check: settings, environment, formats and counters, from the code that reads them.
 
-use super::{environment::NAMES, settings::ClaimsSettings, tally::EVENTS};
+use super::{counters::EVENTS, environment::NAMES, settings::ClaimsSettings};
 use kas3_claimcheck::FORMATS;
 use kas3_sink::config;
 

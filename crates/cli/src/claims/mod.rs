@@ -4,35 +4,34 @@
 //! counters, and how they are asked to stop.
 
 mod consume;
+mod container;
+pub(crate) mod counters;
 mod deliver;
-mod ends;
-mod entry;
 mod environment;
 mod input;
+pub(crate) mod load;
 pub(crate) mod log;
 mod manual;
+mod port;
 mod produce;
 pub(crate) mod settings;
-pub(crate) mod tally;
 mod traces;
+mod until_end;
 
 pub(crate) use consume::{ConsumeArguments, consume};
-pub(crate) use entry::{ClaimCheckArguments, claim_check};
+pub(crate) use container::{ClaimCheckArguments, claim_check};
 pub(crate) use manual::reference_page;
 pub(crate) use produce::{ProduceArguments, produce};
 
-use crate::{
-    http::{self, Port},
-    signals,
-};
+use crate::{http::Port, signals};
+use counters::Counters;
 use settings::Claims;
 use std::sync::Arc;
-use tally::Tally;
 use tokio_util::sync::CancellationToken;
 
 /// What runs beside a command's loop, until it is dropped.
 struct Session {
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     stop: CancellationToken,
     _port: Option<Port>,
     _traces: traces::Traces,
@@ -41,12 +40,12 @@ struct Session {
 impl Session {
     /// Listens for signals and, where the settings say so, for questions about the counters.
     async fn open(claims: &Claims) -> anyhow::Result<Session> {
-        let (tally, stop) = (Arc::new(Tally::new()), CancellationToken::new());
+        let (counters, stop) = (Arc::new(Counters::new()), CancellationToken::new());
         signals::watch(stop.clone())?;
         let setting = claims.named("http", "METRICS_PORT");
         let port = match claims.http()? {
             None => None,
-            Some(address) => match Port::open_for(address, http::claims_router(Arc::clone(&tally)), setting).await {
+            Some(address) => match Port::open_for(address, port::router(Arc::clone(&counters)), setting).await {
                 Ok(port) => Some(port),
                 Err(error) if claims.http_is_wanted => return Err(error),
                 Err(error) => {
@@ -55,6 +54,6 @@ impl Session {
                 }
             },
         };
-        Ok(Session { tally, stop, _port: port, _traces: traces::Traces::install()? })
+        Ok(Session { counters, stop, _port: port, _traces: traces::Traces::install()? })
     }
 }

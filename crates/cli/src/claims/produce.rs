@@ -2,16 +2,17 @@
 
 use super::{
     Session,
+    counters::Counters,
     input::{Input, Item, Next},
+    load::load,
     log::{Isolation, TopicLog},
-    settings::{self, Claims},
-    tally::Tally,
+    settings::Claims,
 };
 use crate::{
     exit::{Exit, usage},
-    human, output,
+    output,
     progress::{Progress, Rate},
-    redact, runtime,
+    readable, redact, runtime,
 };
 use bytes::Bytes;
 use clap::Args;
@@ -85,15 +86,15 @@ impl ProduceArguments {
 
 /// Runs the command.
 pub(crate) fn produce(arguments: ProduceArguments) -> anyhow::Result<Exit> {
-    let claims = settings::read(arguments.settings.as_deref())?;
+    let claims = load(arguments.settings.as_deref())?;
     let template = template(&claims, &arguments)?;
     runtime::block_on(async move {
         let session = Session::open(&claims).await?;
         let counts = Arc::new(Counts::default());
         let progress = progress(&arguments, &counts);
-        let (tally, stop) = (Arc::clone(&session.tally), session.stop.clone());
+        let (counters, stop) = (Arc::clone(&session.counters), session.stop.clone());
         // the producer waits for room: that is no work for async threads
-        let sending = tokio::task::spawn_blocking(move || Sending { tally, stop, counts, template }.run(&claims, &arguments));
+        let sending = tokio::task::spawn_blocking(move || Sending { counters, stop, counts, template }.run(&claims, &arguments));
         let exit = sending.await?;
         drop(progress);
         exit
@@ -136,7 +137,7 @@ fn progress(arguments: &ProduceArguments, counts: &Arc<Counts>) -> Option<Progre
         let delivered = counts.delivered.load(Ordering::Relaxed);
         let speed = rate.update(delivered, Instant::now()).round() as i64;
         let waiting = counts.accepted.load(Ordering::Relaxed).saturating_sub(delivered + counts.failed.load(Ordering::Relaxed));
-        format!("{}, {}/s, {} on the way", counts.summary(), human::number(speed), human::number(waiting))
+        format!("{}, {}/s, {} on the way", counts.summary(), readable::number(speed), readable::number(waiting))
     })
 }
 
@@ -156,9 +157,9 @@ impl Counts {
     fn summary(&self) -> String {
         format!(
             "{} delivered ({}), {} through the store",
-            human::count(self.delivered.load(Ordering::Relaxed), "record"),
-            human::bytes(self.delivered_bytes.load(Ordering::Relaxed)),
-            human::number(self.offloaded.load(Ordering::Relaxed)),
+            readable::count(self.delivered.load(Ordering::Relaxed), "record"),
+            readable::bytes(self.delivered_bytes.load(Ordering::Relaxed)),
+            readable::number(self.offloaded.load(Ordering::Relaxed)),
         )
     }
 
@@ -177,7 +178,7 @@ impl Counts {
 }
 
 struct Sending {
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     stop: CancellationToken,
     counts: Arc<Counts>,
     template: Template,
@@ -209,11 +210,11 @@ impl Sending {
             match input.next(&self.stop)? {
                 Next::Item(item) => {
                     if let Item::Line { bytes, .. } = &item {
-                        self.tally.count_bytes("stdin_lines", &[], bytes.len() as u64);
+                        self.counters.count_bytes("stdin_lines", &[], bytes.len() as u64);
                     }
                     self.send(producer, item)?;
                 }
-                Next::Blank => self.tally.count("stdin_blank_lines", &[]),
+                Next::Blank => self.counters.count("stdin_blank_lines", &[]),
                 Next::Nothing => {}
                 Next::End => return Ok(()),
             }
@@ -230,11 +231,11 @@ impl Sending {
             match error.kind() {
                 // all that is on its way ends some time, well or not, and makes room
                 Kind::Transient if !self.stop.is_cancelled() && *item != Item::Stdin => {
-                    self.tally.count("produce_queue_full", &[("topic", &self.template.topic)]);
+                    self.counters.count("produce_queue_full", &[("topic", &self.template.topic)]);
                     tracing::info!(item = %item, error = error.chain(), "waiting for room");
                 }
                 Kind::Record | Kind::Transient => {
-                    self.tally.count_bytes("produce_error", &[], item.bytes());
+                    self.counters.count_bytes("produce_error", &[], item.bytes());
                     self.counts.fail(&item, &error, true);
                     return Ok(());
                 }
@@ -258,11 +259,11 @@ impl Sending {
     }
 
     fn report(&self, item: &Arc<Item>) -> Report {
-        let (tally, counts, item) = (Arc::clone(&self.tally), Arc::clone(&self.counts), Arc::clone(item));
+        let (counters, counts, item) = (Arc::clone(&self.counters), Arc::clone(&self.counts), Arc::clone(item));
         Box::new(move |outcome| match outcome {
-            Ok(delivered) => note_delivered(&tally, &counts, &item, &delivered),
+            Ok(delivered) => note_delivered(&counters, &counts, &item, &delivered),
             Err(Undelivered { error, certain, .. }) => {
-                tally.count_bytes("produce_error", &[], item.bytes());
+                counters.count_bytes("produce_error", &[], item.bytes());
                 counts.fail(&item, &error, certain);
             }
         })
@@ -270,7 +271,7 @@ impl Sending {
 
     fn ended(&self, begun: Instant) -> Exit {
         let counts = &self.counts;
-        let summary = format!("{}, {}", counts.summary(), human::duration(begun.elapsed()));
+        let summary = format!("{}, {}", counts.summary(), readable::duration(begun.elapsed()));
         let failed = counts.failed.load(Ordering::Relaxed);
         if failed == 0 {
             let how = if self.stop.is_cancelled() { "stopped as asked" } else { "done" };
@@ -279,18 +280,18 @@ impl Sending {
         }
         let uncertain = match counts.uncertain.load(Ordering::Relaxed) {
             0 => String::new(),
-            uncertain => format!(", of which {} may turn up all the same", human::number(uncertain)),
+            uncertain => format!(", of which {} may turn up all the same", readable::number(uncertain)),
         };
-        crate::progress::above(|| output::tell(&format!("failed: {} not delivered{uncertain}; {summary}", human::count(failed, "record"))));
+        crate::progress::above(|| output::tell(&format!("failed: {} not delivered{uncertain}; {summary}", readable::count(failed, "record"))));
         Exit::Failed
     }
 }
 
-fn note_delivered(tally: &Tally, counts: &Counts, item: &Item, delivered: &Delivered) {
+fn note_delivered(counters: &Counters, counts: &Counts, item: &Item, delivered: &Delivered) {
     let bytes = delivered.reference.as_ref().and_then(|reference| reference.size).unwrap_or_else(|| item.bytes());
     let event = if delivered.reference.is_some() { "produce_offloaded" } else { "produce_inline" };
-    tally.count_bytes(event, &[("topic", &delivered.topic)], bytes);
-    tally.count_bytes("produce_delivered", &[("partition", &delivered.partition.to_string()), ("topic", &delivered.topic)], bytes);
+    counters.count_bytes(event, &[("topic", &delivered.topic)], bytes);
+    counters.count_bytes("produce_delivered", &[("partition", &delivered.partition.to_string()), ("topic", &delivered.topic)], bytes);
     counts.delivered.fetch_add(1, Ordering::Relaxed);
     counts.delivered_bytes.fetch_add(bytes, Ordering::Relaxed);
     if delivered.reference.is_some() {

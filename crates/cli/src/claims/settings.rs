@@ -1,7 +1,5 @@
 //! What `produce`, `consume` and `payloads` are told: one file for all three, or the environment.
 
-use super::environment;
-use crate::{configuration, redact};
 use kas3_claimcheck::{
     ClaimCheckSettings,
     kafka::{ConsumerSettings, DeleteSettings, Order, Policy, ProducerSettings},
@@ -13,7 +11,7 @@ use kas3_sink::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 /// The claim check: records whose large payloads travel through a store. One file serves `produce`, `consume` and `payloads`;
 /// each takes what concerns it.
@@ -118,7 +116,7 @@ impl ClaimsSettings {
 }
 
 /// Settings that are not secret wherever they come from: messages that hide a topic or a host help nobody.
-const PUBLIC: [&str; 9] = [
+pub(super) const PUBLIC: [&str; 9] = [
     "topic",
     "topics",
     "claim_check.url",
@@ -148,26 +146,6 @@ pub(crate) struct Claims {
     pub(crate) http_is_wanted: bool,
     /// How long one look for a record waits.
     pub(crate) poll_timeout: Duration,
-}
-
-/// Reads the settings of `file`, or of the environment without one.
-///
-/// # Errors
-/// `Config`, naming the key or the variable, and the way out.
-pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Claims> {
-    let Some(file) = file else {
-        let (claims, redactor) = environment::read(&|name| std::env::var(name).ok())?;
-        redact::install(redactor);
-        return Ok(claims);
-    };
-    let text = configuration::text_of(file, "`docs/claim-check.md` has one to begin with")?;
-    let named = |error: anyhow::Error| error.context(format!("configuration `{}`", file.display()));
-    let loaded = config::load_as::<ClaimsSettings>(&text, &|name| std::env::var(name).ok(), "it needs at least `claim_check` and `kafka`", &PUBLIC);
-    let (settings, mut redactor) = loaded.map_err(|error| named(error.into()))?;
-    hide_properties(&settings.kafka, &mut redactor);
-    redact::install(redactor);
-    let http_is_wanted = settings.http != "off";
-    Ok(Claims { settings, origin: Origin::File, http_is_wanted, poll_timeout: Duration::from_millis(500) })
 }
 
 /// Hides the passwords among librdkafka's properties.

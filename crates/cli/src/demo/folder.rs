@@ -1,6 +1,6 @@
 //! The folder `demo`: made by the demo, emptied by the next one, and never touched when somebody else made it.
 
-use crate::{exit::usage, human};
+use crate::{exit::usage, readable};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -87,12 +87,12 @@ http: "off"
                 folder = parent.to_owned();
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            lines.push(format!("    {name:<24} {:>10}", human::bytes(*bytes)));
+            lines.push(format!("    {name:<24} {:>10}", readable::bytes(*bytes)));
         }
         if files.len() > shown {
-            lines.push(format!("    and {} more", human::count((files.len() - shown) as u64, "file")));
+            lines.push(format!("    and {} more", readable::count((files.len() - shown) as u64, "file")));
         }
-        lines.push(format!("{}, {}; beside them the ledger, in _kas3/", human::count(files.len() as u64, "file"), human::bytes(bytes)));
+        lines.push(format!("{}, {}; beside them the ledger, in _kas3/", readable::count(files.len() as u64, "file"), readable::bytes(bytes)));
         Ok(lines)
     }
 }

@@ -11,9 +11,9 @@ mod orders;
 use crate::{
     configuration,
     exit::{Exit, failed, usage},
-    human, opened,
+    inspect,
     output::Results,
-    runtime,
+    readable, runtime,
 };
 use broker::Broker;
 use child::Child;
@@ -95,7 +95,7 @@ impl Demo {
     async fn new(broker: Broker, folder: Folder, records: u64) -> anyhow::Result<Self> {
         folder.write_configuration(&broker.servers())?;
         let pipeline: Arc<Pipeline> = configuration::from_file(&folder.configuration())?;
-        let (_, ledger) = opened::without_kafka(&pipeline).await?;
+        let (_, ledger) = inspect::without_kafka(&pipeline).await?;
         Ok(Demo { broker, folder, ledger, records, out: Results::new(), begun: Instant::now() })
     }
 
@@ -111,7 +111,7 @@ impl Demo {
         self.say(&format!("  broker   librdkafka's in-process broker at {} (this process)", self.broker.servers()))?;
         self.say(&format!("  sink     {}", self.folder.lake_shown()))?;
         self.say(&format!("  config   {shown}\n"))?;
-        self.say(&format!("1. Produce {} orders into {PARTITIONS} partitions while `kas3 run {shown}` moves them", human::number(records)))?;
+        self.say(&format!("1. Produce {} orders into {PARTITIONS} partitions while `kas3 run {shown}` moves them", readable::number(records)))?;
         let mut child = Child::run(&self.folder, false)?;
         self.wait_for_group(&mut child).await?;
         self.produce_while(&mut child, records / 2).await?;
@@ -121,11 +121,11 @@ impl Demo {
         self.say(&format!("\n2. Kill it half-way: process {pid} got SIGKILL and could not tidy up"))?;
         self.say(&format!(
             "   the ledger says that {} are committed; the others it had read are in no file",
-            human::count(before.committed, "record")
+            readable::count(before.committed, "record")
         ))?;
         self.broker.produce(records / 2..records)?;
         self.broker.flush()?;
-        self.say(&format!("   meanwhile the other {} orders arrive", human::number(records - records / 2)))?;
+        self.say(&format!("   meanwhile the other {} orders arrive", readable::number(records - records / 2)))?;
         self.say(&format!("\n3. Start it again: `kas3 run {shown} --until-end` goes on where the ledger says"))?;
         let mut child = Child::run(&self.folder, true)?;
         self.wait_for_end(&mut child).await?;
@@ -144,7 +144,7 @@ impl Demo {
             }
             tokio::time::sleep(TICK).await;
         }
-        self.say(&format!("   its consumer group formed and its partitions are open after {}", human::duration(begun.elapsed())))
+        self.say(&format!("   its consumer group formed and its partitions are open after {}", readable::duration(begun.elapsed())))
     }
 
     /// Produces the first half at its pace, and waits until the child has committed some of it.
@@ -240,7 +240,7 @@ impl Demo {
     }
 
     fn epilogue(&self, exit: Exit) -> String {
-        let took = human::duration(self.begun.elapsed());
+        let took = readable::duration(self.begun.elapsed());
         if exit != Exit::Done {
             return format!("\nVerify found something, after {took}. That must not happen: please report it, with the folder `demo`.");
         }
@@ -252,7 +252,7 @@ impl Demo {
                {:<44}  how far each partition is\n  \
                {:<44}  the broker stays up, so that you can run the commands yourself\n  \
                {:<44}  your own Kafka and S3: README.md has a configuration to begin with",
-            human::number(self.records),
+            readable::number(self.records),
             format!("zcat {lake}/orders/*/*/*.gz | head -3"),
             format!("kas3 ledger show {shown}"),
             "kas3 demo --keep",
@@ -269,6 +269,6 @@ impl Demo {
 }
 
 fn numbers(produced: u64, progress: Progress) -> String {
-    let [produced, committed, files] = [produced, progress.committed, progress.files].map(human::number);
+    let [produced, committed, files] = [produced, progress.committed, progress.files].map(readable::number);
     format!("   produced {produced:>7}   committed {committed:>7}   files {files:>4}")
 }

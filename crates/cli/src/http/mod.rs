@@ -9,13 +9,11 @@
 //! ```
 
 mod api;
-mod claims;
 mod health;
 mod host;
 mod metrics;
 mod page;
 
-use crate::claims::tally::Tally;
 use axum::{
     Router,
     extract::Request,
@@ -134,7 +132,7 @@ pub(crate) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + '
 
 /// Everything that can be asked for.
 pub(crate) fn router(status: Arc<Status>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/", get(page::page))
         .route("/page.css", get(page::style))
         .route("/page.js", get(page::script))
@@ -144,20 +142,13 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/api/status", get(api::status))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is /, /health, /health/live, /health/ready, /metrics and /api/status\n") })
-        .with_state(status)
-        .layer(middleware::from_fn(guard))
+        .with_state(status);
+    guarded(router)
 }
 
-/// The commands of the claim check: their counters, and whether they work.
-pub(crate) fn claims_router(tally: Arc<Tally>) -> Router {
-    Router::new()
-        .route("/health", get(claims::health))
-        .route("/health/live", get(claims::health))
-        .route("/health/ready", get(claims::health))
-        .route("/metrics", get(claims::metrics))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /health, /health/live, /health/ready and /metrics\n") })
-        .with_state(tally)
-        .layer(middleware::from_fn(guard))
+/// Answers GET and HEAD alone, with the headers that every answer has.
+pub(crate) fn guarded(router: Router) -> Router {
+    router.layer(middleware::from_fn(guard))
 }
 
 /// Headers of every answer: nothing is guessed, framed, kept, or loaded from elsewhere.

@@ -9,9 +9,8 @@ use super::{AT_ONCE, Owner, PAGE, age, is_of_a_sink, live::Live};
 use crate::{
     claims::{log::TopicLog, settings::Claims},
     exit::{Exit, failed, usage},
-    human,
     output::{Results, tell},
-    redact, runtime,
+    readable, redact, runtime,
 };
 use clap::Args;
 use futures::future::join_all;
@@ -105,7 +104,7 @@ fn check_grace(arguments: &GcArguments, claims: &Claims) -> anyhow::Result<()> {
     let way = Duration::from_millis(delivery.saturating_add(transaction).saturating_add(upload).saturating_add(claims.settings.send_timeout_ms));
     let least = GRACE_MIN.max(way);
     if arguments.grace.0 < least && !arguments.force {
-        let text = format!("`--grace {}` is shorter than {}", arguments.grace, human::duration(least));
+        let text = format!("`--grace {}` is shorter than {}", arguments.grace, readable::duration(least));
         let hint = "a payload whose record is still on its way would be taken for an orphan; `--force` allows it when nobody produces";
         return Err(usage(text, hint));
     }
@@ -187,7 +186,7 @@ impl Sweep {
             return Ok(());
         }
         let first = live.first_unreadable.as_deref().unwrap_or_default();
-        let text = format!("marked as references and not readable: {}, the first is {first}", human::count(live.unreadable, "record"));
+        let text = format!("marked as references and not readable: {}, the first is {first}", readable::count(live.unreadable, "record"));
         Err(failed(text, "upgrade kas3 if they are newer; `--ignore-unreadable` deletes what only they might name"))
     }
 
@@ -287,7 +286,7 @@ impl Sweep {
             self.results.line(&line.to_string())?;
         } else {
             let word = if deleted { "deleted" } else { "orphan" };
-            self.results.line(&format!("{word:<8}  {:>10}  {:>12}  {key}", human::bytes(info.bytes), human::duration(age(&info))))?;
+            self.results.line(&format!("{word:<8}  {:>10}  {:>12}  {key}", readable::bytes(info.bytes), readable::duration(age(&info))))?;
         }
         Ok(())
     }
@@ -308,14 +307,14 @@ impl Sweep {
         self.results.flush()?;
         tell(&format!(
             "{} of {} read: {}, to {} below {}",
-            human::count(live.records, "record"),
-            human::count(live.partitions as u64, "partition"),
-            human::count(live.references, "reference"),
-            human::count(live.objects() as u64, "object"),
+            readable::count(live.records, "record"),
+            readable::count(live.partitions as u64, "partition"),
+            readable::count(live.references, "reference"),
+            readable::count(live.objects() as u64, "object"),
             self.codec.url()
         ));
         if live.unreadable > 0 {
-            tell(&format!("{} marked as references cannot be read", human::count(live.unreadable, "record")));
+            tell(&format!("{} marked as references cannot be read", readable::count(live.unreadable, "record")));
         }
         let reasons = [
             (counts.named, "named by records"),
@@ -325,14 +324,14 @@ impl Sweep {
             (counts.of_sinks, "of a sink"),
         ];
         let left: Vec<String> =
-            reasons.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{} {why}", human::number(*count))).collect();
+            reasons.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{} {why}", readable::number(*count))).collect();
         if !left.is_empty() {
             tell(&format!("left: {}", left.join(", ")));
         }
-        let orphans = format!("{} ({})", human::count(counts.orphans, "orphan"), human::bytes(counts.orphan_bytes));
+        let orphans = format!("{} ({})", readable::count(counts.orphans, "orphan"), readable::bytes(counts.orphan_bytes));
         if self.arguments.delete {
-            let deleted = format!("{} deleted ({})", human::number(counts.deleted), human::bytes(counts.deleted_bytes));
-            let failures = if counts.failed > 0 { format!(", {} failed", human::number(counts.failed)) } else { String::new() };
+            let deleted = format!("{} deleted ({})", readable::number(counts.deleted), readable::bytes(counts.deleted_bytes));
+            let failures = if counts.failed > 0 { format!(", {} failed", readable::number(counts.failed)) } else { String::new() };
             tell(&format!("{orphans}: {deleted}{failures}"));
         } else {
             tell(&format!("{orphans}; nothing was deleted: `--delete` does"));

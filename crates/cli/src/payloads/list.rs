@@ -3,9 +3,8 @@
 use super::{AT_ONCE, Owner, PAGE, age};
 use crate::{
     exit::Exit,
-    human,
     output::{Results, tell},
-    runtime,
+    readable, runtime,
 };
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -66,7 +65,7 @@ pub(crate) fn list(arguments: ListArguments) -> anyhow::Result<Exit> {
             }
         }
         results.flush()?;
-        tell(&format!("{} below {} ({})", human::count(objects as u64, "object"), codec.url(), human::bytes(bytes)));
+        tell(&format!("{} below {} ({})", readable::count(objects as u64, "object"), codec.url(), readable::bytes(bytes)));
         Ok(Exit::Done)
     })
 }
@@ -87,7 +86,7 @@ fn line(codec: &ClaimCheck, info: &Info, as_json: bool) -> String {
         return json!({"key": key, "bytes": info.bytes, "age_seconds": age(info).as_secs(), "modified": modified, "written_by": owner.word()})
             .to_string();
     }
-    row(&human::bytes(info.bytes), &human::duration(age(info)), owner.word(), &key)
+    row(&readable::bytes(info.bytes), &readable::duration(age(info)), owner.word(), &key)
 }
 
 fn row(size: &str, age: &str, owner: &str, key: &str) -> String {

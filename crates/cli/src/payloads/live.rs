@@ -3,13 +3,14 @@
 //! A reference costs 16 bytes and its place in the table: 20 to 40 bytes, however long its key is. Two keys with one hash would
 //! keep an object that could go; never the other way round.
 
-use crate::claims::log::{Isolation, Reached, Then, TopicLog, headers_of, read_all};
+use crate::claims::log::{Isolation, Positions, TopicLog, headers_of, read_all, value_of};
 use bytes::Bytes;
 use kas3_claimcheck::{ClaimCheck, FORMATS, Found, Headers, Reason};
-use rdkafka::{Message, message::BorrowedMessage};
+use kas3_sink::record::Record;
 use std::{
     collections::HashSet,
     hash::{BuildHasherDefault, Hasher},
+    ops::ControlFlow,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -41,7 +42,7 @@ pub(super) struct Live {
     codec: ClaimCheck,
     named: HashSet<u128, BuildHasherDefault<AsItIs>>,
     /// How far each partition was read.
-    reached: Reached,
+    reached: Positions,
     pub(super) records: u64,
     /// References, those to elsewhere and repeated ones included.
     pub(super) references: u64,
@@ -58,7 +59,7 @@ fn hash(bucket: &str, key: &str) -> u128 {
 impl Live {
     pub(super) fn new(codec: ClaimCheck) -> Live {
         let named = HashSet::default();
-        Live { codec, named, reached: Reached::new(), records: 0, references: 0, unreadable: 0, first_unreadable: None, partitions: 0 }
+        Live { codec, named, reached: Positions::new(), records: 0, references: 0, unreadable: 0, first_unreadable: None, partitions: 0 }
     }
 
     /// Which records are looked at: all that any consumer can be given, uncommitted ones too.
@@ -88,27 +89,26 @@ impl Live {
             all.push(topic.to_owned());
         }
         let mut reached = std::mem::take(&mut self.reached);
-        let partitions = read_all(log, &all, &mut reached, &mut |message| {
-            self.take(message);
-            Ok(Then::GoOn)
+        let partitions = read_all(log, &all, &mut reached, &mut |record| {
+            self.take(record);
+            Ok(ControlFlow::Continue(()))
         })?;
         self.partitions = partitions.len();
         self.reached = reached;
         Ok(())
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>) {
+    fn take(&mut self, record: &Record<'_>) {
         self.records += 1;
-        let headers = headers_of(message);
-        let value = message.payload().map(Bytes::copy_from_slice);
+        let headers = headers_of(record);
+        let value = value_of(record);
         let errors = self.note(value.as_ref(), &headers);
         if let Some(error) = errors {
             self.unreadable += 1;
-            self.first_unreadable
-                .get_or_insert_with(|| format!("record {} of `{}` [{}]: {error}", message.offset(), message.topic(), message.partition()));
+            self.first_unreadable.get_or_insert_with(|| format!("record {} of `{}` [{}]: {error}", record.offset, record.topic, record.partition));
         }
         // keys that were offloaded, by bakdata's serde
-        if let Some(key) = message.key().map(Bytes::copy_from_slice) {
+        if let Some(key) = record.key.map(Bytes::copy_from_slice) {
             let of_key = headers.iter().filter(|(name, _)| name == KEY_FLAG).map(|(_, flag)| (VALUE_FLAG.to_owned(), flag.clone())).collect();
             self.note(Some(&key), &of_key);
         }

@@ -8,8 +8,9 @@ mod verify;
 
 use crate::{
     claims::{
+        load::load,
         log::{Isolation, TopicLog},
-        settings::{self, Claims},
+        settings::Claims,
     },
     exit::Exit,
 };
@@ -43,7 +44,7 @@ pub(crate) fn payloads(command: PayloadsCommand) -> anyhow::Result<Exit> {
 
 /// The settings, and the codec that they open.
 async fn open(file: Option<&PathBuf>) -> anyhow::Result<(Claims, ClaimCheck)> {
-    let claims = settings::read(file.map(PathBuf::as_path))?;
+    let claims = load(file.map(PathBuf::as_path))?;
     let codec = ClaimCheck::open(claims.settings.claim_check.clone()).await?;
     Ok((claims, codec))
 }

@@ -2,20 +2,18 @@
 
 use super::{Owner, age};
 use crate::{
-    claims::log::{Isolation, Stretch, Then, TopicLog, headers_of},
+    claims::log::{Isolation, Stretch, TopicLog, headers_of, value_of},
     exit::{Exit, failed, usage},
-    human,
     output::Results,
-    runtime,
+    readable, runtime,
 };
 use bytes::Bytes;
 use clap::Args;
 use kas3_claimcheck::{Claim, ClaimCheck, Headers, Reference};
 use kas3_sink::{Error, Kind};
 use kas3_store::Info;
-use rdkafka::Message;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::{ops::ControlFlow, path::PathBuf};
 
 /// Show one record's reference and the state of its object, or an object by its key
 #[derive(Args, Debug)]
@@ -94,11 +92,11 @@ fn record(log: &TopicLog, topic: &str, partition: i32, offset: i64) -> anyhow::R
     let bounds = log.bounds(topic, partition)?;
     let mut found = None;
     if (bounds.first..bounds.next).contains(&offset) {
-        log.read(topic, &[Stretch { partition, first: offset, next: offset + 1 }], &mut |message| {
-            if message.offset() == offset {
-                found = Some((message.payload().map(Bytes::copy_from_slice), headers_of(message)));
+        log.read(topic, &[Stretch { partition, first: offset, next: offset + 1 }], &mut |record| {
+            if record.offset == offset {
+                found = Some((value_of(record), headers_of(record)));
             }
-            Ok(Then::Stop)
+            Ok(ControlFlow::Break(()))
         })?;
     }
     found.ok_or_else(|| {
@@ -151,7 +149,7 @@ fn of_info(info: Option<&Info>) -> About {
         pair("object", "is there"),
         pair("object_bytes", info.bytes),
         pair("object_etag", info.version.0.trim_matches('"')),
-        pair("object_age", human::duration(age(info))),
+        pair("object_age", readable::duration(age(info))),
         pair("written_by", Owner::of(info).word()),
     ]
 }

@@ -2,19 +2,17 @@
 
 use super::{AT_ONCE, show::is_as_large};
 use crate::{
-    claims::log::{Isolation, Reached, Then, TopicLog, headers_of, read_all},
+    claims::log::{Isolation, Positions, TopicLog, headers_of, read_all, value_of},
     exit::Exit,
-    human,
     output::{Results, tell},
-    redact, runtime,
+    readable, redact, runtime,
 };
-use bytes::Bytes;
 use clap::Args;
 use futures::{StreamExt, stream};
 use kas3_claimcheck::{Claim, ClaimCheck, Error, Kind, Reason, Reference};
-use rdkafka::{Message, message::BorrowedMessage};
+use kas3_sink::record::Record;
 use serde_json::json;
-use std::path::PathBuf;
+use std::{ops::ControlFlow, path::PathBuf};
 use tokio::sync::mpsc;
 
 /// Payloads downloaded beside one another by --deep; each is read as a stream.
@@ -101,19 +99,19 @@ pub(crate) fn verify(arguments: VerifyArguments) -> anyhow::Result<Exit> {
 
 fn read(log: &TopicLog, topics: &[String], codec: &ClaimCheck, sender: &mpsc::Sender<Found>) -> anyhow::Result<Counts> {
     let mut counts = Counts::default();
-    read_all(log, topics, &mut Reached::new(), &mut |message| {
+    read_all(log, topics, &mut Positions::new(), &mut |record| {
         counts.records += 1;
-        let Some(found) = found(codec, message, &mut counts) else { return Ok(Then::GoOn) };
+        let Some(found) = found(codec, record, &mut counts) else { return Ok(ControlFlow::Continue(())) };
         // nobody listens after an error
-        Ok(if sender.blocking_send(found).is_ok() { Then::GoOn } else { Then::Stop })
+        Ok(if sender.blocking_send(found).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     Ok(counts)
 }
 
-fn found(codec: &ClaimCheck, message: &BorrowedMessage<'_>, counts: &mut Counts) -> Option<Found> {
-    let at = || At { topic: message.topic().to_owned(), partition: message.partition(), offset: message.offset() };
-    let value = message.payload().map(Bytes::copy_from_slice);
-    match codec.claim(value.as_ref(), &headers_of(message)) {
+fn found(codec: &ClaimCheck, record: &Record<'_>, counts: &mut Counts) -> Option<Found> {
+    let at = || At { topic: record.topic.to_owned(), partition: record.partition, offset: record.offset };
+    let value = value_of(record);
+    match codec.claim(value.as_ref(), &headers_of(record)) {
         Ok(Claim::Reference(reference)) => Some(Found::Reference(at(), Box::new(reference))),
         Ok(Claim::Inline(_)) => {
             counts.inline += 1;
@@ -202,14 +200,14 @@ fn report(counts: &Counts, results: &mut Results, arguments: &VerifyArguments) -
     }
     results.flush()?;
     let how = if arguments.deep { "as it was sent" } else { "where it should be" };
-    let others = if counts.unchecked > 0 { format!(", {} could not be looked at", human::number(counts.unchecked)) } else { String::new() };
+    let others = if counts.unchecked > 0 { format!(", {} could not be looked at", readable::number(counts.unchecked)) } else { String::new() };
     tell(&format!(
         "{} read, {}: {} found {how} ({}), {}{others}",
-        human::count(counts.records, "record"),
-        human::count(counts.references, "reference"),
-        human::count(counts.sound, "payload"),
-        human::bytes(counts.bytes),
-        human::count(counts.problems, "problem"),
+        readable::count(counts.records, "record"),
+        readable::count(counts.references, "reference"),
+        readable::count(counts.sound, "payload"),
+        readable::bytes(counts.bytes),
+        readable::count(counts.problems, "problem"),
     ));
     Ok(match (counts.problems, counts.unchecked) {
         (1.., _) => Exit::Found,

@@ -7,7 +7,7 @@ use super::{
     Redactor,
     load::{Loaded, finish},
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use serde_yaml_ng::{Mapping, Value};
 
 /// A name that `kas3 run` without a file reads.
@@ -128,10 +128,6 @@ pub fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> 
     Ok(loaded)
 }
 
-fn config(message: impl Into<String>) -> Error {
-    Error::new(Kind::Config, message)
-}
-
 struct Names<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -143,15 +139,16 @@ impl Names<'_> {
     }
 
     fn required(&self, name: &str, example: &str) -> Result<String> {
-        self.get(name)
-            .ok_or_else(|| config(format!("the environment variable `{name}` is not set")).hint(format!("set it, for instance `{name}={example}`")))
+        self.get(name).ok_or_else(|| {
+            Error::config(format!("the environment variable `{name}` is not set")).hint(format!("set it, for instance `{name}={example}`"))
+        })
     }
 
     fn number(&self, name: &str, default: u64) -> Result<u64> {
         let Some(text) = self.get(name) else { return Ok(default) };
         match text.parse() {
             Ok(number) if number > 0 => Ok(number),
-            _ => Err(config(format!("the environment variable `{name}` is `{text}`, which is no whole number above zero"))),
+            _ => Err(Error::config(format!("the environment variable `{name}` is `{text}`, which is no whole number above zero"))),
         }
     }
 
@@ -161,14 +158,14 @@ impl Names<'_> {
         match (first(Family::Zooz), first(Family::DeltaConnector)) {
             (Some(one), Some(other)) => {
                 let (zooz, delta) = (Family::Zooz.label(), Family::DeltaConnector.label());
-                Err(config(format!("the environment variables `{one}` ({zooz}) and `{other}` ({delta}) contradict each other"))
+                Err(Error::config(format!("the environment variables `{one}` ({zooz}) and `{other}` ({delta}) contradict each other"))
                     .hint("set the names of one family only; `docs/reference.md` lists both"))
             }
             (Some(_), None) if self.get("KAFKA_HOST").is_none() => Err(self.no_broker("KAFKA_HOST")),
             (Some(_), None) => Ok(Family::Zooz),
             (None, Some(_)) if self.get("KAFKA_BOOTSTRAP_SERVERS").is_none() => Err(self.no_broker("KAFKA_BOOTSTRAP_SERVERS")),
             (None, Some(_)) => Ok(Family::DeltaConnector),
-            (None, None) => Err(config("there is neither a configuration file nor an environment that describes a pipeline").hint(
+            (None, None) => Err(Error::config("there is neither a configuration file nor an environment that describes a pipeline").hint(
                 "name a file, `kas3 run pipeline.yaml`; or set `KAFKA_BOOTSTRAP_SERVERS`, `KAFKA_TOPICS` and `S3_BUCKET_NAME` (or `KAFKA_HOST`, \
                  `SOURCE_KAFKA_TOPIC` and `S3_BUCKET_NAME`); `kas3 demo` needs neither",
             )),
@@ -176,7 +173,7 @@ impl Names<'_> {
     }
 
     fn no_broker(&self, name: &str) -> Error {
-        config(format!("the environment variable `{name}` is not set")).hint(format!("name the brokers, for instance `{name}=localhost:9092`"))
+        Error::config(format!("the environment variable `{name}` is not set")).hint(format!("name the brokers, for instance `{name}=localhost:9092`"))
     }
 
     fn source(&self, family: Family, tree: &mut Value) -> Result<()> {
@@ -187,10 +184,12 @@ impl Names<'_> {
         set(tree, &["source", "kafka", "bootstrap.servers"], self.required(brokers, "localhost:9092")?);
         let topics = match (self.get("SOURCE_KAFKA_TOPIC"), self.get("KAFKA_TOPICS")) {
             (Some(_), Some(_)) => {
-                return Err(config("the environment variables `SOURCE_KAFKA_TOPIC` and `KAFKA_TOPICS` contradict each other").hint("set one of them"));
+                return Err(
+                    Error::config("the environment variables `SOURCE_KAFKA_TOPIC` and `KAFKA_TOPICS` contradict each other").hint("set one of them")
+                );
             }
             (Some(topic), None) if topic.contains(',') => {
-                return Err(config(format!("the environment variable `SOURCE_KAFKA_TOPIC` is `{topic}`, which is no topic's name"))
+                return Err(Error::config(format!("the environment variable `SOURCE_KAFKA_TOPIC` is `{topic}`, which is no topic's name"))
                     .hint("set `KAFKA_TOPICS` in its place to read several topics"));
             }
             (Some(topic), None) => vec![topic],
@@ -210,12 +209,12 @@ impl Names<'_> {
         let bucket = self.required("S3_BUCKET_NAME", "my-bucket")?;
         let prefix = match (self.get("S3_PREFIX"), self.get("S3_ROOT_PATH")) {
             (Some(_), Some(_)) => {
-                return Err(config("the environment variables `S3_PREFIX` and `S3_ROOT_PATH` contradict each other").hint("set one of them"));
+                return Err(Error::config("the environment variables `S3_PREFIX` and `S3_ROOT_PATH` contradict each other").hint("set one of them"));
             }
             (prefix, root) => prefix.or(root).unwrap_or_default(),
         };
         let prefix = prefix.trim_matches('/');
-        set(tree, &["sink", "url"], if prefix.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{prefix}") });
+        set(tree, &["sink", "url"], kas3_store::StoreUrl::s3(&bucket, prefix).to_string());
         set(tree, &["sink", "storage", "region"], self.get("S3_REGION").unwrap_or_else(|| "us-east-1".to_owned()));
         if let Some(endpoint) = self.get("S3_ENDPOINT_URL") {
             set(tree, &["sink", "storage", "allow_http"], endpoint.starts_with("http://"));
@@ -229,7 +228,7 @@ impl Names<'_> {
             (None, None) => {}
             (key, _) => {
                 let (there, missing) = if key.is_some() { ("S3_ACCESS_KEY", "S3_SECRET_KEY") } else { ("S3_SECRET_KEY", "S3_ACCESS_KEY") };
-                return Err(config(format!("the environment variable `{there}` is set, but `{missing}` is not"))
+                return Err(Error::config(format!("the environment variable `{there}` is set, but `{missing}` is not"))
                     .hint("set both, or neither to use the default AWS credentials"));
             }
         }
@@ -240,7 +239,9 @@ impl Names<'_> {
         set(tree, &["source", "group"], self.get("APP_ID").unwrap_or_else(|| "s3-connector".to_owned()));
         let start = self.get("DEFAULT_KAFKA_STARTPOINT").unwrap_or_else(|| "latest".to_owned());
         if !matches!(start.as_str(), "earliest" | "latest") {
-            return Err(config(format!("the environment variable `DEFAULT_KAFKA_STARTPOINT` is `{start}`")).hint("set it to `earliest` or `latest`"));
+            return Err(
+                Error::config(format!("the environment variable `DEFAULT_KAFKA_STARTPOINT` is `{start}`")).hint("set it to `earliest` or `latest`")
+            );
         }
         set(tree, &["source", "start"], start);
         set(tree, &["sink", "path"], "zooz");
@@ -258,7 +259,9 @@ impl Names<'_> {
         match self.get("COMPRESSION_TYPE").map(|text| text.to_lowercase()).as_deref() {
             None | Some("none") => Ok("none"),
             Some("gzip" | "gz") => Ok("gzip"),
-            Some(other) => Err(config(format!("the environment variable `COMPRESSION_TYPE` is `{other}`")).hint("set it to `gzip`, or leave it out")),
+            Some(other) => {
+                Err(Error::config(format!("the environment variable `COMPRESSION_TYPE` is `{other}`")).hint("set it to `gzip`, or leave it out"))
+            }
         }
     }
 

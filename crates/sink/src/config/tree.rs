@@ -192,7 +192,7 @@ impl Schema {
         match section.get_mut("type") {
             None if default.is_some() => {}
             None => return Err(Fault::new(path, "is missing", format!("there are {}", listed(&names)))),
-            Some(kind) => word(kind, &names, path).map_err(|fault| fault.or_hint(|| format!("there are {}", listed(&names))))?,
+            Some(kind) => word(kind, &names, path)?,
         }
         path.pop();
         let kind = section.get("type").and_then(Value::as_str).or(default).unwrap_or_default().to_owned();

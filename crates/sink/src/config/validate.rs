@@ -2,7 +2,7 @@
 
 use super::Settings;
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     plan::{Pipeline, Start},
     target::{Given, SinkPlan},
     topics::TopicPattern,
@@ -21,15 +21,14 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
     let given = Given { topics: &topics, sections: &settings.topics.0, transforms: &settings.transforms, ledger_url: settings.ledger.url.as_deref() };
     let sink = settings.sink.settings.plan(&given)?;
     if settings.memory.0 < MEMORY_BYTES_MIN {
-        return Err(
-            config(format!("`memory` is `{}`, less than `64MiB`", settings.memory)).hint("Kafka's queues and one part in flight need that much")
-        );
+        return Err(Error::config(format!("`memory` is `{}`, less than `64MiB`", settings.memory))
+            .hint("Kafka's queues and one part in flight need that much"));
     }
     let http = address(&settings.http)?;
     let settings_digest = digest(&settings, &sink.shape);
     let group = settings.source.group.clone().unwrap_or_else(|| settings.name.clone());
     if group.is_empty() {
-        return Err(config("`source.group` is empty").hint("leave it out to use the pipeline's name"));
+        return Err(Error::config("`source.group` is empty").hint("leave it out to use the pipeline's name"));
     }
     let SinkPlan { url, ledger_url, storage, timezone, settle, amend_after, default, overrides, cursor, .. } = sink;
     Ok(Pipeline {
@@ -59,30 +58,26 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
 /// The least `memory`.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
-fn config(message: impl Into<String>) -> Error {
-    Error::new(Kind::Config, message)
-}
-
 /// Whether `text` may be a folder in the ledger and a label.
 fn check_name(name: &str) -> Result<()> {
     let legal = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
     let hint = "a name is 1 to 128 letters, digits, `-`, `_` and `.`, and begins with a letter or a digit";
     if name.is_empty() {
-        return Err(config("`name` is empty").hint(hint));
+        return Err(Error::config("`name` is empty").hint(hint));
     }
     if name.len() > 128 || !name.chars().all(legal) || !name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
-        return Err(config(format!("`name` cannot be `{name}`")).hint(hint));
+        return Err(Error::config(format!("`name` cannot be `{name}`")).hint(hint));
     }
     Ok(())
 }
 
 fn topic_patterns(topics: &[String]) -> Result<Vec<TopicPattern>> {
     if topics.is_empty() {
-        return Err(config("`source.topics` is empty").hint("name at least one topic, or an expression, as `\"^orders-.*\"`"));
+        return Err(Error::config("`source.topics` is empty").hint("name at least one topic, or an expression, as `\"^orders-.*\"`"));
     }
     for (index, topic) in topics.iter().enumerate() {
         if topics[..index].contains(topic) {
-            return Err(config(format!("`source.topics` names `{topic}` twice")));
+            return Err(Error::config(format!("`source.topics` names `{topic}` twice")));
         }
     }
     topics.iter().map(|topic| TopicPattern::parse("source.topics", topic)).collect()
@@ -91,9 +86,11 @@ fn topic_patterns(topics: &[String]) -> Result<Vec<TopicPattern>> {
 fn check_start(start: &Start) -> Result<()> {
     match start {
         Start::Timestamp(time) if time.parse::<jiff::Timestamp>().is_err() => {
-            Err(config(format!("`source.start.timestamp` is `{time}`, which is no RFC 3339 time")).hint("write it as `2026-01-01T00:00:00Z`"))
+            Err(Error::config(format!("`source.start.timestamp` is `{time}`, which is no RFC 3339 time")).hint("write it as `2026-01-01T00:00:00Z`"))
         }
-        Start::Group(group) if group.is_empty() => Err(config("`source.start.group` is empty").hint("name the consumer group whose offsets count")),
+        Start::Group(group) if group.is_empty() => {
+            Err(Error::config("`source.start.group` is empty").hint("name the consumer group whose offsets count"))
+        }
         _ => Ok(()),
     }
 }
@@ -104,7 +101,7 @@ fn address(text: &str) -> Result<Option<std::net::SocketAddr>> {
     }
     let numeric = text.replace("localhost", "127.0.0.1");
     numeric.parse().map(Some).map_err(|_| {
-        config(format!("`http` is `{text}`, which is no address"))
+        Error::config(format!("`http` is `{text}`, which is no address"))
             .hint("write an address and a port, as `127.0.0.1:9080` or `0.0.0.0:9080`, or `off`")
     })
 }

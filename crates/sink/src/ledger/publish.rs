@@ -361,10 +361,7 @@ fn place_of_key(key: &str) -> Option<(u32, i64)> {
 
 /// The key that a URL names inside its bucket; on a local disk the path.
 fn key_of(url: &str) -> String {
-    match url.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
-        Some((_, key)) => key.to_owned(),
-        None => url.strip_prefix("file://").unwrap_or(url).to_owned(),
-    }
+    kas3_store::StoreUrl::parse(url).map_or_else(|_| url.to_owned(), kas3_store::StoreUrl::key)
 }
 
 /// The path of a file below its store's prefix.

@@ -3,7 +3,7 @@
 
 use super::{
     PathTemplate,
-    names::encoded_topic,
+    encode::encoded_topic,
     overlap::{self, Atom, can_be_equal},
     parse::{Part, Segment},
 };

@@ -106,6 +106,13 @@ pub(super) fn cut(out: &mut String, text: &str, limit: usize) {
 /// Bytes that a cut adds: `-` and 16 digits.
 pub(super) const CUT_BYTES: usize = 17;
 
+/// A topic as it stands in a path.
+pub(super) fn encoded_topic(topic: &str, leading: bool) -> String {
+    let mut out = String::new();
+    push(&mut out, topic.as_bytes(), leading);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,6 +36,7 @@ pub use render::PathCache;
 
 use crate::{error::Result, row::Row};
 use jiff::{Timestamp, tz::TimeZone};
+use kas3_store::{Scheme, StoreUrl};
 use names::Names;
 use parse::{Part, Segment, TimeSource};
 use std::fmt::Write;
@@ -87,14 +88,13 @@ impl Limits {
 
     /// The limits below the sink's URL: what its prefix leaves.
     pub fn below(url: &str) -> Self {
-        match url.strip_prefix("s3://") {
-            Some(rest) => {
-                let prefix = rest.split_once('/').map_or(0, |(_, prefix)| prefix.trim_end_matches('/').len() + 1);
-                let left = 1024_usize.saturating_sub(prefix);
+        match StoreUrl::parse(url) {
+            Ok(url) if url.scheme() == Scheme::S3 => {
+                let left = 1024_usize.saturating_sub(url.prefix().len());
                 // stores that keep objects as files, MinIO among them, refuse longer names between two slashes
                 Limits { segment_bytes: left.min(Limits::DISK.segment_bytes), path_bytes: left }
             }
-            None => Limits::DISK,
+            _ => Limits::DISK,
         }
     }
 }

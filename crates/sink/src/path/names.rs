@@ -6,7 +6,7 @@
 //! remain between the two.
 
 use super::{
-    encode, overlap,
+    overlap,
     parse::{Part, Segment, wrong},
 };
 use crate::error::Result;
@@ -235,11 +235,4 @@ fn decoded_topic(token: &str) -> String {
         }
     }
     token.to_owned()
-}
-
-/// A topic as it stands in a path.
-pub(super) fn encoded_topic(topic: &str, leading: bool) -> String {
-    let mut out = String::new();
-    encode::push(&mut out, topic.as_bytes(), leading);
-    out
 }

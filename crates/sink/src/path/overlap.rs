@@ -2,7 +2,7 @@
 
 use super::{
     charset::CharSet,
-    names::encoded_topic,
+    encode::encoded_topic,
     parse::{Part, Segment},
 };
 

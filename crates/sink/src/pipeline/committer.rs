@@ -1,11 +1,10 @@
 //! One task per assigned partition: it takes closed spans to the ledger, one after the other, and settles when nothing follows.
 
-use super::{LaneId, Notice, worker::Work};
+use super::{LaneId, Notice, command::Command, worker::Work};
 use crate::{
-    budget::Held,
     error::{Error, Kind},
     ledger::ClosedSpan,
-    span::{Position, Roll},
+    span::Roll,
     status::PartitionStatus,
     target::OpenPartition,
 };
@@ -18,16 +17,6 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 /// How long a settlement that failed waits before it is tried again.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
-
-/// What a committer is told.
-pub(super) enum Command {
-    /// Stage, commit and publish a span; `held` gives its bytes back to the budget, however the command ends.
-    Commit { span: Box<ClosedSpan>, held: Held },
-    /// Move the head without files.
-    Advance(Position),
-    /// Settle and end; the lane failed if a failure is given.
-    Finish { failure: Option<Error> },
-}
 
 /// What a committer works with.
 pub(super) struct Committer {

@@ -14,6 +14,7 @@
 //! ```
 
 mod assignment;
+mod command;
 mod committer;
 mod poll;
 mod remake;
@@ -216,12 +217,12 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
     ended
 }
 
-/// Opens the sink's store, and the ledger's where it is another one.
+/// Opens the sink's store, and the ledger's where it is another one, for a run (whose status observes them) or for looking.
 ///
 /// # Errors
 /// As [`Store::open`].
-pub async fn open_stores(pipeline: &Pipeline, status: &Arc<Status>) -> Result<(Store, Store)> {
-    let observer = Arc::clone(status) as Arc<dyn kas3_store::Observer>;
+pub async fn open_stores<O: kas3_store::Observer + 'static>(pipeline: &Pipeline, observer: &Arc<O>) -> Result<(Store, Store)> {
+    let observer = Arc::clone(observer) as Arc<dyn kas3_store::Observer>;
     let sink = Store::open(&pipeline.url, &pipeline.storage, Arc::clone(&observer)).await?;
     let ledger =
         if pipeline.ledger_url == pipeline.url { sink.clone() } else { Store::open(&pipeline.ledger_url, &pipeline.storage, observer).await? };

@@ -1,7 +1,7 @@
 //! A thread that owns lanes: batches in, closed spans out. While a span is being committed its lane fills the next one; when
 //! that has to be closed too, the lane waits, its batches wait with it, and nobody fetches more for it.
 
-use super::{LaneId, committer::Command};
+use super::{LaneId, command::Command};
 use crate::{
     batch::Batch,
     budget::{self, Budget, Held},

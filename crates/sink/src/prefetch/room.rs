@@ -2,68 +2,48 @@
 //! what the next one in line needs; given back when the lane has taken the record in.
 
 use crate::budget::{Budget, Held};
+use kas3_store::gate::{Gate, Share, SharedTicket};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// What one permit stands for, in bytes: so there are few enough of them to count in 32 bits.
-const UNIT_BYTES: u64 = 4 << 10;
 
 /// A payload is there twice while its lane takes it in: as it came, and in the encoder's block.
 const COPIES: u64 = 2;
 
 /// Room for all lanes that share transforms. What is larger than all of it goes alone.
 pub(crate) struct Room {
-    all: Arc<Semaphore>,
-    units: u32,
+    gate: Gate,
     budget: Option<Arc<Budget>>,
 }
 
 /// The part of the room that one lane may take: half, so that a lane that cannot go on leaves room to the others.
 pub(crate) struct LaneRoom {
-    room: Arc<Room>,
-    own: Arc<Semaphore>,
-    units: u32,
+    share: Share,
+    budget: Option<Arc<Budget>>,
 }
 
 /// Bytes that have their room, until this is dropped.
 #[derive(Default)]
 pub(crate) struct Ticket {
-    _own: Option<OwnedSemaphorePermit>,
-    _all: Option<OwnedSemaphorePermit>,
+    _room: Option<SharedTicket>,
     held: Option<Held>,
-}
-
-fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
-}
-
-fn semaphore(units: u32) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)))
 }
 
 impl Room {
     /// Room for `bytes`, counted in the budget if there is one.
     pub(crate) fn new(bytes: u64, budget: Option<Arc<Budget>>) -> Arc<Self> {
-        let units = units(bytes).max(2);
-        Arc::new(Room { all: semaphore(units), units, budget })
+        Arc::new(Room { gate: Gate::new(bytes), budget })
     }
 
     /// The part of one lane.
-    pub(crate) fn lane(self: &Arc<Self>) -> LaneRoom {
-        let units = (self.units / 2).max(1);
-        LaneRoom { room: Arc::clone(self), own: semaphore(units), units }
+    pub(crate) fn lane(&self) -> LaneRoom {
+        LaneRoom { share: self.gate.share(), budget: self.budget.clone() }
     }
 }
 
 impl LaneRoom {
     /// Waits for room. To be asked for one record of the lane after the other.
     pub(crate) async fn take(&self, bytes: u64) -> Ticket {
-        let wanted = units(bytes.saturating_mul(COPIES));
-        // both are open for as long as they live
-        let own = Arc::clone(&self.own).acquire_many_owned(wanted.min(self.units)).await.ok();
-        let all = Arc::clone(&self.room.all).acquire_many_owned(wanted.min(self.room.units)).await.ok();
-        let held = self.room.budget.as_ref().map(|budget| Held::new(budget, bytes));
-        Ticket { _own: own, _all: all, held }
+        let room = self.share.take(bytes.saturating_mul(COPIES)).await;
+        Ticket { _room: Some(room), held: self.budget.as_ref().map(|budget| Held::new(budget, bytes)) }
     }
 }
 

@@ -6,7 +6,6 @@
 pub mod kafka;
 mod log;
 pub mod memory;
-mod msk_iam;
 
 pub use log::{Identity, Log};
 

@@ -217,14 +217,9 @@ impl Prefetch for ClaimChecks {
         let settings = self.claims.settings();
         let mut tried = Vec::new();
         for url in std::iter::once(&settings.url).chain(&settings.read_from) {
-            let place = match url.strip_prefix("s3://") {
-                Some(rest) => {
-                    rest.split_once('/').map_or((rest.to_owned(), String::new()), |(bucket, prefix)| (bucket.to_owned(), format!("{prefix}/")))
-                }
-                None => (url.clone(), String::new()),
-            };
-            let key = format!("{}kas3-check-{:016x}", place.1, rand::random::<u64>());
-            let nothing = Reference { bucket: place.0, key, sha256: Some([0; 32]), ..Reference::default() };
+            let (bucket, prefix) = kas3_claimcheck::bucket_and_prefix(url);
+            let key = format!("{prefix}kas3-check-{:016x}", rand::random::<u64>());
+            let nothing = Reference { bucket, key, sha256: Some([0; 32]), ..Reference::default() };
             tried.push(match self.claims.fetch(&nothing).await {
                 Err(error) if error.reason() == Some(Reason::ObjectForbidden) => Probe::Known(format!(
                     "payloads in `{url}`: the store refuses to say what is not there; without `s3:ListBucket` a payload that is gone looks like a forbidden one"

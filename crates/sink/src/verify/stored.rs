@@ -7,7 +7,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use kas3_store::{StorageSettings, Store, Unobserved};
+use kas3_store::{StorageSettings, Store, StoreUrl, Unobserved};
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
@@ -36,10 +36,7 @@ impl Stores {
         if let Some(path) = self.sink.path_of(url) {
             return Ok(Some((self.sink.clone(), path)));
         }
-        let root = match url.strip_prefix("s3://") {
-            Some(rest) => format!("s3://{}", rest.split('/').next().unwrap_or_default()),
-            None => url.rsplit_once('/').map_or_else(|| url.to_owned(), |(folder, _)| folder.to_owned()),
-        };
+        let root = StoreUrl::parse(url).map_or_else(|_| url.to_owned(), StoreUrl::container);
         let mut others = self.others.lock().await;
         let store = match others.get(&root) {
             Some(store) => store.clone(),

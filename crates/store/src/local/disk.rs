@@ -1,7 +1,7 @@
 //! Plain objects on a disk, and the steps that all writes share: a hidden file, made durable, then linked.
 
 use super::sys;
-use crate::{Created, Error, Info, Kind, Object, Result, Swapped, Version, paths};
+use crate::{Created, Error, Info, Kind, Object, Result, Swapped, Version, paths, urls};
 use bytes::Bytes;
 use std::{
     borrow::Cow,
@@ -37,7 +37,7 @@ pub(super) struct Disk {
 /// The absolute folder that a `file://` URL names.
 pub(super) fn folder_of_url(url: &str) -> Result<PathBuf> {
     let wrong = |why: &str| Error::new(Kind::Config, format!("`{url}` is not the URL of a folder: {why}"));
-    let rest = url.strip_prefix("file://").unwrap_or(url);
+    let rest = url.strip_prefix(urls::FILE).unwrap_or(url);
     let path = rest.strip_prefix("localhost").filter(|path| path.starts_with('/')).unwrap_or(rest);
     if !path.starts_with('/') {
         let absolute = std::env::current_dir().map_or_else(|_| format!("/{path}"), |here| here.join(path).display().to_string());
@@ -75,7 +75,7 @@ impl Disk {
             return Err(error.hint("links and syncs there do not promise what the ledger needs: use a local disk, or an object store with `s3://`"));
         }
         let text = root.to_str().ok_or_else(|| Error::new(Kind::Config, format!("`{}` is not UTF-8", root.display())))?;
-        let url = format!("file://{}", paths::percent_encode(text.trim_end_matches('/')));
+        let url = format!("{}{}", urls::FILE, paths::percent_encode(text.trim_end_matches('/')));
         let mut disk = Disk { root, url, ignores_case: false, keeps_metadata: None, durable: Mutex::default() };
         disk.probe()?;
         disk.sweep();

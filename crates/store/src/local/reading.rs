@@ -1,10 +1,7 @@
 //! An object on a disk, read piece by piece. It stays the one that was opened, whatever its name comes to stand for.
 
 use super::{Local, blocking, disk::Disk};
-use crate::{
-    Error, Kind, Request, Result, Version,
-    reading::{self, Reading},
-};
+use crate::{Error, Info, Kind, Request, Result, Version, answer::Answer};
 use bytes::Bytes;
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
@@ -12,7 +9,7 @@ use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 const PIECE_BYTES: u64 = 256 << 10;
 
 /// The bytes of an opened object from a place on.
-pub(crate) struct Rest {
+pub(crate) struct Remainder {
     file: Arc<File>,
     path: String,
     at: u64,
@@ -20,23 +17,30 @@ pub(crate) struct Rest {
 }
 
 impl Local {
-    pub(crate) async fn read(&self, path: &str, from: u64, version: Option<&Version>) -> Result<Option<Reading>> {
+    pub(crate) async fn read(&self, path: &str, from: u64, version: Option<&Version>) -> Result<Option<(Info, Remainder)>> {
         let (path, version) = (path.to_owned(), version.cloned());
         self.run(Request::Get, 0, move |disk| open(disk, &path, from, version.as_ref())).await
     }
 }
 
-fn open(disk: &Disk, path: &str, from: u64, version: Option<&Version>) -> Result<Option<Reading>> {
+fn open(disk: &Disk, path: &str, from: u64, version: Option<&Version>) -> Result<Option<(Info, Remainder)>> {
     let Some((file, info)) = disk.open_known(path)? else { return Ok(None) };
     if version.is_some_and(|version| *version != info.version) {
         return Ok(None);
     }
-    let rest = Rest { file: Arc::new(file), path: path.to_owned(), at: from.min(info.bytes), end: info.bytes };
-    Ok(Some(Reading::new(info, reading::Rest::Local(rest))))
+    let rest = Remainder { file: Arc::new(file), path: path.to_owned(), at: from.min(info.bytes), end: info.bytes };
+    Ok(Some((info, rest)))
 }
 
-impl Rest {
-    pub(crate) fn bytes(&self) -> u64 {
+/// Counted when it is opened, with the bytes that were announced then.
+impl Answer for (Info, Remainder) {
+    fn bytes(&self) -> u64 {
+        self.1.bytes()
+    }
+}
+
+impl Remainder {
+    fn bytes(&self) -> u64 {
         self.end - self.at
     }
 

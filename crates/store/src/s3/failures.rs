@@ -1,7 +1,7 @@
 //! What an answer that is no success means: which kind of error, and the way out.
 
 use super::S3;
-use crate::{Error, Kind, Outcome, Request, retry::Failure};
+use crate::{Error, Kind, Outcome, Request, StoreUrl, attempt::FailedAttempt};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::{
@@ -144,15 +144,15 @@ impl Reply {
         format!("{}{code}{message}", self.status)
     }
 
-    pub(super) fn failure(self, store: &S3, request: Request, key: &str) -> Failure {
-        let doing = format!("cannot {} `s3://{}/{key}`", verb(request), store.bucket);
+    pub(super) fn failure(self, store: &S3, request: Request, key: &str) -> FailedAttempt {
+        let doing = format!("cannot {} `{}`", verb(request), StoreUrl::s3(&store.bucket, "").join(key));
         match self.nature {
             Nature::Answer => self.answered(store, request, &doing),
             _ => self.unanswered(store, &doing),
         }
     }
 
-    fn unanswered(self, store: &S3, doing: &str) -> Failure {
+    fn unanswered(self, store: &S3, doing: &str) -> FailedAttempt {
         let endpoint = &store.endpoint;
         let chain = self.source.as_ref().map(|source| chain(source.as_ref())).unwrap_or_default();
         if let Some(error) = self.source.as_ref().and_then(|source| credentials_error(source.as_ref())) {
@@ -182,16 +182,16 @@ impl Reply {
             Some(source) => error.source(source),
             None => error,
         };
-        Failure::new(error, Outcome::Failed)
+        FailedAttempt::new(error, Outcome::Failed)
     }
 
-    fn answered(self, store: &S3, request: Request, doing: &str) -> Failure {
+    fn answered(self, store: &S3, request: Request, doing: &str) -> FailedAttempt {
         let (kind, outcome, hint) = self.meaning(store, request);
         let error = Error::new(kind, format!("{doing}: the store answered {}", self.text()));
-        let failure = Failure::new(if hint.is_empty() { error } else { error.hint(hint) }, outcome);
+        let failure = FailedAttempt::new(if hint.is_empty() { error } else { error.hint(hint) }, outcome);
         // a conflict, a body that did not arrive whole, an error within a success: a store that is well says so too
         let alone = failure.alone || (outcome == Outcome::Failed && matches!(self.status, 200 | 400 | 408 | 409 | 425));
-        Failure { alone, retry_after: self.retry_after.map(std::time::Duration::from_secs), ..failure }
+        FailedAttempt { alone, retry_after: self.retry_after.map(std::time::Duration::from_secs), ..failure }
     }
 
     fn meaning(&self, store: &S3, request: Request) -> (Kind, Outcome, String) {
@@ -297,7 +297,7 @@ fn expired_hint(fixed_keys: bool) -> &'static str {
     }
 }
 
-fn credentials_failure(error: &CredentialsError, doing: &str, chain: &str) -> Failure {
+fn credentials_failure(error: &CredentialsError, doing: &str, chain: &str) -> FailedAttempt {
     let (kind, hint) = match error {
         CredentialsError::ProviderTimedOut(_) => (Kind::Transient, "whoever gives credentials does not answer; it goes on by itself"),
         CredentialsError::CredentialsNotLoaded(_) => {
@@ -308,7 +308,7 @@ fn credentials_failure(error: &CredentialsError, doing: &str, chain: &str) -> Fa
         _ => (Kind::Transient, "whoever gives credentials has failed: look at the profile, SSO session or role; it goes on by itself"),
     };
     let outcome = if kind == Kind::Transient { Outcome::Failed } else { Outcome::Denied };
-    Failure::new(Error::new(kind, format!("{doing}: no credentials: {chain}")).hint(hint), outcome)
+    FailedAttempt::new(Error::new(kind, format!("{doing}: no credentials: {chain}")).hint(hint), outcome)
 }
 
 fn credentials_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {

@@ -4,12 +4,13 @@ use super::{
     S3,
     failures::Reply,
     version,
-    wire::{Ask, Told},
+    wire::{Ask, Response},
 };
 use crate::{
-    Class, Created, Error, Info, Kind, Object, Outcome, Pieces, PutOptions, Request, Result, Swapped, Version, answer, paths,
-    reading::{self, Reading},
-    retry::{Failure, Retries},
+    Class, Created, Error, Info, Kind, Object, Outcome, Pieces, PutOptions, Request, Result, Swapped, Version, answer,
+    attempt::FailedAttempt,
+    paths,
+    retry::Retries,
     sums::{Sum, Sums},
 };
 use aws_sdk_s3::{
@@ -46,17 +47,17 @@ impl S3 {
         let key = &self.key(path)?;
         let ask = &self.ask("GET", key);
         let attempt = || async move {
-            let told = match self.wire.send(ask).await {
-                Ok(told) => told,
+            let response = match self.wire.send(ask).await {
+                Ok(response) => response,
                 Err(reply) if reply.is_no_object() => return Ok(None),
                 Err(reply) => return Err(self.failure(Request::Get, key, reply).await),
             };
-            let bytes = length(&told);
+            let bytes = length(&response);
             if bytes > limit {
-                return Err(Failure::new(answer::too_large(path, bytes, limit), Outcome::Done));
+                return Err(FailedAttempt::new(answer::too_large(path, bytes, limit), Outcome::Done));
             }
-            let version = version(told.header("etag"));
-            Ok(Some(Object { bytes: whole(told, key, bytes, limit).await?, version }))
+            let version = version(response.header("etag"));
+            Ok(Some(Object { bytes: whole(response, key, bytes, limit).await?, version }))
         };
         self.retries.run(Request::Get, 0, None, attempt).await
     }
@@ -70,20 +71,20 @@ impl S3 {
         ask.header("range", format!("bytes={}-{}", range.start, range.end - 1));
         let (ask, length) = (&ask, range.end - range.start);
         let attempt = || async move {
-            let told = match self.wire.send(ask).await {
-                Ok(told) => told,
+            let response = match self.wire.send(ask).await {
+                Ok(response) => response,
                 Err(reply) if reply.status == 416 => return Ok(Bytes::new()),
                 Err(reply) => return Err(self.failure(Request::Get, key, reply).await),
             };
-            if told.header("content-range").is_none() {
+            if response.header("content-range").is_none() {
                 return Err(no_ranges(path));
             }
-            whole(told, key, length, length).await
+            whole(response, key, length, length).await
         };
         self.retries.run(Request::Get, 0, None, attempt).await
     }
 
-    pub(crate) async fn read(&self, path: &str, from: u64, version: Option<&Version>) -> Result<Option<Reading>> {
+    pub(crate) async fn read(&self, path: &str, from: u64, version: Option<&Version>) -> Result<Option<(Info, Option<Remainder>)>> {
         let key = &self.key(path)?;
         let mut ask = self.ask("GET", key);
         if from > 0 {
@@ -95,18 +96,18 @@ impl S3 {
         let ask = &ask;
         let attempt = || async move {
             match self.wire.send(ask).await {
-                Ok(told) => opened(path, key, from, told.patient()),
-                Err(reply) if reply.status == 416 => Ok(Opened::AtEnd),
-                Err(reply) if reply.is_no_object() || (version.is_some() && reply.is_precondition()) => Ok(Opened::Absent),
+                Ok(response) => begun(path, key, from, response.patient()),
+                Err(reply) if reply.status == 416 => Ok(Begun::AtEnd),
+                Err(reply) if reply.is_no_object() || (version.is_some() && reply.is_precondition()) => Ok(Begun::Absent),
                 Err(reply) => Err(self.failure(Request::Get, key, reply).await),
             }
         };
         match self.retries.run(Request::Get, 0, None, attempt).await? {
-            Opened::Reading(reading) => Ok(Some(*reading)),
-            Opened::Absent => Ok(None),
-            Opened::AtEnd => {
+            Begun::Before(info, rest) => Ok(Some((*info, Some(rest)))),
+            Begun::Absent => Ok(None),
+            Begun::AtEnd => {
                 let info = self.info(path).await?.filter(|info| version.is_none_or(|version| *version == info.version));
-                Ok(info.map(|info| Reading::new(info, reading::Rest::Nothing)))
+                Ok(info.map(|info| (info, None)))
             }
         }
     }
@@ -120,7 +121,7 @@ impl S3 {
         let ask = &self.ask("HEAD", key);
         let attempt = || async move {
             match self.wire.send(ask).await {
-                Ok(told) => Ok(Some(info_of(path, &told, length(&told)))),
+                Ok(response) => Ok(Some(info_of(path, &response, length(&response)))),
                 Err(reply) if reply.is_no_object() => Ok(None),
                 Err(reply) => Err(self.failure(Request::Head, key, reply).await),
             }
@@ -186,8 +187,8 @@ impl S3 {
         let ask = &self.ask("DELETE", key);
         let attempt = || async move {
             match self.wire.send(ask).await {
-                Ok(told) => {
-                    told.finish().await;
+                Ok(response) => {
+                    response.finish().await;
                     Ok(())
                 }
                 Err(reply) if reply.is_no_object() => Ok(()),
@@ -237,9 +238,9 @@ impl S3 {
         let ask = &ask;
         let attempt = || async move {
             let reply = match self.wire.send(ask).await {
-                Ok(told) => {
-                    let version = version(told.header("etag"));
-                    told.finish().await;
+                Ok(response) => {
+                    let version = version(response.header("etag"));
+                    response.finish().await;
                     return Ok(Some(version));
                 }
                 Err(reply) => reply,
@@ -288,92 +289,88 @@ impl S3 {
 }
 
 /// What remains of an object that is read piece by piece.
-pub(crate) struct Rest {
-    told: Told,
+pub(crate) struct Remainder {
+    response: Response,
     key: String,
     bytes: u64,
 }
 
-impl Rest {
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
+impl Remainder {
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
-        let next = self.told.next().await;
+        let next = self.response.next().await;
         next.map_err(|error| Error::new(Kind::Transient, format!("the answer with `{}` was cut short", self.key)).source(error))
     }
 }
 
-enum Opened {
-    Reading(Box<Reading>),
+/// Where a reading begins.
+enum Begun {
+    Before(Box<Info>, Remainder),
     /// There is nothing where it begins.
     AtEnd,
     Absent,
 }
 
-impl answer::Answer for Opened {
+impl answer::Answer for Begun {
     fn outcome(&self) -> Outcome {
-        if matches!(self, Opened::Absent) { Outcome::Refused } else { Outcome::Done }
+        if matches!(self, Begun::Absent) { Outcome::Refused } else { Outcome::Done }
     }
     fn bytes(&self) -> u64 {
-        if let Opened::Reading(reading) = self { reading.bytes() } else { 0 }
+        if let Begun::Before(_, rest) = self { rest.bytes } else { 0 }
     }
 }
 
-fn opened(path: &str, key: &str, from: u64, told: Told) -> Result<Opened, Failure> {
-    let bytes = length(&told);
-    let size = match told.header("content-range") {
+fn begun(path: &str, key: &str, from: u64, response: Response) -> Result<Begun, FailedAttempt> {
+    let bytes = length(&response);
+    let size = match response.header("content-range") {
         _ if from == 0 => bytes,
         None => return Err(no_ranges(path)),
         Some(range) => match range.strip_prefix(&format!("bytes {from}-")).and_then(|rest| rest.split_once('/')?.1.parse().ok()) {
             Some(size) => size,
             None => {
                 let error = Error::new(Kind::Fatal, format!("the store was asked for `{path}` from byte {from} on, and answered with `{range}`"));
-                return Err(Failure::new(error.hint("use a store that knows range requests"), Outcome::Failed));
+                return Err(FailedAttempt::new(error.hint("use a store that knows range requests"), Outcome::Failed));
             }
         },
     };
-    let info = info_of(path, &told, size);
-    let rest = reading::Rest::S3(Box::new(Rest { told, key: key.to_owned(), bytes }));
-    Ok(Opened::Reading(Box::new(Reading::new(info, rest))))
+    let info = info_of(path, &response, size);
+    Ok(Begun::Before(Box::new(info), Remainder { response, key: key.to_owned(), bytes }))
 }
 
-fn no_ranges(path: &str) -> Failure {
+fn no_ranges(path: &str) -> FailedAttempt {
     let error = Error::new(Kind::Fatal, format!("the store answered a request for a range of `{path}` with the whole object"));
-    Failure::new(error.hint("use a store that knows range requests"), Outcome::Failed)
+    FailedAttempt::new(error.hint("use a store that knows range requests"), Outcome::Failed)
 }
 
 /// A whole body, which is expected to be so long.
-async fn whole(mut told: Told, key: &str, expected: u64, limit: u64) -> Result<Bytes, Failure> {
+async fn whole(mut response: Response, key: &str, expected: u64, limit: u64) -> Result<Bytes, FailedAttempt> {
     let mut bytes = BytesMut::with_capacity(usize::try_from(expected.min(RESERVED_MAX)).unwrap_or(0));
     let cut_short =
-        |error| Failure::new(Error::new(Kind::Transient, format!("the answer with `{key}` was cut short")).source(error), Outcome::Failed);
-    while let Some(chunk) = told.next().await.map_err(cut_short)? {
+        |error| FailedAttempt::new(Error::new(Kind::Transient, format!("the answer with `{key}` was cut short")).source(error), Outcome::Failed);
+    while let Some(chunk) = response.next().await.map_err(cut_short)? {
         let read = (bytes.len() + chunk.len()) as u64;
         if read > limit {
-            return Err(Failure::new(answer::too_large(key, read, limit), Outcome::Failed));
+            return Err(FailedAttempt::new(answer::too_large(key, read, limit), Outcome::Failed));
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.freeze())
 }
 
-fn info_of(path: &str, told: &Told, bytes: u64) -> Info {
-    let metadata = told.headers().filter_map(|(name, value)| Some((name.strip_prefix("x-amz-meta-")?.to_owned(), value.to_owned())));
-    let modified = told.header("last-modified").and_then(|modified| DateTime::from_str(modified, DateTimeFormat::HttpDate).ok());
+fn info_of(path: &str, response: &Response, bytes: u64) -> Info {
+    let metadata = response.headers().filter_map(|(name, value)| Some((name.strip_prefix("x-amz-meta-")?.to_owned(), value.to_owned())));
+    let modified = response.header("last-modified").and_then(|modified| DateTime::from_str(modified, DateTimeFormat::HttpDate).ok());
     Info {
         path: path.to_owned(),
         bytes,
-        version: version(told.header("etag")),
+        version: version(response.header("etag")),
         modified: time(modified),
         metadata: Some(metadata.collect()),
-        content_type: told.header("content-type").map(str::to_owned),
+        content_type: response.header("content-type").map(str::to_owned),
     }
 }
 
-fn length(told: &Told) -> u64 {
-    told.header("content-length").and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
+fn length(response: &Response) -> u64 {
+    response.header("content-length").and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
 }
 
 /// Versions hold ETags without the quotes in which they travel.

@@ -67,9 +67,9 @@ impl S3 {
         let (ask, length) = (&ask, pieces.len() as u64);
         let attempt = || async move {
             match self.wire.send(ask).await {
-                Ok(told) => {
-                    let etag = told.header("etag").unwrap_or_default().trim_matches('"').to_owned();
-                    told.finish().await;
+                Ok(response) => {
+                    let etag = response.header("etag").unwrap_or_default().trim_matches('"').to_owned();
+                    response.finish().await;
                     Ok(Part { number, bytes: length, etag: Some(etag), checksum: sums.checksum.as_ref().map(Sum::to_text) })
                 }
                 Err(reply) => Err(self.failure(Request::Part, key, reply).await),

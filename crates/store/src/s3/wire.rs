@@ -113,7 +113,7 @@ impl<'a> Ask<'a> {
 }
 
 /// A success, its body still to be read.
-pub(super) struct Told {
+pub(super) struct Response {
     headers: Headers,
     body: ByteStream,
     stall: Duration,
@@ -137,12 +137,12 @@ impl Wire {
     }
 
     /// Sends a request once. An answer that is no success is a [`Reply`], its body read as far as it matters.
-    pub(super) async fn send(&self, ask: &Ask<'_>) -> Result<Told, Reply> {
+    pub(super) async fn send(&self, ask: &Ask<'_>) -> Result<Response, Reply> {
         let until = Instant::now() + self.attempt_timeout;
         timeout_at(until, self.send_until(ask, until)).await.unwrap_or_else(|_| Err(Reply::late("no answer in time")))
     }
 
-    async fn send_until(&self, ask: &Ask<'_>, until: Instant) -> Result<Told, Reply> {
+    async fn send_until(&self, ask: &Ask<'_>, until: Instant) -> Result<Response, Reply> {
         let credentials = self.keys.get().await.map_err(|error| Reply::unsent(error.into()))?;
         let sent_at = SystemTime::now();
         let mut request = self.request(ask, credentials, self.clock(sent_at)).map_err(Reply::unsent)?;
@@ -150,9 +150,9 @@ impl Wire {
         request.add_extension(connection.clone());
         let answer = self.connector.call(request).await.map_err(Reply::undelivered)?;
         let status = answer.status().as_u16();
-        let mut told = self.told(answer, until);
+        let mut response = self.response(answer, until);
         if (200..300).contains(&status) {
-            return Ok(told);
+            return Ok(response);
         }
         if status >= 500
             && let Some(connection) = connection.get()
@@ -160,21 +160,21 @@ impl Wire {
             // the next attempt may reach a server that is well
             connection.poison();
         }
-        let body = match told.error_body(ask.method).await {
+        let body = match response.error_body(ask.method).await {
             Ok(body) => body,
             Err(error) => return Err(Reply::garbled(status, error)),
         };
-        let reply = Reply::answer(status, &told.headers, &body);
+        let reply = Reply::answer(status, &response.headers, &body);
         if reply.blames_clock() {
-            self.set_clock(sent_at, told.header("date"));
+            self.set_clock(sent_at, response.header("date"));
         }
         Err(reply)
     }
 
-    fn told(&self, mut answer: HttpResponse, until: Instant) -> Told {
+    fn response(&self, mut answer: HttpResponse, until: Instant) -> Response {
         let body = ByteStream::new(answer.take_body());
         let headers = std::mem::take(answer.headers_mut());
-        Told { headers, body, stall: self.stall_timeout, until: Some(until) }
+        Response { headers, body, stall: self.stall_timeout, until: Some(until) }
     }
 
     fn request(&self, ask: &Ask<'_>, credentials: Credentials, time: SystemTime) -> Result<HttpRequest, BoxError> {
@@ -223,7 +223,7 @@ impl Wire {
     }
 }
 
-impl Told {
+impl Response {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
     }
@@ -233,7 +233,7 @@ impl Told {
     }
 
     /// From now on only a standstill ends it, however long it takes in all.
-    pub(super) fn patient(mut self) -> Told {
+    pub(super) fn patient(mut self) -> Response {
         self.until = None;
         self
     }

@@ -1,7 +1,7 @@
 //! Every source of credentials, against stand-ins for those who give them. Each runs in a process of its own, because the
 //! environment is read by the SDK.
 
-use crate::stand_in::{Asked, StandIn, Told, answer, error, well};
+use crate::stand_in::{Asked, Reply, StandIn, answer, error, well};
 use bytes::Bytes;
 use kas3_store::{Created, PART_BYTES, PutOptions, StorageSettings, Store, Unobserved};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ fn keys() -> [(&'static str, String); 2] {
     [own("AWS_ACCESS_KEY_ID", "AKIDENV"), own("AWS_SECRET_ACCESS_KEY", "secret")]
 }
 
-fn sts_answer(action: &str, key: &str) -> Told {
+fn sts_answer(action: &str, key: &str) -> Reply {
     let credentials = format!(
         "<Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>token-{key}</SessionToken><Expiration>{NEVER}</Expiration></Credentials>"
     );

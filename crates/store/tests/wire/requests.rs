@@ -1,6 +1,6 @@
 //! What goes over the wire to S3, and what comes of each answer, against a stand-in that records and misbehaves on demand.
 
-use crate::stand_in::{Asked, StandIn, Told, answer, error, well};
+use crate::stand_in::{Asked, Reply, StandIn, answer, error, well};
 use bytes::Bytes;
 use kas3_store::{
     Checksum, Completed, Created, Encryption, Kind, Observer, Outcome, PART_BYTES, PartId, PutOptions, Request, Result, Secret, StorageSettings,
@@ -235,8 +235,8 @@ async fn an_answer_of_200_with_an_error_inside_is_an_error() {
 #[tokio::test]
 async fn connections_that_are_cut_are_tried_again() {
     let server = StandIn::start(|asked, number| match number {
-        0 => Told::CutShort(b"half".to_vec()),
-        2 | 4 => Told::Cut,
+        0 => Reply::CutShort(b"half".to_vec()),
+        2 | 4 => Reply::Cut,
         _ => well(asked),
     })
     .await;
@@ -249,7 +249,7 @@ async fn connections_that_are_cut_are_tried_again() {
 
 #[tokio::test]
 async fn a_swap_without_an_answer_is_a_lost_answer() {
-    let server = StandIn::start(|_, _| Told::Cut).await;
+    let server = StandIn::start(|_, _| Reply::Cut).await;
     let (store, _) = open(&settings(&server)).await;
     assert_eq!(store.swap_cell("h", &Version("e".to_owned()), x()).await.unwrap_err().kind(), Kind::Transient);
     assert_eq!(server.asked().len(), 1);
@@ -272,7 +272,7 @@ async fn conflicts_are_tried_again_until_an_upload_counts_as_refused() {
 #[tokio::test]
 async fn every_end_of_an_upload_is_told_apart() {
     type Expected = fn(&Completed) -> bool;
-    let ends: [(Told, u16, Expected); 6] = [
+    let ends: [(Reply, u16, Expected); 6] = [
         (error(412, "PreconditionFailed", "x"), 200, |end| *end == Completed::Exists),
         (error(404, "NoSuchUpload", "x"), 200, |end| *end == Completed::Exists),
         (error(404, "NoSuchUpload", "x"), 404, |end| *end == Completed::Gone),
@@ -301,7 +301,7 @@ async fn every_end_of_an_upload_is_told_apart() {
 async fn every_refusal_has_its_kind_and_names_the_way_out() {
     let wrong_region = "The authorization header is malformed; the region 'eu-north-1' is wrong; expecting 'eu-west-1'";
     let locked = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters";
-    let cases: [(Told, Kind, &str); 15] = [
+    let cases: [(Reply, Kind, &str); 15] = [
         (error(404, "NoSuchBucket", "x"), Kind::Missing, "`lake`"),
         (error(403, "AccessDenied", "x"), Kind::Denied, "`s3:PutObject`"),
         (error(403, "InvalidAccessKeyId", "x"), Kind::Denied, "access key"),
@@ -368,7 +368,7 @@ async fn an_endpoint_that_is_down_or_plain_is_named() {
 
 #[tokio::test]
 async fn a_silent_store_is_given_up_at_the_deadline_and_at_the_time_out() {
-    let server = StandIn::start(|_, _| Told::Silence).await;
+    let server = StandIn::start(|_, _| Reply::Silence).await;
     let (store, _) = open(&settings(&server)).await;
     let started = Instant::now();
     let deadline = Some(tokio::time::Instant::now() + Duration::from_millis(300));
@@ -387,7 +387,7 @@ async fn a_silent_store_is_given_up_at_the_deadline_and_at_the_time_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_parts_are_in_flight_than_there_are_permits() {
     const WAIT: Duration = Duration::from_millis(60);
-    let server = StandIn::start(|asked, _| Told::Later(WAIT, Box::new(well(asked)))).await;
+    let server = StandIn::start(|asked, _| Reply::Later(WAIT, Box::new(well(asked)))).await;
     let (store, _) = open(&StorageSettings { part_permits: Some(2), ..settings(&server) }).await;
     let clone = store.clone();
     let upload = UploadId("u".to_owned());
@@ -402,7 +402,7 @@ async fn limits_hold_before_the_body_is_read_and_a_range_past_the_end_is_empty()
     let server = StandIn::start(|asked, _| match asked.header("range") {
         Some(_) if asked.target.contains("whole") => answer(200, "0123456789"),
         Some(_) => error(416, "InvalidRange", "The requested range is not satisfiable"),
-        None => Told::CutShort(vec![b'x'; 1 << 20]),
+        None => Reply::CutShort(vec![b'x'; 1 << 20]),
     })
     .await;
     let (store, seen) = open(&settings(&server)).await;
@@ -437,7 +437,7 @@ async fn a_store_that_says_forbidden_of_what_is_not_there_is_refused_at_the_star
 }
 
 /// A store of plain objects that does not look at one of the conditions.
-fn careless(objects: &Mutex<BTreeMap<String, (String, Vec<u8>)>>, asked: &Asked, number: usize, ignored: &str) -> Told {
+fn careless(objects: &Mutex<BTreeMap<String, (String, Vec<u8>)>>, asked: &Asked, number: usize, ignored: &str) -> Reply {
     let mut objects = objects.lock().unwrap();
     let key = asked.target.split('?').next().unwrap().to_owned();
     let there = objects.get(&key).cloned();
@@ -456,7 +456,7 @@ fn careless(objects: &Mutex<BTreeMap<String, (String, Vec<u8>)>>, asked: &Asked,
         "GET" if asked.target.contains("list-type") => answer(200, "<ListBucketResult></ListBucketResult>"),
         "GET" if asked.target.contains("uploads") => answer(200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>"),
         "GET" => match there {
-            Some((etag, body)) => Told::Answer { status: 200, headers: vec![("ETag".to_owned(), etag)], body },
+            Some((etag, body)) => Reply::Answer { status: 200, headers: vec![("ETag".to_owned(), etag)], body },
             None => error(404, "NoSuchKey", "x"),
         },
         "DELETE" => {
@@ -596,7 +596,7 @@ async fn collect(reading: &mut kas3_store::Reading) -> (String, Option<kas3_stor
 #[tokio::test]
 async fn a_reading_that_breaks_off_says_so_and_goes_on_where_it_ended() {
     let server = StandIn::start(|asked, _| match asked.header("range") {
-        None => Told::CutShort(b"half".to_vec()),
+        None => Reply::CutShort(b"half".to_vec()),
         Some(_) => answer(206, " and half").with("ETag", "\"etag\"").with("Content-Range", "bytes 4-12/13"),
     })
     .await;
@@ -631,7 +631,7 @@ async fn a_reading_is_opened_again_when_the_store_is_busy_and_refuses_answers_th
 #[tokio::test]
 async fn a_body_may_take_its_time_in_a_reading_but_not_stand_still() {
     const HALT: Duration = Duration::from_millis(600);
-    let server = StandIn::start(|_, _| Told::Halting(HALT, b"in two halves".to_vec())).await;
+    let server = StandIn::start(|_, _| Reply::Halting(HALT, b"in two halves".to_vec())).await;
     let short = |attempt, read| StorageSettings {
         attempt_timeout_ms: Some(attempt),
         read_timeout_ms: Some(read),
@@ -649,7 +649,7 @@ async fn a_body_may_take_its_time_in_a_reading_but_not_stand_still() {
 
 #[tokio::test]
 async fn a_put_asks_for_no_version_carries_its_own_tags_and_hash_and_is_tried_again() {
-    let server = StandIn::start(|asked, number| if number == 0 { Told::Cut } else { well(asked) }).await;
+    let server = StandIn::start(|asked, number| if number == 0 { Reply::Cut } else { well(asked) }).await;
     let tags = BTreeMap::from([("team".to_owned(), "a".to_owned()), ("tier".to_owned(), "1".to_owned())]);
     let (store, _) = open(&StorageSettings { tags, ..settings(&server) }).await;
     let own = |tags: &[(&str, &str)]| tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

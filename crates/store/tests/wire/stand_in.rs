@@ -39,7 +39,7 @@ impl Asked {
 
 /// What to answer.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub(crate) enum Reply {
     Answer {
         status: u16,
         headers: Vec<(String, String)>,
@@ -54,21 +54,21 @@ pub(crate) enum Told {
     /// No answer for a minute.
     Silence,
     /// An answer after a while.
-    Later(Duration, Box<Told>),
+    Later(Duration, Box<Reply>),
 }
 
-pub(crate) fn answer(status: u16, body: &str) -> Told {
-    Told::Answer { status, headers: Vec::new(), body: body.as_bytes().to_vec() }
+pub(crate) fn answer(status: u16, body: &str) -> Reply {
+    Reply::Answer { status, headers: Vec::new(), body: body.as_bytes().to_vec() }
 }
 
 /// An error as S3 writes it.
-pub(crate) fn error(status: u16, code: &str, message: &str) -> Told {
+pub(crate) fn error(status: u16, code: &str, message: &str) -> Reply {
     answer(status, &format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"))
 }
 
-impl Told {
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Told {
-        if let Told::Answer { headers, .. } = &mut self {
+impl Reply {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Reply {
+        if let Reply::Answer { headers, .. } = &mut self {
             headers.push((name.to_owned(), value.to_owned()));
         }
         self
@@ -76,7 +76,7 @@ impl Told {
 }
 
 /// What a store that is well answers.
-pub(crate) fn well(asked: &Asked) -> Told {
+pub(crate) fn well(asked: &Asked) -> Reply {
     match asked.method.as_str() {
         "POST" if asked.target.contains("uploads") => {
             answer(200, "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>upload-1</UploadId></InitiateMultipartUploadResult>")
@@ -89,7 +89,7 @@ pub(crate) fn well(asked: &Asked) -> Told {
     }
 }
 
-type Handler = Arc<dyn Fn(&Asked, usize) -> Told + Send + Sync>;
+type Handler = Arc<dyn Fn(&Asked, usize) -> Reply + Send + Sync>;
 
 /// A running server; it ends with the test.
 pub(crate) struct StandIn {
@@ -100,12 +100,12 @@ pub(crate) struct StandIn {
 
 impl StandIn {
     /// Answers with what `handler` says of a request and its number, from 0.
-    pub(crate) async fn start(handler: impl Fn(&Asked, usize) -> Told + Send + Sync + 'static) -> StandIn {
+    pub(crate) async fn start(handler: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> StandIn {
         StandIn::listen(Arc::new(handler), None).await
     }
 
     /// The same behind TLS; also gives the authority's certificate as PEM.
-    pub(crate) async fn start_tls(handler: impl Fn(&Asked, usize) -> Told + Send + Sync + 'static) -> (StandIn, String) {
+    pub(crate) async fn start_tls(handler: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> (StandIn, String) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -164,7 +164,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, handler: Handler, al
             all.len() - 1
         };
         let mut told = handler(&asked, number);
-        while let Told::Later(wait, then) = told {
+        while let Reply::Later(wait, then) = told {
             tokio::time::sleep(wait).await;
             told = *then;
         }
@@ -199,17 +199,17 @@ async fn read(stream: &mut BufStream<impl AsyncRead + AsyncWrite + Unpin>) -> Op
 }
 
 /// Whether the connection goes on.
-async fn tell(stream: &mut BufStream<impl AsyncRead + AsyncWrite + Unpin>, told: Told, head: bool) -> bool {
+async fn tell(stream: &mut BufStream<impl AsyncRead + AsyncWrite + Unpin>, told: Reply, head: bool) -> bool {
     let mut halt = None;
     let (status, headers, body, whole) = match told {
-        Told::Halting(wait, body) => {
+        Reply::Halting(wait, body) => {
             halt = Some(wait);
             (200, vec![("ETag".to_owned(), "\"etag\"".to_owned())], body, true)
         }
-        Told::Answer { status, headers, body } => (status, headers, body, true),
-        Told::CutShort(body) => (200, vec![("ETag".to_owned(), "\"etag\"".to_owned())], body, false),
-        Told::Cut | Told::Later(..) => return false,
-        Told::Silence => {
+        Reply::Answer { status, headers, body } => (status, headers, body, true),
+        Reply::CutShort(body) => (200, vec![("ETag".to_owned(), "\"etag\"".to_owned())], body, false),
+        Reply::Cut | Reply::Later(..) => return false,
+        Reply::Silence => {
             tokio::time::sleep(Duration::from_secs(60)).await;
             return false;
         }

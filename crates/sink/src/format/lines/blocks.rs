@@ -55,12 +55,12 @@ impl BlockPlan {
     pub(super) fn check(key: &str, settings: &LinesSettings, extension: &str, content_type: &'static str) -> Result<Self> {
         let level = check_level(key, settings)?;
         if !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&settings.block.0) {
-            return Err(config(format!("`{key}.block: {}` is out of range", settings.block)).hint("a block has `4KiB` to `64MiB`"));
+            return Err(Error::config(format!("`{key}.block: {}` is out of range", settings.block)).hint("a block has `4KiB` to `64MiB`"));
         }
         if settings.index == IndexPlace::SideFile && settings.compression != Compression::Gzip {
             let message = format!("`{key}.index: side_file` and `{key}.compression: {}` contradict each other", name(settings.compression));
             return Err(
-                config(message).hint(format!("a side file describes gzip members: set `{key}.compression: gzip`, or leave `{key}.index` out"))
+                Error::config(message).hint(format!("a side file describes gzip members: set `{key}.compression: gzip`, or leave `{key}.index` out"))
             );
         }
         let (suffix, compressed_type, encoding) = match settings.compression {
@@ -70,7 +70,7 @@ impl BlockPlan {
         };
         if settings.content_encoding && encoding.is_none() {
             let message = format!("`{key}.content_encoding: true` and `{key}.compression: none` contradict each other");
-            return Err(config(message).hint("a file that is not compressed has no encoding to name: leave one of them out"));
+            return Err(Error::config(message).hint("a file that is not compressed has no encoding to name: leave one of them out"));
         }
         let extension = match &settings.extension {
             Some(extension) => check_extension(key, extension)?,
@@ -88,10 +88,6 @@ impl BlockPlan {
     }
 }
 
-fn config(message: impl Into<String>) -> Error {
-    Error::new(Kind::Config, message)
-}
-
 fn name(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "none",
@@ -106,7 +102,7 @@ fn check_level(key: &str, settings: &LinesSettings) -> Result<u8> {
             None => return Ok(0),
             Some(level) => {
                 let message = format!("`{key}.level: {level}` and `{key}.compression: none` contradict each other");
-                return Err(config(message).hint("a file that is not compressed has no level: leave one of them out"));
+                return Err(Error::config(message).hint("a file that is not compressed has no level: leave one of them out"));
             }
         },
         Compression::Gzip => (1..=12, 5),
@@ -118,7 +114,7 @@ fn check_level(key: &str, settings: &LinesSettings) -> Result<u8> {
     }
     let compression = name(settings.compression);
     let message = format!("`{key}.level: {level}` is out of range for `{key}.compression: {compression}`");
-    Err(config(message).hint(format!("{compression} has levels {} to {}", levels.start(), levels.end())))
+    Err(Error::config(message).hint(format!("{compression} has levels {} to {}", levels.start(), levels.end())))
 }
 
 fn check_extension(key: &str, extension: &str) -> Result<String> {
@@ -126,7 +122,7 @@ fn check_extension(key: &str, extension: &str) -> Result<String> {
     if extension.len() <= 64 && extension.split('.').all(plain) {
         return Ok(extension.to_owned());
     }
-    Err(config(format!("`{key}.extension: {extension}` is not an extension"))
+    Err(Error::config(format!("`{key}.extension: {extension}` is not an extension"))
         .hint("write letters, digits, `-` and `_`, with dots between and none in front, as `json.gz`"))
 }
 

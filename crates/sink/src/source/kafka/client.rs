@@ -1,12 +1,13 @@
 //! librdkafka clients: their properties, and what they call back.
 
-use super::{NO_TOPIC, native::topic_error, refusal};
+use super::{NO_TOPIC, native::topic_error};
 use crate::{
     error::{Error, Kind, Result},
     plan::Pipeline,
-    source::{Event, msk_iam},
+    source::Event,
     span::TopicPartition,
 };
+use kas3_kafka::{Connection, refusal};
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     client::OAuthToken,
@@ -18,7 +19,7 @@ use rdkafka::{
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,29 +27,24 @@ use std::{
 /// The consumer that everything here is built on.
 pub(super) type Consumer = BaseConsumer<Context>;
 
-/// The one mechanism that librdkafka does not know by name.
-const MSK_IAM: &str = "AWS_MSK_IAM";
-
 /// librdkafka's words for an instance id that is in use: the source says what follows from it, and at every try they come again.
 const UNRELEASED: &str = "The instance ID is still used";
 
 /// Properties of every client of a pipeline. What the user wrote wins over what is only a default here.
 pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("client.id", "kas3").set("isolation.level", "read_committed");
-    // a full queue waits this long before it fetches again; the default of a second stalls every sink that is slower than the broker
-    config.set("fetch.queue.backoff.ms", "2");
-    if pipeline.kafka.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
-        config.set("partition.assignment.strategy", "cooperative-sticky");
-    }
-    for (name, value) in pipeline.kafka.iter() {
-        config.set(name, value);
-    }
-    for name in ["sasl.mechanism", "sasl.mechanisms"] {
-        if pipeline.kafka.get(name).is_some_and(|mechanism| mechanism == MSK_IAM) {
-            config.set(name, "OAUTHBEARER");
+    let mut config = kas3_kafka::client_config(&pipeline.kafka);
+    let mut default = |name: &str, value: &str| {
+        if !pipeline.kafka.contains_key(name) {
+            config.set(name, value);
         }
+    };
+    default("isolation.level", "read_committed");
+    // a full queue waits this long before it fetches again; the default of a second stalls every sink that is slower than the broker
+    default("fetch.queue.backoff.ms", "2");
+    if pipeline.kafka.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
+        default("partition.assignment.strategy", "cooperative-sticky");
     }
+    Connection::sign_in(&mut config);
     config.set("group.id", &pipeline.group);
     config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     config.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
@@ -103,26 +99,19 @@ pub(super) enum Unanswered {
 /// What librdkafka calls back: it only takes notes, and never waits.
 pub(super) struct Context {
     events: Mutex<Vec<Event>>,
-    last_error: Mutex<Option<String>>,
-    /// How often a broker has refused us.
-    refusals: AtomicU32,
+    connection: Connection,
     /// A rebalance that was noted and not answered yet: librdkafka waits for the answer, and so does leaving the group.
     unanswered: Mutex<Option<Unanswered>>,
     closing: AtomicBool,
-    msk_iam: Option<msk_iam::Signer>,
 }
 
 impl Context {
     fn new(pipeline: &Pipeline) -> Self {
-        let wanted = ["sasl.mechanism", "sasl.mechanisms"].iter().any(|name| pipeline.kafka.get(*name).is_some_and(|mechanism| mechanism == MSK_IAM));
-        let servers = pipeline.kafka.get("bootstrap.servers").map_or("", String::as_str);
         Context {
             events: Mutex::default(),
-            last_error: Mutex::default(),
-            refusals: AtomicU32::new(0),
+            connection: Connection::new(&pipeline.kafka, &pipeline.storage),
             unanswered: Mutex::default(),
             closing: AtomicBool::new(false),
-            msk_iam: wanted.then(|| msk_iam::Signer::new(servers, pipeline.storage.clone())),
         }
     }
 
@@ -137,12 +126,12 @@ impl Context {
 
     /// The newest error of the client, for a message about a broker that does not answer.
     pub(super) fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.connection.last_error()
     }
 
     /// Whether a broker refuses us again and again.
     pub(super) fn is_refused(&self) -> bool {
-        self.refusals.load(Ordering::Relaxed) > 1
+        self.connection.refusals() > 1
     }
 
     /// From now on revocations are answered at once: the client is leaving. What was not answered so far is given back.
@@ -161,15 +150,8 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            _ if message.contains(UNRELEASED) => tracing::debug!(target: "librdkafka", facility, "{message}"),
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(target: "librdkafka", facility, "{message}");
-            }
-            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::warn!(target: "librdkafka", facility, "{message}"),
-            RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", facility, "{message}"),
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
-        }
+        let level = if message.contains(UNRELEASED) { RDKafkaLogLevel::Debug } else { level };
+        kas3_kafka::log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -178,17 +160,11 @@ impl ClientContext for Context {
             return;
         }
         tracing::warn!(target: "librdkafka", %error, "{reason}");
-        if refusal::is_final(&error, reason) {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
-        }
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.connection.note(&error, reason);
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {
-        match &self.msk_iam {
-            Some(signer) => Ok(signer.token()?),
-            None => Err("OAUTHBEARER needs `sasl.oauthbearer.method: oidc` with its properties, or `sasl.mechanism: AWS_MSK_IAM`".into()),
-        }
+        self.connection.token()
     }
 }
 

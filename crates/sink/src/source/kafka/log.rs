@@ -4,7 +4,7 @@ use super::{
     KafkaSource, Owners, Reached, client,
     client::Consumer,
     native::{self, Member},
-    reader::Reader,
+    reader::StretchReader,
 };
 use crate::{
     coalesce::{Coalesced, copy, each},
@@ -46,7 +46,7 @@ pub struct KafkaLog {
     native: native::Client,
     cluster: String,
     ending: Arc<AtomicBool>,
-    readers: Mutex<Vec<Reader>>,
+    readers: Mutex<Vec<StretchReader<client::Context>>>,
     topic_ids: Coalesced<String, Option<String>>,
     bounds: Coalesced<TopicPartition, (i64, i64)>,
     reported: Coalesced<TopicPartition, Option<Report>>,
@@ -163,9 +163,9 @@ impl KafkaLog {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = match idle {
             Some(reader) => reader,
-            None => Reader::new(&self.pipeline)?,
+            None => StretchReader::of_pipeline(&self.pipeline)?,
         };
-        let reached = reader.read(of, first, next, each)?;
+        let reached = reader.read_one(of, first, next, each)?;
         // one that failed is not kept
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         Ok(reached)

@@ -7,11 +7,10 @@ mod log;
 mod native;
 mod owners;
 mod reader;
-mod refusal;
 
 pub use log::KafkaLog;
 pub use owners::Owners;
-pub use reader::Reached;
+pub use reader::{Reached, Stretch, StretchReader};
 
 use super::{Event, Fetched, Source};
 use crate::{

@@ -1,4 +1,6 @@
-//! Reads a stretch of one partition from its first to its last record, outside of any group: for amendments, verify and tools.
+//! Reads stretches of partitions from their first to their last record, outside of any group: for amendments, verify and tools.
+//!
+//! Reading is complete or fails: a stretch counts as read only at the end that was asked for, or at the end of the log.
 
 use super::{client, native, read_error};
 use crate::{
@@ -7,9 +9,13 @@ use crate::{
     record::Record,
     span::{Position, TopicPartition},
 };
-use client::Consumer;
-use rdkafka::{consumer::Consumer as _, error::RDKafkaErrorCode};
+use rdkafka::{
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    error::RDKafkaErrorCode,
+};
 use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +24,7 @@ use std::{
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Records taken at once.
 const BATCH_RECORDS: usize = 1000;
-/// Bytes for the queue of a reader.
+/// Bytes for the queue of a pipeline's reader.
 const QUEUE_BYTES: u64 = 8 << 20;
 
 /// How far a reader came.
@@ -28,18 +34,29 @@ pub struct Reached {
     pub next: i64,
 }
 
-/// A client that reads one stretch after the other: making one costs as much as reading many records.
-pub(super) struct Reader {
-    native: native::Client,
-    consumer: Arc<Consumer>,
+/// A stretch of one partition, `[first, next)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The partition.
+    pub partition: i32,
+    /// Its first offset.
+    pub first: i64,
+    /// The offset after its last.
+    pub next: i64,
 }
 
-impl Reader {
+/// A client that reads stretches, one call after the other: making one costs as much as reading many records.
+pub struct StretchReader<C: ConsumerContext + 'static> {
+    native: native::Client,
+    consumer: Arc<BaseConsumer<C>>,
+}
+
+impl StretchReader<client::Context> {
     /// A reader for a pipeline's cluster.
     ///
     /// # Errors
     /// `Config` when librdkafka refuses a property.
-    pub(super) fn new(pipeline: &Pipeline) -> Result<Self> {
+    pub(super) fn of_pipeline(pipeline: &Pipeline) -> Result<Self> {
         let mut config = client::properties(pipeline);
         client::bound_queue(&mut config, pipeline, QUEUE_BYTES);
         config.remove("group.instance.id");
@@ -47,77 +64,209 @@ impl Reader {
         config.remove("group.protocol");
         let consumer = client::create(&config, pipeline)?;
         consumer.context().close();
-        Ok(Reader { native: native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _), consumer })
+        Ok(StretchReader::new(consumer))
     }
 
     /// Calls `each` for the records of `[first, next)` in the order of their offsets. Blocks.
     ///
     /// # Errors
     /// `Missing` when Kafka no longer has the beginning; `Transient` when nothing comes; whatever `each` answers.
-    pub(super) fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<Reached> {
-        if first >= next {
-            return Ok(Reached { next: first });
-        }
-        let queue = self.native.split(of)?;
-        self.native.assign(&[(of.clone(), Position { next: first, leader_epoch: -1 })])?;
-        let reached = self.read_queue(&queue, of, first, next, each);
-        self.native.unassign(std::slice::from_ref(of))?;
-        reached
-    }
-
-    fn read_queue(
-        &self,
-        queue: &native::Queue,
-        of: &TopicPartition,
-        first: i64,
-        next: i64,
-        each: &mut dyn FnMut(&Record<'_>) -> Result<()>,
-    ) -> Result<Reached> {
-        let mut heard = Instant::now();
-        loop {
-            let messages = queue.take(BATCH_RECORDS);
-            if messages.len() == 0 {
-                if heard.elapsed() > SILENCE_MAX {
-                    let text = format!("no record of `{of}` from offset `{first}` on came within {} s", SILENCE_MAX.as_secs());
-                    return Err(Error::new(Kind::Transient, text));
-                }
-                let _ = self.consumer.poll(Duration::from_millis(2));
-                continue;
-            }
-            heard = Instant::now();
-            if let Some(reached) = pass_on(&messages, of, first, next, each)? {
-                return Ok(reached);
-            }
-        }
+    pub(super) fn read_one(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<Reached> {
+        let stretch = Stretch { partition: of.partition, first, next };
+        let reached = self.read(&of.topic, &[stretch], &mut |record| each(record).map(ControlFlow::Continue))?;
+        Ok(Reached { next: reached.get(&of.partition).copied().unwrap_or(first) })
     }
 }
 
-fn pass_on(
-    messages: &native::Messages,
-    of: &TopicPartition,
-    first: i64,
-    next: i64,
-    each: &mut dyn FnMut(&Record<'_>) -> Result<()>,
-) -> Result<Option<Reached>> {
-    for message in messages.iter() {
-        match message.error() {
-            Some(RDKafkaErrorCode::PartitionEOF) => return Ok(Some(Reached { next: message.offset() })),
-            Some(code) => {
-                let error = read_error(of, message, code, first);
-                if error.kind() != Kind::Transient {
-                    return Err(error);
+impl<C: ConsumerContext + 'static> StretchReader<C> {
+    /// Reads by a consumer that has no subscription, nobody else assigns, and that has `enable.partition.eof`.
+    pub fn new(consumer: Arc<BaseConsumer<C>>) -> Self {
+        StretchReader { native: native::Client::new(consumer.client().native_ptr(), Arc::clone(&consumer) as _), consumer }
+    }
+
+    /// Calls `each` for the records of these stretches of a topic, beside one another, those of a partition in the order of their
+    /// offsets, until it breaks off. Returns up to where each partition was read that was read to its end. Blocks.
+    ///
+    /// # Errors
+    /// `Missing` when Kafka no longer has the beginning of one, unless the consumer may go on behind it; `Transient` when nothing
+    /// comes; whatever `each` answers.
+    pub fn read<E: From<Error>>(
+        &self,
+        topic: &str,
+        stretches: &[Stretch],
+        each: &mut dyn FnMut(&Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<BTreeMap<i32, i64>, E> {
+        let mut progress = Progress::new(topic, stretches);
+        let partitions: Vec<TopicPartition> = progress.open.keys().map(|partition| TopicPartition::new(topic, *partition)).collect();
+        if partitions.is_empty() {
+            return Ok(progress.reached);
+        }
+        let queue = self.native.queue();
+        // where their records go for as long as these are kept
+        let forwarded = partitions.iter().map(|of| self.native.forward(of, &queue)).collect::<Result<Vec<_>>>()?;
+        let begin = |of: &TopicPartition| (of.clone(), Position { next: progress.open[&of.partition].first, leader_epoch: -1 });
+        self.native.assign(&partitions.iter().map(begin).collect::<Vec<_>>())?;
+        let outcome = self.read_queue(&queue, &mut progress, each);
+        let given_back = self.native.unassign(&partitions);
+        drop(forwarded);
+        outcome?;
+        given_back?;
+        Ok(progress.reached)
+    }
+
+    fn read_queue<E: From<Error>>(
+        &self,
+        queue: &native::Queue,
+        progress: &mut Progress<'_>,
+        each: &mut dyn FnMut(&Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        while !progress.open.is_empty() {
+            let messages = queue.take(BATCH_RECORDS);
+            if messages.len() == 0 {
+                let _ = self.consumer.poll(Duration::from_millis(2));
+            }
+            for part in messages.by_partition() {
+                if progress.pass_on(&part, each)?.is_break() {
+                    return Ok(());
                 }
             }
-            // a batch of the broker may begin before what was asked for
-            None if message.offset() < first => {}
-            None if message.offset() >= next => return Ok(Some(Reached { next })),
-            None => {
-                each(&message.record(&of.topic, true))?;
-                if message.offset() + 1 >= next {
-                    return Ok(Some(Reached { next }));
+            progress.check_silence()?;
+        }
+        Ok(())
+    }
+}
+
+/// How far stretches of one topic have been read.
+struct Progress<'a> {
+    topic: &'a str,
+    /// Those that are not read to their ends.
+    open: BTreeMap<i32, Stretch>,
+    /// Up to where the others were read.
+    reached: BTreeMap<i32, i64>,
+    /// When a record or an end last came.
+    heard: Instant,
+}
+
+impl<'a> Progress<'a> {
+    fn new(topic: &'a str, stretches: &[Stretch]) -> Self {
+        let (open, empty): (Vec<&Stretch>, Vec<&Stretch>) = stretches.iter().partition(|stretch| stretch.first < stretch.next);
+        Progress {
+            topic,
+            open: open.into_iter().map(|stretch| (stretch.partition, *stretch)).collect(),
+            reached: empty.into_iter().map(|stretch| (stretch.partition, stretch.first)).collect(),
+            heard: Instant::now(),
+        }
+    }
+
+    /// Hands on the records of one partition.
+    fn pass_on<E: From<Error>>(
+        &mut self,
+        messages: &native::Messages,
+        each: &mut dyn FnMut(&Record<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, E> {
+        let stretch = messages.of().and_then(|(_, partition)| self.open.get(&partition));
+        let Some(Stretch { partition, first, next }) = stretch.copied() else { return Ok(ControlFlow::Continue(())) };
+        for message in messages.iter() {
+            let offset = message.offset();
+            match message.error() {
+                Some(RDKafkaErrorCode::PartitionEOF) => {
+                    self.end(partition, offset);
+                    break;
+                }
+                Some(code) => {
+                    let error = read_error(&TopicPartition::new(self.topic, partition), message, code, first);
+                    if error.kind() != Kind::Transient {
+                        return Err(error.into());
+                    }
+                    tracing::debug!(topic = self.topic, partition, error = %error.chain(), "reading goes on after an error");
+                }
+                // a batch of the broker may begin before what was asked for
+                None if offset < first => self.heard = Instant::now(),
+                None => {
+                    self.heard = Instant::now();
+                    if offset < next && each(&message.record(self.topic, true))?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    if offset + 1 >= next {
+                        self.end(partition, next);
+                        break;
+                    }
                 }
             }
         }
+        Ok(ControlFlow::Continue(()))
     }
-    Ok(None)
+
+    fn end(&mut self, partition: i32, reached: i64) {
+        self.open.remove(&partition);
+        self.reached.insert(partition, reached);
+        self.heard = Instant::now();
+    }
+
+    fn check_silence(&self) -> Result<()> {
+        if self.heard.elapsed() <= SILENCE_MAX {
+            return Ok(());
+        }
+        let partitions = self.open.values().map(|stretch| format!("`{}-{}` from offset `{}` on", self.topic, stretch.partition, stretch.first));
+        let partitions = partitions.collect::<Vec<_>>().join(", ");
+        let text = format!("{partitions} could not be read to the end: no record came within {} s", SILENCE_MAX.as_secs());
+        Err(Error::new(Kind::Transient, text).hint("look at the brokers, and run it again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::{
+        ClientConfig,
+        consumer::DefaultConsumerContext,
+        mocking::MockCluster,
+        producer::{BaseProducer, BaseRecord, Producer as _},
+    };
+
+    const PARTITIONS: i32 = 3;
+    const RECORDS: i64 = 20;
+
+    fn stretch(partition: i32, first: i64, next: i64) -> Stretch {
+        Stretch { partition, first, next }
+    }
+
+    #[test]
+    fn stretches_are_read_beside_one_another_to_their_ends_or_those_of_the_log_and_again() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", PARTITIONS, 1).unwrap();
+        let servers = cluster.bootstrap_servers();
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
+        for number in 0..RECORDS * i64::from(PARTITIONS) {
+            let payload = format!("{}", number / i64::from(PARTITIONS));
+            let record = BaseRecord::<(), str>::to("t").partition(i32::try_from(number).unwrap() % PARTITIONS).payload(&payload);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(Duration::from_secs(20)).unwrap();
+        let mut config = kas3_kafka::client_config(&BTreeMap::from([("bootstrap.servers".to_owned(), servers)]));
+        config.set("group.id", "g").set("enable.auto.commit", "false").set("enable.partition.eof", "true").set("auto.offset.reset", "error");
+        let reader = StretchReader::new(Arc::new(config.create_with_context::<_, BaseConsumer<_>>(DefaultConsumerContext).unwrap()));
+        let read = |stretches: &[Stretch], most: usize| {
+            let mut seen: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+            let mut left = most;
+            let reached = reader.read("t", stretches, &mut |record| {
+                assert_eq!(record.value, Some(record.offset.to_string().as_bytes()));
+                seen.entry(record.partition).or_default().push(record.offset);
+                left -= 1;
+                Ok::<_, Error>(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            });
+            (reached.unwrap(), seen)
+        };
+        let (reached, seen) = read(&[stretch(0, 3, 7), stretch(1, 18, 1000), stretch(2, 5, 5)], usize::MAX);
+        assert_eq!(reached, BTreeMap::from([(0, 7), (1, RECORDS), (2, 5)]));
+        assert_eq!(seen, BTreeMap::from([(0, (3..7).collect()), (1, vec![18, 19])]));
+        // one that breaks off leaves nothing behind for the next
+        let (reached, seen) = read(&[stretch(0, 0, RECORDS)], 2);
+        assert_eq!((reached, seen), (BTreeMap::new(), BTreeMap::from([(0, vec![0, 1])])));
+        let (reached, seen) = read(&[stretch(0, 10, RECORDS), stretch(2, 0, 1)], usize::MAX);
+        assert_eq!(reached, BTreeMap::from([(0, RECORDS), (2, 1)]));
+        assert_eq!(seen, BTreeMap::from([(0, (10..RECORDS).collect()), (2, vec![0])]));
+        let error = reader.read("t", &[stretch(0, 0, 1)], &mut |_| Err::<ControlFlow<()>, _>(Error::new(Kind::Fatal, "enough"))).unwrap_err();
+        assert_eq!(error.to_string(), "enough");
+    }
 }

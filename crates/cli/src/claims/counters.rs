@@ -16,7 +16,7 @@ use std::{
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Counters by name and labels.
-pub(crate) struct Tally {
+pub(crate) struct Counters {
     counters: Mutex<BTreeMap<&'static str, BTreeMap<String, u64>>>,
     /// When the poll loop was last heard; `None` while there is none, or while it may take its time.
     heard: Mutex<Option<Instant>>,
@@ -38,9 +38,9 @@ pub(crate) const EVENTS: &[(&str, &str)] = &[
     ("consume_unhandled_error", "Failures of Kafka or the store that were tried again."),
 ];
 
-impl Tally {
+impl Counters {
     pub(crate) fn new() -> Self {
-        Tally { counters: Mutex::default(), heard: Mutex::new(None) }
+        Counters { counters: Mutex::default(), heard: Mutex::new(None) }
     }
 
     /// Counts an event.
@@ -112,12 +112,12 @@ mod tests {
 
     #[test]
     fn counters_have_their_bytes_beside_them_and_labels_that_parse() {
-        let tally = Tally::new();
-        tally.count_bytes("produce_inline", &[("topic", "a\"b")], 7);
-        tally.count_bytes("produce_inline", &[("topic", "c")], 3);
-        tally.count("stdin_blank_lines", &[]);
-        assert_eq!((tally.sum("produce_inline"), tally.sum("produce_inline_bytes")), (2, 10));
-        let text = tally.text();
+        let counters = Counters::new();
+        counters.count_bytes("produce_inline", &[("topic", "a\"b")], 7);
+        counters.count_bytes("produce_inline", &[("topic", "c")], 3);
+        counters.count("stdin_blank_lines", &[]);
+        assert_eq!((counters.sum("produce_inline"), counters.sum("produce_inline_bytes")), (2, 10));
+        let text = counters.text();
         assert!(text.contains("# TYPE produce_inline_bytes counter\n"), "{text}");
         assert!(text.contains("produce_inline{topic=\"a\\\"b\"} 1\n") && text.contains("stdin_blank_lines 1\n"), "{text}");
     }

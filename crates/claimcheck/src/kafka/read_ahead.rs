@@ -2,20 +2,65 @@
 
 use super::{
     client,
-    gate::{Gate, Ticket},
     records::{Failed, Incoming, Position},
 };
-use crate::{Claim, ClaimCheck, Error, Kind, Reference, Result, reference::Headers};
+use crate::{Claim, ClaimCheck, Error, Kind, Reference, Result, read::Admission, reference::Headers};
 use bytes::Bytes;
+use kas3_store::gate::{Gate, Ticket};
 use rdkafka::{Message, message::BorrowedMessage};
-use std::time::Duration;
-use tokio::{runtime::Runtime, sync::oneshot};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    runtime::Runtime,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+};
 
 /// What failed is not tried again at once.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
+/// How much is read ahead: bytes in memory, and downloads at once, so that those in front are done sooner.
+pub(super) struct Limits {
+    gate: Gate,
+    downloads: Arc<Semaphore>,
+}
+
+impl Limits {
+    pub(super) fn new(memory_bytes: u64, downloads: usize) -> Limits {
+        Limits { gate: Gate::new(memory_bytes), downloads: Arc::new(Semaphore::new(downloads)) }
+    }
+
+    /// Bytes that are held.
+    pub(super) fn held(&self) -> u64 {
+        self.gate.held()
+    }
+
+    fn reservation(&self) -> Reservation {
+        Reservation { ticket: self.gate.ticket(), downloads: Arc::clone(&self.downloads) }
+    }
+}
+
+/// A payload's place in line for memory.
+struct Reservation {
+    ticket: Ticket,
+    downloads: Arc<Semaphore>,
+}
+
+impl Admission for Reservation {
+    fn at_once(&mut self, bytes: u64) -> bool {
+        self.ticket.try_take(bytes)
+    }
+
+    async fn wait(&mut self, bytes: u64) {
+        self.ticket.take(bytes).await;
+    }
+
+    async fn turn(&mut self) -> Option<OwnedSemaphorePermit> {
+        // never closed
+        Arc::clone(&self.downloads).acquire_owned().await.ok()
+    }
+}
+
 /// A record read ahead.
-pub(super) struct Ahead {
+pub(super) struct ReadAhead {
     pub(super) position: Position,
     pub(super) timestamp: Option<i64>,
     pub(super) key: Option<Bytes>,
@@ -30,24 +75,30 @@ pub(super) struct Ahead {
 }
 
 enum Content {
-    Here(Option<Bytes>),
+    InRecord(Option<Bytes>),
     Coming(oneshot::Receiver<(Result<Incoming>, Option<Ticket>)>),
     /// Opened when it is the first in line: nobody reads it before.
     Stream,
     Broken(Error),
 }
 
-impl Ahead {
+impl ReadAhead {
     /// A record that came; if it has a reference, its payload is asked for.
-    pub(super) fn read(message: &BorrowedMessage<'_>, runtime: &Runtime, claims: &ClaimCheck, gate: &Gate, stream_above: Option<u64>) -> Ahead {
-        let mut ahead = Ahead {
+    pub(super) fn read(
+        message: &BorrowedMessage<'_>,
+        runtime: &Runtime,
+        claims: &ClaimCheck,
+        limits: &Limits,
+        stream_above: Option<u64>,
+    ) -> ReadAhead {
+        let mut ahead = ReadAhead {
             position: Position { topic: message.topic().to_owned(), partition: message.partition(), offset: message.offset() },
             timestamp: message.timestamp().to_millis(),
             key: message.key().map(Bytes::copy_from_slice),
             value: message.payload().map(Bytes::copy_from_slice),
             headers: client::headers_of_message(message),
             reference: None,
-            content: Content::Here(None),
+            content: Content::InRecord(None),
             streams: false,
             ticket: None,
         };
@@ -55,18 +106,17 @@ impl Ahead {
             Ok(Claim::Tombstone) => {}
             Ok(Claim::Inline(payload)) => {
                 // what is in the record is in memory already: it counts where it can, and waits for nobody
-                let mut ticket = gate.ticket();
-                ahead.ticket = ticket.try_take(payload.len() as u64).then_some(ticket);
-                ahead.content = Content::Here(Some(payload));
+                ahead.ticket = limits.gate.at_once(payload.len() as u64);
+                ahead.content = Content::InRecord(Some(payload));
             }
             Ok(Claim::Reference(reference)) if stream_above.is_some_and(|most| reference.size.is_none_or(|size| size > most)) => {
                 (ahead.reference, ahead.content, ahead.streams) = (Some(reference), Content::Stream, true);
             }
             Ok(Claim::Reference(reference)) => {
-                let (claims, asked, mut ticket) = (claims.clone(), reference.clone(), gate.ticket());
+                let (claims, asked, mut reservation) = (claims.clone(), reference.clone(), limits.reservation());
                 ahead.content = coming(runtime, async move {
-                    let fetched = claims.fetch_within(&asked, &mut ticket).await;
-                    (fetched.map(Incoming::Bytes), Some(ticket))
+                    let fetched = claims.fetch_within(&asked, &mut reservation).await;
+                    (fetched.map(Incoming::Bytes), Some(reservation.ticket))
                 });
                 ahead.reference = Some(reference);
             }
@@ -81,9 +131,9 @@ impl Ahead {
             let (claims, reference) = (claims.clone(), reference.clone());
             self.content = coming(runtime, async move { (claims.stream(&reference).await.map(Incoming::Stream), None) });
         }
-        match std::mem::replace(&mut self.content, Content::Here(None)) {
-            Content::Here(None) | Content::Stream => Some(Ok(Incoming::Tombstone)),
-            Content::Here(Some(payload)) => Some(Ok(Incoming::Bytes(payload))),
+        match std::mem::replace(&mut self.content, Content::InRecord(None)) {
+            Content::InRecord(None) | Content::Stream => Some(Ok(Incoming::Tombstone)),
+            Content::InRecord(Some(payload)) => Some(Ok(Incoming::Bytes(payload))),
             Content::Broken(error) => Some(Err(error)),
             Content::Coming(mut receiver) => {
                 let waited = match receiver.try_recv() {
@@ -115,20 +165,20 @@ impl Ahead {
 
     /// After a failure: asks for the payload once more, a moment later. It does not stand in line for room: it is the first, and
     /// those behind hold theirs until it is gone.
-    pub(super) fn try_again(&mut self, runtime: &Runtime, claims: &ClaimCheck, gate: &Gate) {
+    pub(super) fn try_again(&mut self, runtime: &Runtime, claims: &ClaimCheck, limits: &Limits) {
         self.ticket = None;
         self.content = match (claims.claim(self.value.as_ref(), &self.headers), &self.reference) {
             (Err(error), _) => Content::Broken(error),
             (Ok(_), Some(_)) if self.streams => Content::Stream,
             (Ok(_), Some(reference)) => {
-                let (claims, reference, ticket) = (claims.clone(), reference.clone(), gate.ticket());
+                let (claims, reference, ticket) = (claims.clone(), reference.clone(), limits.gate.ticket());
                 coming(runtime, async move {
                     tokio::time::sleep(AGAIN_AFTER).await;
                     (claims.fetch(&reference).await.map(Incoming::Bytes), Some(ticket))
                 })
             }
-            (Ok(Claim::Inline(payload)), None) => Content::Here(Some(payload)),
-            (Ok(_), None) => Content::Here(None),
+            (Ok(Claim::Inline(payload)), None) => Content::InRecord(Some(payload)),
+            (Ok(_), None) => Content::InRecord(None),
         };
     }
 }

@@ -27,20 +27,28 @@ const WAYS_OUT: [(&str, &str); 11] = [
 ];
 
 /// The way out of what the client saw last.
-pub(super) fn way_out(seen: &str) -> &'static str {
+pub fn way_out(seen: &str) -> &'static str {
     let known = WAYS_OUT.iter().find(|(words, _)| seen.contains(words)).map(|(_, way)| *way);
     known.unwrap_or("check `source.kafka`: `bootstrap.servers`, `security.protocol`, and the `sasl.` and `ssl.` properties")
 }
 
 /// Whether an error is a broker's answer that another try will not change. A token that cannot be had now is none.
-pub(super) fn is_final(error: &KafkaError, reason: &str) -> bool {
+pub fn is_final(error: &KafkaError, reason: &str) -> bool {
     let code = error.rdkafka_error_code();
-    let refused = matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL | RDKafkaErrorCode::SaslAuthenticationFailed));
+    let refused = matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SSL
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+        )
+    );
     (refused && !reason.contains("OAUTHBEARER token")) || reason.contains("SSL alert number")
 }
 
 /// The way out for properties that librdkafka refuses.
-pub(super) fn property_hint(message: &str) -> &'static str {
+pub fn property_hint(message: &str) -> &'static str {
     if message.contains("ssl.key") {
         "the key cannot be read: look at the file, at `ssl.key.password`, and whether the key belongs to the certificate"
     } else if message.contains("ssl.") {

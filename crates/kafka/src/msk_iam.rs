@@ -19,7 +19,7 @@ use std::{
 const LIFETIME: Duration = Duration::from_secs(900);
 
 /// Makes tokens with the credentials of the process.
-pub(super) struct Signer {
+pub(crate) struct Signer {
     region: Option<String>,
     storage: StorageSettings,
     runtime: Option<tokio::runtime::Handle>,
@@ -27,12 +27,12 @@ pub(super) struct Signer {
 
 impl Signer {
     /// For the brokers of `servers`, whose names hold their region.
-    pub(super) fn new(servers: &str, storage: StorageSettings) -> Self {
+    pub(crate) fn new(servers: &str, storage: StorageSettings) -> Self {
         Signer { region: region_of(servers), storage, runtime: tokio::runtime::Handle::try_current().ok() }
     }
 
     /// A token, made on a thread that may wait.
-    pub(super) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
+    pub(crate) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
         let Some(runtime) = &self.runtime else { return Err("no runtime to ask for AWS credentials".into()) };
         let (credentials, region) = runtime.block_on(kas3_store::aws_credentials(&self.storage, self.region.clone()))?;
         let now = SystemTime::now();

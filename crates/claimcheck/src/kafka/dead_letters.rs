@@ -18,7 +18,7 @@ use std::{
 const WAIT: Duration = Duration::from_secs(30);
 
 /// Sends dead letters; its producer is made with the first of them.
-pub(super) struct Letters {
+pub(super) struct DeadLetters {
     topic: Option<String>,
     kafka: BTreeMap<String, String>,
     producer: Mutex<Option<BaseProducer<Deliveries>>>,
@@ -39,10 +39,10 @@ impl ProducerContext for Deliveries {
     }
 }
 
-impl Letters {
+impl DeadLetters {
     /// To `topic`, if there is one, over the brokers that these properties name.
-    pub(super) fn new(topic: Option<String>, kafka: &BTreeMap<String, String>) -> Letters {
-        Letters { topic, kafka: client::properties_of_client(kafka), producer: Mutex::default() }
+    pub(super) fn new(topic: Option<String>, kafka: &BTreeMap<String, String>) -> DeadLetters {
+        DeadLetters { topic, kafka: kas3_kafka::properties_of_client(kafka), producer: Mutex::default() }
     }
 
     /// Sends one and waits until it is there.

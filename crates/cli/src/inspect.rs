@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use kas3_sink::{
     Result,
     ledger::{Ledger, LedgerParts, NothingRemade, Unwatched},
-    pipeline::Remaking,
+    pipeline::{Remaking, open_stores},
     plan::{Pipeline, Start},
     record::Record,
     report::Report,
@@ -15,7 +15,7 @@ use kas3_store::{Store, Unobserved};
 use std::sync::Arc;
 
 /// A pipeline, opened for looking.
-pub(crate) struct Opened {
+pub(crate) struct Inspection {
     pub(crate) sink: Store,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) log: Arc<KafkaLog>,
@@ -25,7 +25,7 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// When a store or Kafka cannot be reached.
-pub(crate) async fn open(pipeline: &Arc<Pipeline>) -> Result<Opened> {
+pub(crate) async fn open(pipeline: &Arc<Pipeline>) -> Result<Inspection> {
     let (sink, ledger_store) = stores(pipeline).await?;
     let log = KafkaLog::connect(pipeline).await?;
     let parts = LedgerParts {
@@ -37,7 +37,7 @@ pub(crate) async fn open(pipeline: &Arc<Pipeline>) -> Result<Opened> {
         observer: Arc::new(Unwatched),
     };
     let ledger = Ledger::look(parts);
-    Ok(Opened { sink, ledger, log })
+    Ok(Inspection { sink, ledger, log })
 }
 
 /// Opens the sink's store, and the ledger's where it is another one.
@@ -45,10 +45,7 @@ pub(crate) async fn open(pipeline: &Arc<Pipeline>) -> Result<Opened> {
 /// # Errors
 /// When a store cannot be opened.
 pub(crate) async fn stores(pipeline: &Pipeline) -> Result<(Store, Store)> {
-    let sink = Store::open(&pipeline.url, &pipeline.storage, Arc::new(Unobserved)).await?;
-    let same = pipeline.ledger_url == pipeline.url;
-    let ledger = if same { sink.clone() } else { Store::open(&pipeline.ledger_url, &pipeline.storage, Arc::new(Unobserved)).await? };
-    Ok((sink, ledger))
+    open_stores(pipeline, &Arc::new(Unobserved)).await
 }
 
 /// Opens stores and ledger without Kafka, for commands that read the ledger alone.

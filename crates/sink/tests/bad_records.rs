@@ -6,7 +6,7 @@ use kas3_sink::{
     budget::Budget,
     config,
     ledger::{Ledger, LedgerParts, NothingRemade, Unwatched},
-    pipeline::{self, Ended, Options, Parts},
+    pipeline::{self, Destination, Ended, Options, Parts},
     plan::Pipeline,
     record::OwnedRecord,
     source::memory::{MemoryLog, MemorySource},
@@ -59,8 +59,7 @@ async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog) -> Vec<String> {
     let (sink, ledger_store) = pipeline::open_stores(pipeline, &status).await.unwrap();
     let parts = Parts {
         pipeline: Arc::clone(pipeline),
-        sink,
-        ledger_store,
+        destination: Destination::Configured { sink, ledger: ledger_store },
         log: Arc::new(log.clone()),
         source: Box::new(MemorySource::new(log.clone(), vec![TopicPartition::new("orders", 0)])),
         topics: vec!["orders".to_owned()],

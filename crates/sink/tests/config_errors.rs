@@ -18,6 +18,7 @@ fn message(text: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of mistakes")]
 fn every_usual_mistake_is_named_with_its_place_and_the_way_out() {
     let sink = |lines: &str| format!("{HEAD}  {}\n", lines.replace('\n', "\n  "));
     let top = |lines: &str| format!("{HEAD}{lines}\n");

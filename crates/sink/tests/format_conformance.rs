@@ -181,6 +181,29 @@ fn a_file_holds_its_records_in_order_and_says_so_truthfully() {
 }
 
 #[test]
+fn its_reader_recognises_each_file_by_its_beginning_and_tells_what_holds_which_row() {
+    let rows: Vec<OwnedRow> = records().into_iter().map(OwnedRow::from).collect();
+    for settings in every_format() {
+        let (file, _) = write_plainly(&settings, &records());
+        let head = file.slice(..4);
+        let format = reader_of(&head);
+        let mut reader = format.open(&file, &head, ReadOptions::default()).now_or_never().unwrap().unwrap();
+        assert_eq!(reader.is_indexed(), has_index(&settings), "{settings:?}");
+        let mut stored = Vec::new();
+        while let Some(rows) = reader.next().now_or_never().unwrap().unwrap() {
+            stored.extend(rows);
+        }
+        assert_eq!(stored.len(), rows.len(), "{settings:?}");
+        for (at, (stored, row)) in stored.iter().zip(&rows).enumerate() {
+            assert!(format.holds(&stored.bytes, &row.borrow()), "row {at} of {settings:?}");
+            let next = &rows[(at + 1) % rows.len()];
+            let same = next.record.value == row.record.value || next.record.value.as_ref().is_none_or(Vec::is_empty);
+            assert!(same || !format.holds(&stored.bytes, &next.borrow()), "row {at} of {settings:?} is not the one after it");
+        }
+    }
+}
+
+#[test]
 fn a_file_without_records_is_whole_and_empty() {
     for settings in every_format() {
         let (file, finished) = write_plainly(&settings, &[]);

@@ -7,7 +7,7 @@ use kas3_sink::{
     Error, Kind, Result,
     budget::Budget,
     config,
-    pipeline::{self, Ended, Options, Parts},
+    pipeline::{self, Destination, Ended, Options, Parts},
     plan::Pipeline,
     record::OwnedRecord,
     report::Report,
@@ -160,8 +160,7 @@ async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog, script: Script, stop: Ca
     };
     let parts = Parts {
         pipeline: Arc::clone(pipeline),
-        sink,
-        ledger_store,
+        destination: Destination::Configured { sink, ledger: ledger_store },
         log: Arc::new(log.clone()),
         source: Box::new(source),
         topics: vec!["orders".to_owned()],

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use kas3_sink::{
     budget::Budget,
     config,
+    format::lines::envelope,
     ledger::{Ledger, LedgerParts, NothingRemade, Unwatched},
-    pipeline::{self, Ended, Options, Parts},
+    pipeline::{self, Destination, Ended, Options, Parts},
     plan::{Pipeline, TopicPlan},
     record::OwnedRecord,
     refused::Refused,
@@ -80,8 +81,7 @@ async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog) -> Vec<String> {
     let (sink, ledger_store) = pipeline::open_stores(pipeline, &status).await.unwrap();
     let parts = Parts {
         pipeline: Arc::clone(pipeline),
-        sink,
-        ledger_store,
+        destination: Destination::Configured { sink, ledger: ledger_store },
         log: Arc::new(log.clone()),
         source: Box::new(MemorySource::new(log.clone(), vec![of()])),
         topics: vec![TOPIC.to_owned()],
@@ -114,7 +114,8 @@ async fn read_back(pipeline: &Arc<Pipeline>, log: &MemoryLog) -> (BTreeMap<i64, 
     let span = Span { first: 0, next: report.partitions.first().map_or(0, |partition| partition.next) };
     if span.next > 0 {
         let mut each = |offset: Option<i64>, row: &[u8]| {
-            rows.entry(offset.unwrap()).or_default().push(String::from_utf8_lossy(row).into_owned());
+            let value = envelope::decode(row).map_or_else(|_| row.to_vec(), |record| record.value.unwrap());
+            rows.entry(offset.unwrap()).or_default().push(String::from_utf8(value).unwrap());
             Ok(())
         };
         cat::read(pipeline, sink, &ledger, &of(), span, &mut each).await.unwrap();

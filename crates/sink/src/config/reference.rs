@@ -140,7 +140,7 @@ fn default_text(property: &Json, resolved: &Json) -> String {
     match &property["default"] {
         Json::Null => String::new(),
         // The table of the section says it key by key.
-        Json::Object(_) if resolved["properties"].is_object() => String::new(),
+        Json::Object(_) if resolved["properties"].is_object() || variants(resolved).is_some() => String::new(),
         default => cell(&value_text(default)),
     }
 }

@@ -122,7 +122,8 @@ async fn parts(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>) -
     }
     let source = log.source(budget.kafka_bytes(), &topics)?;
     let (topics_every, owners) = (log.refresh_interval(), log.owners());
-    let parts = Parts { pipeline, sink, ledger_store, log: Arc::clone(&log) as Arc<dyn Log>, source, topics, budget, status };
+    let destination = Destination::Configured { sink, ledger: ledger_store };
+    let parts = Parts { pipeline, destination, log: Arc::clone(&log) as Arc<dyn Log>, source, topics, budget, status };
     let topics: AskTopics = Box::new(move || {
         let log = Arc::clone(&log);
         Box::pin(async move { log.topics().await })
@@ -130,14 +131,25 @@ async fn parts(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>) -
     Ok((parts, Watches { topics_every, topics, owners }))
 }
 
+/// Where a pipeline writes.
+pub enum Destination {
+    /// The target that the configuration names, on these stores.
+    Configured {
+        /// The sink's store.
+        sink: Store,
+        /// The ledger's store.
+        ledger: Store,
+    },
+    /// A target of one's own.
+    Own(Arc<dyn Target>),
+}
+
 /// Everything that a pipeline is made of; tests bring a source and a log of their own.
 pub struct Parts {
     /// The configuration.
     pub pipeline: Arc<Pipeline>,
-    /// The sink's store.
-    pub sink: Store,
-    /// The ledger's store.
-    pub ledger_store: Store,
+    /// Where it writes.
+    pub destination: Destination,
     /// What the ledger asks of Kafka.
     pub log: Arc<dyn Log>,
     /// Where records come from, subscribed to `topics`.
@@ -177,18 +189,28 @@ impl Watches {
 /// # Errors
 /// As [`run`].
 pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options, stop: CancellationToken) -> Result<Ended> {
-    let Parts { pipeline, sink, ledger_store, log, source, topics: first_topics, budget, status } = parts;
-    let observer: Arc<dyn LedgerObserver> = Arc::new(StatusObserver(Arc::clone(&status)));
+    let Parts { pipeline, destination, log, source, topics: first_topics, budget, status } = parts;
     let opening = async {
         // before anything is amended, which goes through them too
         for (key, chain) in pipeline.chains() {
             let opened = chain.open(Arc::clone(&status) as Arc<dyn kas3_store::Observer>).await;
             opened.map_err(|error| Error::new(error.kind(), format!("open `{key}`")).source(error))?;
         }
-        let remaker = Remaking::new(Arc::clone(&pipeline), Arc::clone(&log));
-        let opening =
-            Opening { pipeline: Arc::clone(&pipeline), sink, ledger_store, log: Arc::clone(&log), remaker, observer, budget: Arc::clone(&budget) };
-        let target = target::open(opening).await?;
+        let target = match destination {
+            Destination::Own(target) => target,
+            Destination::Configured { sink, ledger } => {
+                let opening = Opening {
+                    pipeline: Arc::clone(&pipeline),
+                    sink,
+                    ledger_store: ledger,
+                    log: Arc::clone(&log),
+                    remaker: Remaking::new(Arc::clone(&pipeline), Arc::clone(&log)),
+                    observer: Arc::new(StatusObserver(Arc::clone(&status))),
+                    budget: Arc::clone(&budget),
+                };
+                target::open(opening).await?
+            }
+        };
         let targets = if options.until_end { Some(end_offsets(&log, &first_topics, &status).await?) } else { None };
         Ok::<_, Error>((target, targets))
     };

@@ -80,11 +80,15 @@ soak: build ## an hour of steady load in which nothing may grow: SECONDS
 # Arguments of benches/run.py, as BENCH="main --records 5000000 --rounds 3" or BENCH=shapes. Nothing else should run beside it.
 BENCH := main
 
-bench: ## kas3 beside the floor sink on the same broker, topic and store, built for release; BENCH=shapes, paths, scale, latency, claims, requests
+# Bento, the peer of the main table, is built in Go once; where that cannot be done, the table is printed without it.
+WITH_BENTO := $(if $(filter shapes paths scale latency claims requests,$(BENCH)),,yes)
+
+bench: ## kas3 beside Bento and the floor sink on the same broker, topic and store, built for release; BENCH=shapes, paths, scale, latency, claims, requests
 	dev/setup
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement benches/requirements.txt
 	cargo build --locked --release --package kas3-cli --package kas3-claimcheck --features kas3-claimcheck/kafka --bin kas3 --example claims
 	dev/services fetch
+	$(if $(WITH_BENTO),dev/services fetch bento || echo "Bento could not be built: the table will be without it" >&2)
 	dev/services run env KAS3=$(or $(CARGO_TARGET_DIR),target)/release/kas3 .venv/bin/python -u benches/run.py $(BENCH)
 
 audit: setup ## ask for security advisories (needs the network beyond the registries)

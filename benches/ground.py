@@ -21,6 +21,8 @@ from load import load
 HERE = Path(__file__).resolve().parent
 KAFKA, S3 = os.environ["KAFKA_BOOTSTRAP_SERVERS"], os.environ["S3_ENDPOINT_URL"]
 KAS3 = Path(os.environ.get("KAS3") or HERE.parent / "target/release/kas3").resolve()
+# The peer that people know, where `dev/services fetch bento` could build it.
+BENTO = os.environ.get("KAS3_BENTO")
 WORK = Path(os.environ.get("KAS3_BENCH_WORK") or HERE.parent / "target/bench")
 RUN_SECONDS = 1800
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -55,17 +57,20 @@ class Run(NamedTuple):
     def cpu_per_million(self):
         return self.cpu_seconds / self.records * 1e6
 
-    def row(self, content_bytes, floor=None):
-        ratio = f"{self.rate / floor.rate:.2f}" if floor else "1"
+    def row(self, content_bytes, *bases):
+        """A line of the table; its rate is given as a multiple of that of each of `bases` as well."""
+        ratios = ["1" if base is self else f"{self.rate / base.rate:.2f}" for base in bases]
         size = self.bytes / content_bytes
         services = " + ".join(f"{name} {seconds / self.records * 1e6:.2f}" for name, seconds in self.services_cpu_seconds.items())
         per_gb = sum(self.requests.values()) / (content_bytes / 1e9)
-        cells = [self.sink, f"{self.rate:,.0f}", ratio, f"{self.cpu_per_million:.2f}", services, f"{self.peak_bytes / 2**20:.0f}"]
+        cells = [self.sink, f"{self.rate:,.0f}", *ratios, f"{self.cpu_per_million:.2f}", services, f"{self.peak_bytes / 2**20:.0f}"]
         return "| " + " | ".join([*cells, f"{size:.3f}", f"{self.objects}", f"{per_gb:.0f}"]) + " |"
 
 
-HEADER = """| sink | records/s | floor = 1 | CPU-s per million | CPU-s per million of the services | peak MiB | size | objects | S3 requests per GB |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+def header(*bases):
+    names = ["sink", "records/s", *(f"{base} = 1" for base in bases), "CPU-s per million", "CPU-s per million of the services", "peak MiB"]
+    names += ["size", "objects", "S3 requests per GB"]
+    return "| " + " | ".join(names) + " |\n|" + " --- |" * len(names)
 
 
 def service_pids():
@@ -248,6 +253,14 @@ def floor(topic, records, partitions):
     environment = lambda bucket: {"RUN_NAME": bucket, "TOPIC": topic, "BATCH": str(batch)}  # noqa: E731
     command = lambda bucket: ([sys.executable, HERE / "floor.py"],)  # noqa: E731
     return measure("floor", topic, records, partitions, command, environment, lambda bucket: committed(bucket, topic, partitions) >= records)
+
+
+def bento(topic, records, partitions):
+    """Bento, over a whole topic, with as many records in a file as the floor."""
+    batch = min(50_000, records // partitions)
+    environment = lambda bucket: {"RUN_NAME": bucket, "TOPIC": topic, "BATCH": str(batch), "PENDING": str(4 * batch)}  # noqa: E731
+    command = lambda bucket: ([BENTO, "-c", HERE / "peers/bento.yaml"],)  # noqa: E731
+    return measure("Bento", topic, records, partitions, command, environment, lambda bucket: committed(bucket, topic, partitions) >= records)
 
 
 def configuration(bucket, topic, **settings):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Benchmarks of the sink, beside the floor, on the same broker, topic and store.
+"""Benchmarks of the sink, beside the floor and Bento, on the same broker, topic and store.
 
-    make bench                       the main comparison: 20,000,000 records, gzip and zstd
+    make bench                       the main comparison: 20,000,000 records, gzip and zstd, the floor, Bento
     make bench BENCH="shapes"        partitions and sizes of records
     make bench BENCH="paths"         5,000 open paths against one
     make bench BENCH="latency"       from produced to visible
@@ -19,7 +19,7 @@ import claims
 import counts
 import ground
 import live
-from ground import HEADER, say
+from ground import header, say
 
 # Bytes of values and their newlines of the events of `load.py`, per record: what "size" is a share of.
 EVENT_BYTES = 191.6
@@ -44,10 +44,12 @@ def content_bytes(topic, records, size):
     return records * (EVENT_BYTES if size is None else size + 1)
 
 
-def compare(topic, records, partitions, size, rounds, sinks):
-    """Prints one table: the floor and each of `sinks`, their middle runs of `rounds`, taken in turns."""
+def compare(topic, records, partitions, size, rounds, sinks, peers=None):
+    """Prints one table: the floor, each of `peers` and each of `sinks`, their middle runs of `rounds`, taken in turns."""
     ground.ensure_topic(topic, records, partitions, size)
-    makers = {"floor": lambda: ground.floor(topic, records, partitions)}
+    makers = {"floor": ground.floor, **(peers or {})}
+    bases = list(makers)
+    makers = {name: lambda make=make: make(topic, records, partitions) for name, make in makers.items()}
     for name, settings in sinks.items():
         makers[name] = lambda name=name, settings=settings: ground.kas3(name, topic, records, partitions, **settings)
     runs = {name: [] for name in makers}
@@ -56,9 +58,9 @@ def compare(topic, records, partitions, size, rounds, sinks):
             runs[name].append(once(make, records, check=number == 0))
     whole = content_bytes(topic, records, size)
     best = {name: median(each) for name, each in runs.items()}
-    print(HEADER)
-    for name, run in best.items():
-        print(run.row(whole, None if name == "floor" else best["floor"]))
+    print(header(*bases))
+    for run in best.values():
+        print(run.row(whole, *(best[base] for base in bases)))
     spread = {name: f"{min(run.rate for run in each):,.0f} to {max(run.rate for run in each):,.0f}" for name, each in runs.items()}
     if rounds > 1:
         print(f"\nrecords/s over {rounds} rounds: " + ", ".join(f"{name} {text}" for name, text in spread.items()))
@@ -69,7 +71,9 @@ def compare(topic, records, partitions, size, rounds, sinks):
 def main_table(options):
     print(f"### {options.records:,} JSON records of 192 bytes, 4 partitions, lz4 in Kafka\n")
     sinks = {f"kas3 {name}": {"sink": merged(name)} for name in options.compressions.split(",")}
-    compare("bench", options.records, 4, None, options.rounds, sinks)
+    if not ground.BENTO:
+        say("without Bento: it is not built here; `dev/services fetch bento` builds it")
+    compare("bench", options.records, 4, None, options.rounds, sinks, {"Bento": ground.bento} if ground.BENTO else None)
 
 
 def merged(compression, **sink):
@@ -111,8 +115,8 @@ def paths(options):
             runs[name].append(once(lambda name=name, sink=sink: ground.kas3(name, topic, records, 4, sink=sink), records, check=number == 0))
     one, many = (median(each) for each in runs.values())
     whole = content_bytes(topic, records, 200)
-    print(HEADER.replace("floor = 1", "one path = 1"))
-    print(one.row(whole))
+    print(header("one path"))
+    print(one.row(whole, one))
     print(many.row(whole, one), flush=True)
     ground.delete_topic(topic)
 

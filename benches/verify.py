@@ -47,6 +47,7 @@ for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             continue
         body = s3.get_object(Bucket=bucket, Key=o["Key"])["Body"].read()
         size, files, text = size + len(body), files + 1, plain(o["Key"], body)
+        text += b"" if text.endswith(b"\n") else b"\n"
         lines += text.count(b"\n")
         found = ids(text)
         known = found[(found >= 0) & (found < records)]

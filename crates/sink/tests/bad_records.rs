@@ -118,7 +118,7 @@ async fn what_does_not_fit_is_left_out_and_counted_and_the_rest_is_written_byte_
     let answers = MemoryAnswers::new(log, Arc::clone(&pipeline));
     let ledger = Ledger::open(Arc::clone(&pipeline), sink, ledger_store, answers, Arc::new(kas3_sink::ledger::Unwatched)).await.unwrap();
     let head = ledger.head(&TopicPartition::new("orders", 0)).await.unwrap().unwrap();
-    let counts: Vec<_> = head.closed.iter().chain(&head.pending).map(|entry| entry.counts).collect();
+    let counts: Vec<_> = head.closed.iter().chain(&head.pending).map(|entry| entry.counts.clone()).collect();
     let misfits = values.iter().filter(|(_, line)| line.is_none()).count() as u64;
     assert_eq!(counts.iter().map(|counts| counts.filtered).sum::<u64>(), misfits);
     assert_eq!(counts.iter().map(|counts| counts.read).sum::<u64>(), values.len() as u64);

@@ -6,6 +6,7 @@ use super::{
 use crate::{
     error::{Error, Kind, Result},
     format,
+    ledger::{VERSION, VERSION_OLDEST},
     path::{Limits, PathTemplate, TemplateOptions, check_disjoint},
     transform::{Chain, TransformSettings},
 };
@@ -25,6 +26,7 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
     let url = super::url::check("sink.url", &settings.sink.url)?;
     let ledger_url = settings.ledger.url.as_deref().map_or(Ok(url.clone()), |ledger| super::url::check("ledger.url", ledger))?;
     super::url::check_storage("sink.storage", &settings.sink.storage, &[url.clone(), ledger_url.clone()])?;
+    check_ledger_version(&settings, NEEDS)?;
     let timezone = timezone(&settings.sink.timezone)?;
     let default = Arc::new(default_plan(&settings, &topics, &url, &timezone)?);
     let overrides = override_plans(&settings, &default, &topics, &url, &timezone)?;
@@ -49,6 +51,7 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
         kafka: settings.source.kafka,
         url,
         ledger_url,
+        ledger_version: settings.ledger.version,
         storage: settings.sink.storage,
         timezone,
         settle: match settings.sink.settle {
@@ -75,6 +78,28 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) fn config(message: impl Into<String>) -> Error {
     Error::new(Kind::Config, message)
+}
+
+/// A setting whose effect only a newer version of the ledger's forms can hold.
+struct Need {
+    key: &'static str,
+    version: u32,
+    is_set: fn(&Settings) -> bool,
+}
+
+/// What version 1 cannot hold, one row a setting: nothing yet.
+const NEEDS: &[Need] = &[];
+
+/// Whether the version that `ledger.version` pins is known, and holds what the settings make.
+fn check_ledger_version(settings: &Settings, needs: &[Need]) -> Result<()> {
+    let Some(pinned) = settings.ledger.version else { return Ok(()) };
+    if !(VERSION_OLDEST..=VERSION).contains(&pinned) {
+        return Err(config(format!("`ledger.version` is `{pinned}`, and this kas3 knows versions {VERSION_OLDEST} to {VERSION}"))
+            .hint("leave it out to write the oldest version that holds what is needed"));
+    }
+    let Some(need) = needs.iter().find(|need| need.version > pinned && (need.is_set)(settings)) else { return Ok(()) };
+    Err(config(format!("`ledger.version` is `{pinned}`, and `{}` needs version {}", need.key, need.version))
+        .hint(format!("raise `ledger.version` to `{}` once every worker runs a kas3 that knows it, or leave out `{}`", need.version, need.key)))
 }
 
 /// Whether `text` may be a folder in the ledger and a label.
@@ -377,5 +402,41 @@ fn shape_of_transforms(transforms: &mut serde_json::Value) {
     for transform in transforms.as_array_mut().into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
         transform.remove("storage");
         transform.remove("downloads");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a later version might hold.
+    const TOMORROW: [Need; 2] = [
+        Need { key: "sink.cursor", version: 2, is_set: |settings| settings.sink.cursor },
+        Need { key: "source.group", version: 3, is_set: |settings| settings.source.group.is_some() },
+    ];
+
+    fn settings(lines: &str) -> Settings {
+        let text = format!("name: p\nsource: {{topics: [orders], kafka: {{bootstrap.servers: b:9092}}}}\n{lines}\n");
+        super::super::load(&text, &|_| None).expect("settings").settings
+    }
+
+    #[test]
+    fn a_pinned_version_of_the_ledger_refuses_what_needs_a_newer_one_at_the_start() {
+        let check = |lines: &str, needs: &[Need]| check_ledger_version(&settings(lines), needs);
+        let cursor = "sink: {url: s3://lake, cursor: true}";
+        assert!(check(cursor, &TOMORROW).is_ok(), "without a pin the form is raised where it is needed");
+        assert!(check(&format!("{cursor}\nledger: {{version: 1}}"), NEEDS).is_ok());
+        let error = check(&format!("{cursor}\nledger: {{version: 1}}"), &TOMORROW).expect_err("a refusal");
+        assert_eq!((error.kind(), error.to_string()), (Kind::Config, "`ledger.version` is `1`, and `sink.cursor` needs version 2".to_owned()));
+        assert!(error.way_out().is_some_and(|hint| hint.contains("raise `ledger.version` to `2`") && hint.contains("leave out `sink.cursor`")));
+        assert!(check("sink: {url: s3://lake}\nledger: {version: 1}", &TOMORROW).is_ok());
+    }
+
+    #[test]
+    fn a_version_of_the_ledger_that_this_kas3_does_not_know_is_refused() {
+        for version in [0, VERSION + 1] {
+            let error = validate(settings(&format!("sink: {{url: s3://lake}}\nledger: {{version: {version}}}"))).expect_err("a refusal");
+            assert!(error.kind() == Kind::Config && error.to_string().contains(&format!("`ledger.version` is `{version}`")), "{error}");
+        }
     }
 }

@@ -12,6 +12,8 @@
 //! settle   swap the head: the span joins the history                    (history.rs)
 //! ```
 //!
+//! What is stored, and how it stays readable to older and newer workers, is in `stored/`.
+//!
 //! ```no_run
 //! # use kas3_sink::{config::Pipeline, ledger::{ClosedSpan, Ledger, Log, Unwatched}, span::TopicPartition};
 //! # use std::sync::Arc;
@@ -31,7 +33,6 @@ mod amend;
 mod cell;
 mod closed;
 mod folders;
-mod head;
 mod history;
 mod log;
 mod observer;
@@ -43,21 +44,21 @@ mod retry;
 mod stage;
 mod start;
 pub mod stops;
+pub mod stored;
 
 pub use accept::Accepted;
 pub use closed::{Body, ClosedFile, ClosedSpan, Role};
-pub use head::{Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Staged, Stretch, VERSION};
-pub use history::{
-    CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, History, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind, decode_segment,
-    encode_segment,
-};
-pub use log::{Log, Origin, Remake, Report};
+pub use history::{CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, History};
+pub use log::{Log, Remake, Report};
 pub use observer::{LedgerObserver, Unwatched};
 pub use partition::Partition;
 pub use publish::{PUBLISH_DEADLINE, metadata};
 pub(crate) use retry::Backoff;
 pub use stage::{InFlight, Upload};
-pub use start::{PartitionStart, PipelineRecord, StartRecord};
+pub use stored::{
+    Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Origin, PartitionStart, PipelineRecord, Place, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind,
+    Staged, StartRecord, Stretch, Unusable, VERSION, VERSION_OLDEST, Word, decode_segment, encode_segment,
+};
 
 use crate::{config::Pipeline, gather::Gathered, span::TopicPartition};
 use kas3_store::{Info, Store};

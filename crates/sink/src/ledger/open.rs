@@ -5,9 +5,9 @@
 use super::{
     Ledger, LedgerObserver, Partition, Timing,
     cell::Cell,
-    head::Head,
-    log::{Log, Origin},
+    log::{Log, Report},
     stops,
+    stored::{Head, Origin},
 };
 use crate::{
     config::Pipeline,
@@ -100,7 +100,7 @@ impl Ledger {
     /// together, and reclaims what is of no use. Transient troubles are retried inside for as long as they last.
     ///
     /// # Errors
-    /// `Stopped`: a person must decide; the hint names the command.
+    /// `Stopped`: a person must decide; the hint names the command. `Newer`: a newer kas3 wrote what is there; nobody decides.
     pub async fn open_partition(self: &Arc<Self>, of: &TopicPartition) -> Result<Partition> {
         let mut backoff = self.backoff();
         // from now on a sweep of this process leaves the partition alone
@@ -142,7 +142,7 @@ impl Ledger {
     async fn create_head(self: &Arc<Self>, of: &TopicPartition) -> Result<Cell> {
         let reported = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await?;
         if let Some(report) = &reported {
-            match Origin::parse(&report.metadata) {
+            match self.origin_of(of, report)? {
                 Some(origin) if origin.pipeline == self.pipeline.name => return Err(stops::lost(of, self.ledger.url(), report, &origin.ledger)),
                 Some(origin) => {
                     let text = format!(
@@ -230,8 +230,7 @@ impl Ledger {
             }
             return Ok(());
         };
-        let origin = Origin::parse(&report.metadata);
-        let ours = origin.filter(|origin| origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url());
+        let ours = self.origin_of(of, &report)?.filter(|origin| origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url());
         let Some(origin) = ours else {
             if report.next != head.next {
                 let text = format!("the consumer group says {}, by somebody else's hand; the ledger says {}, and it wins", report.next, head.next);
@@ -249,10 +248,18 @@ impl Ledger {
         Ok(())
     }
 
+    /// Who reported; `None` for somebody else than kas3.
+    ///
+    /// # Errors
+    /// `Newer` when a newer kas3 did: then its ledger is newer, too, wherever it is.
+    pub(super) fn origin_of(&self, of: &TopicPartition, report: &Report) -> Result<Option<Origin>> {
+        Origin::parse(&report.metadata).map_err(|why| stops::newer_report(of, &self.pipeline.group, &why))
+    }
+
     /// The head of one partition, if it has one.
     ///
     /// # Errors
-    /// `Stopped` for a head that cannot be read.
+    /// `Stopped` for a head that cannot be read, `Newer` for one of a newer version.
     pub async fn head(&self, of: &TopicPartition) -> Result<Option<Head>> {
         Ok(self.read_head(of).await?.map(|(head, _)| head))
     }
@@ -260,7 +267,7 @@ impl Ledger {
     /// All heads of the pipeline, in the order of their paths.
     ///
     /// # Errors
-    /// `Stopped` for a head that cannot be read.
+    /// `Stopped` for a head that cannot be read, `Newer` for one of a newer version.
     pub async fn heads(&self) -> Result<Vec<Head>> {
         let listed = self.list_heads().await?;
         // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads

@@ -4,14 +4,14 @@ use super::{
     Ledger, Origin,
     cell::Cell,
     closed::{ClosedFile, ClosedSpan},
-    head::{Entry, EntryKind, Head, Staged, Stretch},
     log::Report,
     publish::path_of,
     random_name, stops,
+    stored::{Counts, Entry, EntryKind, Head, Place, Stretch},
 };
 use crate::{
     error::{Error, Kind, Result},
-    span::{Counts, Position, TopicPartition},
+    span::{Position, TopicPartition},
 };
 use jiff::Timestamp;
 use kas3_store::{Store, UploadId, kill_point};
@@ -76,14 +76,14 @@ impl Partition {
 
     /// What the consumer group is told.
     pub fn report(&self) -> Report {
-        Report { next: self.cell.head.next, metadata: self.cell.ledger.origin(self.cell.head.incarnation).text() }
+        Report { next: self.cell.head.next, metadata: self.cell.ledger.origin(&self.cell.head).text() }
     }
 
     /// Stages, commits and publishes a span. Transient troubles are retried inside for as long as they last.
     ///
     /// # Errors
     /// `Fenced`: somebody moved the partition, or an upload was lost; drop what is open and open the partition again.
-    /// `Stopped`: a person must decide.
+    /// `Stopped`: a person must decide. `Newer`: a newer kas3 moved the partition on.
     pub async fn commit(&mut self, span: ClosedSpan) -> Result<()> {
         self.begin()?;
         self.check_span(&span)?;
@@ -165,9 +165,9 @@ impl Partition {
         let mut entry = self.cell.entry_between(EntryKind::Files, first, position);
         entry.id = closed.id;
         entry.now = closed.now;
-        entry.roll = Some(closed.roll);
-        entry.counts = closed.counts;
-        entry.timestamps = closed.timestamps;
+        entry.roll = Some(closed.roll.into());
+        entry.counts = closed.counts.into();
+        entry.timestamps = closed.timestamps.map(Into::into);
         if closed.files.is_empty() {
             self.cell.check_topic().await?;
             return self.move_without_files(entry, position).await;
@@ -176,7 +176,7 @@ impl Partition {
         let staged = ledger.stage(&self.cell.of, &ledger.sink, numbered, incarnation, first).await?;
         entry.base = ledger.sink.url().to_owned();
         entry.settings.clone_from(&ledger.pipeline.settings_digest);
-        (entry.files, entry.files_in) = ledger.listed(&self.cell.of, first, staged.files).await?;
+        (entry.files, entry.files_in) = self.cell.listed(first, staged.files).await?;
         // Asked after the span's last record was read: a client goes on silently in a topic that was created again.
         let topic_id = self.cell.check_topic().await?;
         let before = self.cell.leftovers().await?;
@@ -241,13 +241,14 @@ impl Cell {
     pub(super) fn entry_between(&self, kind: EntryKind, first: i64, to: Position) -> Entry {
         Entry {
             id: random_name(),
-            kind,
+            kind: kind.into(),
             partitions: vec![Stretch {
                 topic: self.of.topic.to_string(),
                 partition: self.of.partition,
                 first,
                 next: to.next,
                 leader_epoch: to.leader_epoch,
+                extra: Map::new(),
             }],
             incarnation: self.head.incarnation,
             now: Timestamp::now(),
@@ -292,9 +293,9 @@ impl Cell {
         let local = store.url().starts_with("file:");
         let (mut bundles, mut uploads) = (BTreeSet::new(), Vec::new());
         for file in self.ledger.files(entry, &self.of).await? {
-            match &file.staged {
-                Some(Staged::Bundle { path, .. }) => _ = bundles.insert(path.clone()),
-                Some(Staged::Upload { id, .. }) if local => uploads.push((path_of(&self.of, &store, &file)?, id.clone())),
+            match file.place() {
+                Some(Place::Bundle(bundle)) => _ = bundles.insert(bundle.path.clone()),
+                Some(Place::Upload(upload)) if local => uploads.push((path_of(&self.of, &store, &file)?, upload.id.clone())),
                 _ => {}
             }
         }
@@ -303,8 +304,9 @@ impl Cell {
 }
 
 impl Ledger {
-    pub(super) fn origin(&self, incarnation: u32) -> Origin {
-        Origin { kas3: 1, pipeline: self.pipeline.name.clone(), ledger: self.ledger.url().to_owned(), incarnation }
+    fn origin(&self, head: &Head) -> Origin {
+        let (pipeline, ledger) = (self.pipeline.name.clone(), self.ledger.url().to_owned());
+        Origin { kas3: head.version, pipeline, ledger, incarnation: head.incarnation }
     }
 
     /// Deletes what was staged for a settled span. What this misses is reclaimed later: one try is enough. A denial is told,

@@ -5,8 +5,8 @@
 
 use super::{
     closed::{Body, ClosedFile},
-    head::{File, Staged},
     retry::Backoff,
+    stored::{File, Staged},
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -246,7 +246,7 @@ pub(super) async fn lay_out(closed: Vec<(u32, ClosedFile)>, store: &Store, bundl
         let (staged, stored, bytes) = match file.body {
             Body::Upload(upload) => {
                 let uploaded = upload.finish().await?;
-                (Staged::Upload { id: uploaded.id, parts: uploaded.parts }, uploaded.stored, uploaded.bytes)
+                (Staged::upload(uploaded.id, uploaded.parts), uploaded.stored, uploaded.bytes)
             }
             Body::Whole(body) => {
                 let bytes = body.len() as u64;
@@ -255,7 +255,7 @@ pub(super) async fn lay_out(closed: Vec<(u32, ClosedFile)>, store: &Store, bundl
                     room = 0;
                 }
                 let (path, content) = laid.bundles.last_mut().expect("one was pushed");
-                let staged = Staged::Bundle { path: path.clone(), from: room, to: room + bytes };
+                let staged = Staged::bundle(path.clone(), room, room + bytes);
                 room += bytes;
                 let stored = Checksum::from_xxh3(xxh3_128(&body));
                 content.push(body.clone());
@@ -269,13 +269,13 @@ pub(super) async fn lay_out(closed: Vec<(u32, ClosedFile)>, store: &Store, bundl
         laid.files.push(File {
             number,
             url: store.url_of(&file.path),
-            role: file.role,
+            role: file.role.into(),
             bytes,
             records: file.records,
             checksum: file.checksum,
             stored,
-            offsets: vec![file.offsets],
-            timestamps: file.timestamps,
+            offsets: vec![file.offsets.map(Into::into)],
+            timestamps: file.timestamps.map(Into::into),
             content_type: file.content_type.to_owned(),
             content_encoding: file.content_encoding.map(str::to_owned),
             incarnation: None,

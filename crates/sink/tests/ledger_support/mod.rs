@@ -192,6 +192,7 @@ pub fn pipeline(url: &str) -> Pipeline {
         kafka: kas3_sink::config::Properties::default(),
         url: url.to_owned(),
         ledger_url: url.to_owned(),
+        ledger_version: None,
         storage: StorageSettings::default(),
         timezone: TimeZone::UTC,
         settle: Some(Duration::ZERO),

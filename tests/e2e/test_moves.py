@@ -74,6 +74,8 @@ def test_what_a_newer_version_keeps_in_the_ledger_survives_this_one(kafka, topic
     assert head["pending"] and head["closed"]
     for span in (head["pending"][0], head["closed"][0]):
         span["of_tomorrow"] = "span"
+        span["roll"] = "tide"
+        span["counts"]["of_tomorrow"] = span["partitions"][0]["of_tomorrow"] = span["files"][0]["offsets"][0]["of_tomorrow"] = [1]
         span["files"][0]["of_tomorrow"] = "file"
     marked = [span["id"] for span in (head["pending"][0], head["closed"][0])]
     sink.files.write(path, json.dumps(head).encode())
@@ -86,6 +88,9 @@ def test_what_a_newer_version_keeps_in_the_ledger_survives_this_one(kafka, topic
     (segment,) = [path for path in sink.files.paths(everything=True) if path.endswith(".jsonl") and "/ledger/" in path]
     spans = {span["id"]: span for span in map(json.loads, sink.files.read(segment).splitlines()[1:])}
     assert [(spans[id]["of_tomorrow"], spans[id]["files"][0]["of_tomorrow"]) for id in marked] == [("span", "file")] * 2
+    for span in (spans[id] for id in marked):
+        within = (span["counts"], span["partitions"][0], span["files"][0]["offsets"][0])
+        assert span["roll"] == "tide" and all(each["of_tomorrow"] == [1] for each in within)
     compare(read_committed(kafka, name), sink.files).check()
     sink.verify()
 
@@ -100,8 +105,13 @@ def test_a_head_of_a_version_that_we_do_not_know_is_left_alone(kafka, topic, pip
     sink.files.write(path, json.dumps({**head, "version": 2}).encode())
     produce(kafka, name, 400, partitions=2, seed=2)
     before = sink.files.read(path)
-    sink.run_to_end(code=3).says("version 2", "a newer kas3 wrote it")
-    assert sink.files.read(path) == before
+    sink.run_to_end(code=3).says("version 2", "a newer kas3 wrote it", "run the newer kas3")
+    # nobody's decision either: it would begin anew in the newer one's ledger
+    for next in ([], ["--next", 0], ["--next", 200], ["--next", 400]):
+        accept = sink.command("ledger", "accept", sink.file, "--topic", name, "--partition", 0, *next, code=3)
+        accept.says("version 2", "a newer kas3 wrote it", "run the newer kas3")
+    sink.command("verify", sink.file, code=3).says("a newer kas3 wrote it")
+    assert head_path(sink, name) == path and sink.files.read(path) == before
     sink.files.write(path, json.dumps(head).encode())
     sink.run_to_end()
     compare(read_committed(kafka, name), sink.files).check()

@@ -2,7 +2,7 @@
 
 use crate::{configuration, exit::Exit, inspect, output::Results, runtime};
 use clap::Args;
-use kas3_sink::span::TopicPartition;
+use kas3_sink::{Kind, span::TopicPartition};
 use std::path::PathBuf;
 
 /// Accept what stopped a partition, so that it goes on
@@ -31,8 +31,15 @@ pub(crate) struct AcceptArguments {
 pub(crate) fn accept(arguments: AcceptArguments) -> anyhow::Result<Exit> {
     let pipeline = configuration::from_file(&arguments.file)?;
     runtime::block_on(async move {
-        let inspection = inspect::open(&pipeline).await?;
         let of = TopicPartition::new(arguments.topic.as_str(), arguments.partition);
+        // what a newer kas3 wrote is refused whatever Kafka says, and where it cannot be asked
+        let (_, ledger) = inspect::without_kafka(&pipeline).await?;
+        if let Err(newer) = ledger.head(&of).await
+            && newer.kind() == Kind::Newer
+        {
+            return Err(newer.into());
+        }
+        let inspection = inspect::open(&pipeline).await?;
         let accepted = inspection.ledger.accept(&of, arguments.next).await?;
         let mut results = Results::new();
         for decision in &accepted.decisions {

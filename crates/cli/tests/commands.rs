@@ -127,6 +127,38 @@ fn an_unreachable_broker_ends_the_check_with_one_and_says_what_to_look_at() {
 }
 
 #[test]
+fn a_ledger_of_a_newer_kas3_is_refused_by_every_command_with_every_option_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake");
+    let heads = lake.join("_kas3/orders/ledger/orders/00000");
+    std::fs::create_dir_all(&heads).unwrap();
+    std::fs::write(folder.path().join("orders.yaml"), GOOD.replace("/tmp/kas3-no-such-folder-here/lake", lake.to_str().unwrap())).unwrap();
+    // as another kas3 may write it: nothing but the version is where this one expects it
+    let head = "{\"version\": 2, \"topic\": [\"orders\"], \"next\": {\"orders\": 8}, \"closed\": null}";
+    std::fs::write(heads.join("head.3.json"), head).unwrap();
+    let accept = ["ledger", "accept", "orders.yaml", "--topic", "orders", "--partition", "0"];
+    let commands = [
+        accept.to_vec(),
+        [&accept[..], &["--next", "8"]].concat(),
+        [&accept[..], &["--next", "0"]].concat(),
+        vec!["ledger", "show", "orders.yaml"],
+        vec!["ledger", "show", "orders.yaml", "--json"],
+        vec!["cat", "orders.yaml", "--topic", "orders", "--partition", "0", "--from", "0"],
+    ];
+    for words in commands {
+        let output = kas3(folder.path(), &words);
+        assert_eq!(output.status.code(), Some(3), "{words:?}: {}", shown(&output));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        for expected in ["head.json", "it has version 2, and this kas3 knows versions up to 1; a newer kas3 wrote it", "hint: run the newer kas3"] {
+            assert!(told.contains(expected), "{words:?}: `{expected}` is not in\n{told}");
+        }
+        assert!(!told.contains("--next"), "{words:?}: {told}");
+        let left: Vec<_> = std::fs::read_dir(&heads).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!((left, std::fs::read_to_string(heads.join("head.3.json")).unwrap()), (vec!["head.3.json".into()], head.to_owned()), "{words:?}");
+    }
+}
+
+#[test]
 fn the_demo_ends_well_and_its_files_can_be_read_back_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let output = kas3(folder.path(), &["demo", "--records", "6000"]);

@@ -17,6 +17,8 @@ pub enum Kind {
     Missing,
     /// This partition stops until a person decides (`kas3 ledger accept`); the others go on.
     Stopped,
+    /// This partition stops because a newer kas3 wrote what is stored of it: nobody decides about that, the newer kas3 goes on.
+    Newer,
     /// The process cannot go on.
     Fatal,
 }

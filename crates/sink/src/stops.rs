@@ -84,9 +84,26 @@ pub fn vanished(of: &TopicPartition, head: &str, next: i64) -> Error {
     stop(of, what, "restore it, or go on without it: ", &format!("--next {next}"))
 }
 
+/// An object that a newer kas3 wrote. There is nothing to decide: whatever this version did would destroy or double what the newer
+/// one did.
+pub fn newer(of: &TopicPartition, object: &str, why: &str) -> Error {
+    newer_kas3(format!("partition `{of}` stops: `{object}` cannot be used: {why}"))
+}
+
+/// The consumer group has a report of a newer kas3, whose head is not the one that is here.
+pub fn newer_report(of: &TopicPartition, group: &str, why: &str) -> Error {
+    newer_kas3(format!("partition `{of}` stops: its report in consumer group `{group}` cannot be used: {why}"))
+}
+
+/// The same for what belongs to no partition.
+pub(crate) fn newer_kas3(what: String) -> Error {
+    Error::new(Kind::Newer, format!("{what}; a newer kas3 wrote it"))
+        .hint("run the newer kas3 for this pipeline; no command of this one overrides that, and nothing was changed")
+}
+
 /// An object of the ledger that cannot be what it should be.
 pub fn unreadable(of: &TopicPartition, object: &str, why: &str) -> Error {
-    stop(of, format!("`{object}` cannot be used: {why}"), "restore it or use the kas3 that wrote it; to go on without it: ", "--next N")
+    stop(of, format!("`{object}` cannot be used: {why}"), "restore it; to go on without it: ", "--next N")
 }
 
 /// A segment of the history is missing.

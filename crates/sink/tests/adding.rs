@@ -1,4 +1,4 @@
-//! How something is added to kas3: a format, a transform, a target, each by the smallest real example. `docs/design.md` shows
+//! How something is added to kas3: a format, a transform, a target, each by the smallest real example. `docs/extending.md` shows
 //! these files; a test compares them. What is shown here is what a file in `format/`, `transform/` or `target/` holds; there it
 //! also gets its row in the registry.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]

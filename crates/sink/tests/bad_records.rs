@@ -120,7 +120,7 @@ async fn what_does_not_fit_is_left_out_and_counted_and_the_rest_is_written_byte_
     let parts = LedgerParts { pipeline: Arc::clone(&pipeline), sink, ledger: ledger_store, log: answers, remaker, observer };
     let ledger = Ledger::open(parts).await.unwrap();
     let head = ledger.head(&TopicPartition::new("orders", 0)).await.unwrap().unwrap();
-    let counts: Vec<_> = head.closed.iter().chain(&head.pending).map(|entry| entry.counts).collect();
+    let counts: Vec<_> = head.closed.iter().chain(&head.pending).map(|entry| entry.counts.clone()).collect();
     let misfits = values.iter().filter(|(_, line)| line.is_none()).count() as u64;
     assert_eq!(counts.iter().map(|counts| counts.refused).sum::<u64>(), misfits);
     assert_eq!(counts.iter().map(|counts| counts.read).sum::<u64>(), values.len() as u64);

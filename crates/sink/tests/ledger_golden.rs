@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use kas3_sink::{
-    ledger::{Entry, File, Head, PipelineRecord, SegmentKind, StartRecord, decode_segment, encode_segment},
-    span::TopicPartition,
+    ledger::{Entry, File, Head, PipelineRecord, SegmentKind, StartRecord, Unusable, decode_segment, encode_segment},
+    span::{Roll, TopicPartition},
 };
 use serde_json::Value;
 use std::{fmt::Debug, fs, path::PathBuf};
@@ -16,6 +16,16 @@ fn golden(name: &str) -> PathBuf {
 
 fn bytes(name: &str) -> Vec<u8> {
     fs::read(golden(name)).unwrap()
+}
+
+/// A form of version 1 as a later kas3 writes it: fields and words that this one does not know, wherever there may be any.
+fn tomorrow(name: &str) -> Vec<u8> {
+    fs::read(golden("../tomorrow").join(name)).unwrap()
+}
+
+/// A form of which this one knows nothing but where its version stands.
+fn v2(name: &str) -> Vec<u8> {
+    fs::read(golden("../v2").join(name)).unwrap()
 }
 
 fn reads_as(name: &str, read: &impl Debug) {
@@ -71,7 +81,7 @@ fn a_head_that_cannot_be_is_refused_with_its_reason() {
     let refused = |change: &dyn Fn(&mut Value)| {
         let mut head = good.clone();
         change(&mut head);
-        Head::decode(&serde_json::to_vec(&head).unwrap()).unwrap_err()
+        Head::decode(&serde_json::to_vec(&head).unwrap()).unwrap_err().to_string()
     };
     assert!(refused(&|head| head["version"] = 2.into()).contains("a newer kas3 wrote it"));
     assert!(refused(&|head| head["next"] = (-1).into()).contains("is at -1"));
@@ -90,5 +100,101 @@ fn a_head_that_cannot_be_is_refused_with_its_reason() {
     let of = TopicPartition::new("orders", 7);
     let cut = &bytes("history.jsonl")[..200];
     assert!(decode_segment::<Entry>(cut, SegmentKind::History, &of).is_err());
-    assert!(decode_segment::<File>(&bytes("history.jsonl"), SegmentKind::Files, &of).unwrap_err().contains("History"));
+    assert!(decode_segment::<File>(&bytes("history.jsonl"), SegmentKind::Files, &of).unwrap_err().to_string().contains("History"));
+}
+
+#[test]
+fn what_a_later_kas3_writes_in_version_1_is_read_and_written_again_as_it_was() {
+    let head = Head::decode(&tomorrow("head.json")).unwrap();
+    same(&head.encode(), &tomorrow("head.json"));
+    let (pending, closed) = (&head.pending[0], &head.closed);
+    assert_eq!(pending.roll.as_ref().map(|roll| (roll.as_str(), roll.known())), Some(("tide", None)));
+    assert_eq!((closed[1].kind.as_str(), closed[1].kind.known(), closed[0].files[1].role.as_str()), ("mirror", None, "letters"));
+    assert!(closed.iter().all(|entry| entry.roll.as_ref().is_none_or(|roll| Roll::ALL.iter().all(|known| roll != known))));
+
+    let of = TopicPartition::new("orders", 7);
+    let history = decode_segment::<Entry>(&tomorrow("history.jsonl"), SegmentKind::History, &of).unwrap();
+    same(&encode_segment(&history.0, &history.1), &tomorrow("history.jsonl"));
+    let files = decode_segment::<File>(&tomorrow("files.jsonl"), SegmentKind::Files, &of).unwrap();
+    same(&encode_segment(&files.0, &files.1), &tomorrow("files.jsonl"));
+    let start = StartRecord::decode(&tomorrow("start.json"), "orders", 0).unwrap();
+    same(&serde_json::to_vec(&start).unwrap(), &tomorrow("start.json"));
+    let pipeline = PipelineRecord::decode(&tomorrow("pipeline.json"), "test").unwrap();
+    same(&serde_json::to_vec(&pipeline).unwrap(), &tomorrow("pipeline.json"));
+}
+
+#[test]
+fn an_unknown_field_in_any_object_of_a_form_and_an_unknown_word_in_any_open_place_is_kept() {
+    let mut head: Value = serde_json::from_slice(&bytes("head.json")).unwrap();
+    sprinkle(&mut head);
+    for place in ["/pending/0/kind", "/pending/0/roll", "/pending/0/files/0/role", "/closed/0/kind"] {
+        *head.pointer_mut(place).unwrap() = "a word of tomorrow".into();
+    }
+    head["pending"][0]["files"][1]["staged"] = serde_json::json!({ "a place of tomorrow": { "with": ["its", "own"] } });
+    let read = Head::decode(&serde_json::to_vec(&head).unwrap()).unwrap();
+    same(&read.encode(), &serde_json::to_vec(&head).unwrap());
+    for name in ["history.jsonl", "files.jsonl"] {
+        let lines: Vec<Value> = serde_json::Deserializer::from_slice(&bytes(name)).into_iter().map(Result::unwrap).collect();
+        let lines: Vec<String> = lines
+            .into_iter()
+            .map(|mut line| {
+                sprinkle(&mut line);
+                line.to_string()
+            })
+            .collect();
+        let (text, of) = (lines.join("\n"), TopicPartition::new("orders", 7));
+        let written = match name {
+            "files.jsonl" => decode_segment::<File>(text.as_bytes(), SegmentKind::Files, &of).map(|(header, files)| encode_segment(&header, &files)),
+            _ => decode_segment::<Entry>(text.as_bytes(), SegmentKind::History, &of).map(|(header, entries)| encode_segment(&header, &entries)),
+        };
+        same(&written.unwrap(), text.as_bytes());
+    }
+}
+
+/// Adds a field to every object.
+fn sprinkle(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(sprinkle),
+        Value::Object(members) => {
+            members.values_mut().for_each(sprinkle);
+            members.insert("of tomorrow".to_owned(), serde_json::json!({ "kept": [1, null, { "whole": "é" }] }));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_newer_version_is_told_from_damage_whatever_else_has_changed() {
+    let of = TopicPartition::new("orders", 0);
+    let all = [
+        Head::decode(&v2("head.json")).unwrap_err(),
+        StartRecord::decode(&v2("start.json"), "orders", 0).unwrap_err(),
+        PipelineRecord::decode(&v2("pipeline.json"), "test").unwrap_err(),
+        decode_segment::<Entry>(&v2("history.jsonl"), SegmentKind::History, &of).unwrap_err(),
+        decode_segment::<File>(&v2("files.jsonl"), SegmentKind::Files, &of).unwrap_err(),
+    ];
+    for why in all {
+        assert!(matches!(&why, Unusable::Newer(_)), "{why}");
+        assert_eq!(why.to_string(), "it has version 2, and this kas3 knows versions up to 1; a newer kas3 wrote it");
+    }
+    let old = String::from_utf8(v2("head.json")).unwrap().replace("\"version\": 2", "\"version\": 1");
+    assert!(matches!(Head::decode(old.as_bytes()), Err(Unusable::Broken(_))), "the same of version 1 is damaged");
+}
+
+#[test]
+fn more_than_a_list_has_today_and_a_segment_of_another_kind_are_of_a_newer_kas3() {
+    let good: Value = serde_json::from_slice(&bytes("head.json")).unwrap();
+    let why = |change: &dyn Fn(&mut Value)| {
+        let mut head = good.clone();
+        change(&mut head);
+        Head::decode(&serde_json::to_vec(&head).unwrap()).unwrap_err()
+    };
+    let twice = |list: &mut Value| list.as_array_mut().map(|list| list.push(list[0].clone())).unwrap();
+    assert!(matches!(why(&|head| twice(&mut head["pending"])), Unusable::Newer(_)));
+    assert!(matches!(why(&|head| twice(&mut head["closed"][0]["partitions"])), Unusable::Newer(_)));
+    assert!(matches!(why(&|head| head["pending"][0]["files"][0]["staged"] = Value::Object(serde_json::Map::new())), Unusable::Broken(_)));
+    let of = TopicPartition::new("orders", 7);
+    let other = String::from_utf8(bytes("history.jsonl")).unwrap().replace("\"history\"", "\"marks\"");
+    let why = decode_segment::<Entry>(other.as_bytes(), SegmentKind::History, &of).unwrap_err();
+    assert!(matches!(&why, Unusable::Newer(why) if why.contains("`marks`")), "{why}");
 }

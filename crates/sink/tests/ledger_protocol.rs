@@ -13,7 +13,12 @@ use kas3_sink::{
     span::{Bounds, Checksum, Counts, Position, Roll, Span, TopicPartition},
 };
 use ledger_support::*;
-use std::{path::Path, sync::Arc};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tempfile::TempDir;
 
 /// A folder with everything of a log of eight records in it.
@@ -377,7 +382,7 @@ async fn offsets_without_records_move_the_head_without_files() {
     sink_all(folder.path(), &log).await;
     let ledger = ledger(folder.path(), &log).await;
     let head = ledger.heads().await.unwrap().remove(0);
-    let kinds: Vec<_> = head.closed.iter().map(|entry| (entry.kind, entry.span().next)).collect();
+    let kinds: Vec<_> = head.closed.iter().map(|entry| (entry.kind.known().unwrap(), entry.span().next)).collect();
     assert_eq!((head.next, kinds), (9, vec![(EntryKind::Files, 3), (EntryKind::Empty, 9)]), "two stretches without records are one");
 }
 
@@ -531,4 +536,328 @@ async fn a_sweep_reclaims_uploads_of_partitions_that_its_process_holds_and_is_st
     let mut left: Vec<_> = left.into_iter().map(|upload| upload.path).collect();
     left.sort();
     assert_eq!(left, ["orders/group=x/0_9.txt", "orders/group=x/1_2.txt"]);
+}
+
+fn golden(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ledger").join(name)).unwrap()
+}
+
+/// The newest head of the partition, as it lies on the disk.
+fn head_file(folder: &Path) -> PathBuf {
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("head.")?.strip_suffix(".json")?.parse::<u64>().ok();
+    let heads = std::fs::read_dir(folder.join("_kas3/test/ledger/orders/00000")).unwrap().map(|entry| entry.unwrap().path());
+    heads.filter(|path| number(path).is_some()).max_by_key(number).unwrap()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value = json(path);
+    change(&mut value);
+    std::fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();
+}
+
+/// Adds a field to every object, as a later kas3 may.
+fn sprinkle(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(sprinkle),
+        Value::Object(members) => {
+            members.values_mut().for_each(sprinkle);
+            members.insert("of tomorrow".to_owned(), Value::from(vec![1]));
+        }
+        _ => {}
+    }
+}
+
+/// Objects that do not have that field.
+fn bare(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(bare).collect(),
+        Value::Object(members) if !members.contains_key("of tomorrow") => vec![value.to_string()],
+        Value::Object(members) => members.values().flat_map(bare).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What history keeps of a span, as JSON.
+fn settled(mut span: Value) -> Value {
+    for gone in ["base", "settings"] {
+        span.as_object_mut().unwrap().remove(gone);
+    }
+    for file in span["files"].as_array_mut().unwrap() {
+        file.as_object_mut().unwrap().remove("staged");
+    }
+    span
+}
+
+#[tokio::test]
+async fn fields_and_words_of_a_later_kas3_outlive_open_commit_publish_settle_and_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = MemoryLog::new(Topic::with("a", 8));
+    let (sink, options) = (store(&url(folder.path())).await, kas3_store::PutOptions::ledger("application/json"));
+    let text = golden("tomorrow/head.json").replace("file:///lake", &url(folder.path()));
+    sink.create_cell("_kas3/test/ledger/orders/00000/head.json", Bytes::from(text.clone())).await.unwrap();
+    for (path, form) in [("_kas3/test/topics/orders.json", "tomorrow/start.json"), ("_kas3/test/pipeline.json", "tomorrow/pipeline.json")] {
+        sink.create(path, Bytes::from(golden(form)), &options).await.unwrap();
+    }
+    let bundle = Bytes::from_static(b"4\ta 4\n6\ta 6\n5\ta 5\n7\ta 7\n");
+    sink.create("_kas3/test/staged/orders/00000/0-00000000000000000004-77aa", bundle, &options).await.unwrap();
+
+    let before: Value = serde_json::from_str(&text).unwrap();
+    let spans: Vec<Value> = before["closed"].as_array().unwrap().iter().cloned().chain([settled(before["pending"][0].clone())]).collect();
+    let ledger = ledger(folder.path(), &log).await;
+    let mut partition = ledger.open_partition(&of()).await.unwrap();
+    assert_eq!(records(folder.path()), expected(&log)[4..]);
+    assert_eq!(json(&head_file(folder.path())), before, "what is published is not settled yet");
+    log.change(|topic| topic.partitions[0].extend((8..14).map(|offset| Some(format!("a {offset}")))));
+    let span = close(&log, &sink, &partition, 11);
+    partition.commit(span).await.unwrap();
+    let now = json(&head_file(folder.path()));
+    assert_eq!((now["closed"].as_array().unwrap(), &now["of tomorrow"]), (&spans, &before["of tomorrow"]));
+    partition.settle().await.unwrap();
+    let now = json(&head_file(folder.path()));
+    assert_eq!((&now["closed"].as_array().unwrap()[..3], &now["of tomorrow"], &now["version"]), (&spans[..], &before["of tomorrow"], &1.into()));
+    drop(partition);
+
+    log.change(|topic| topic.partitions[0].extend((14..250).map(|offset| Some(format!("a {offset}")))));
+    sink_all(folder.path(), &log).await;
+    let now = json(&head_file(folder.path()));
+    assert_eq!(now["of tomorrow"], before["of tomorrow"]);
+    let segment = head_file(folder.path()).with_file_name(now["segment"].as_str().unwrap());
+    let lines: Vec<Value> = std::fs::read_to_string(segment).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[1..4], spans);
+    assert_eq!(records(folder.path()), expected(&log)[4..]);
+    for (path, form) in [("_kas3/test/topics/orders.json", "tomorrow/start.json"), ("_kas3/test/pipeline.json", "tomorrow/pipeline.json")] {
+        assert_eq!(std::fs::read_to_string(folder.path().join(path)).unwrap(), golden(form));
+    }
+}
+
+#[tokio::test]
+async fn unknown_fields_of_a_pending_span_are_kept_where_it_is_published_and_where_its_files_are_made_again() {
+    for lost in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = MemoryLog::new(Topic::with("a", 8));
+        leave_pending(folder.path(), &log).await;
+        change(&head_file(folder.path()), sprinkle);
+        if lost {
+            remove(folder.path(), |path| path.contains("/staged/"));
+        }
+        let told = Arc::new(Told::default());
+        let ledger = ledger_of(pipeline(&url(folder.path())), &log, &told).await;
+        let partition = ledger.open_partition(&of()).await.unwrap();
+        assert_eq!(told.holds("amended"), lost);
+        let mut pending = json(&head_file(folder.path()))["pending"][0].clone();
+        if lost {
+            // where its bytes are is told anew
+            pending = settled(pending);
+        }
+        assert_eq!(bare(&pending), Vec::<String>::new());
+        drop(partition);
+        sink_all(folder.path(), &log).await;
+        let head = json(&head_file(folder.path()));
+        let bare_spans: Vec<String> = head["closed"].as_array().unwrap().iter().flat_map(bare).collect();
+        assert_eq!(bare_spans.len(), 1, "the last span is our own: {bare_spans:?}");
+        assert_eq!(records(folder.path()), expected(&log));
+    }
+}
+
+#[tokio::test]
+async fn a_start_record_that_is_carried_on_into_another_incarnation_keeps_what_a_later_kas3_wrote() {
+    let (folder, log) = sunk().await;
+    let records = folder.path().join("_kas3/test/topics");
+    change(&records.join("orders.json"), sprinkle);
+    accept(folder.path(), &log, Some(4)).await.unwrap();
+    let (old, mut new) = (json(&records.join("orders.json")), json(&records.join("orders.1.json")));
+    assert_eq!((&new["incarnation"], &new["partitions"][0]["start"]), (&1.into(), &4.into()));
+    for changed in ["/incarnation", "/partitions/0/start", "/written_at"] {
+        *new.pointer_mut(changed).unwrap() = old.pointer(changed).unwrap().clone();
+    }
+    assert_eq!(new, old);
+}
+
+/// Settled up to 3, and a span up to 6 that is committed and not published: a bundle and an upload hold its files.
+async fn leave_pending(folder: &Path, log: &Arc<MemoryLog>) {
+    let ledger = ledger(folder, log).await;
+    let mut partition = ledger.open_partition(&of()).await.unwrap();
+    let span = close(log, &store(&url(folder)).await, &partition, 3);
+    partition.commit(span).await.unwrap();
+    partition.settle().await.unwrap();
+    drop(partition);
+    let blocked = ["orders/group=0/0_4.txt", "orders/group=1/0_3.txt"];
+    stopped(commit_and(log, &ledger, folder, 6, |_| blocked.iter().for_each(|path| occupy(folder, path))).await);
+    blocked.iter().for_each(|path| std::fs::remove_file(folder.join(path)).unwrap());
+}
+
+/// Every byte of the ledger, of what is staged, and of the files.
+fn everything(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            // stores are tried out in `check` by everyone who opens a ledger
+            match path.is_dir() {
+                true if path.ends_with("_kas3/test/check") => {}
+                true => folders.push(path),
+                false => drop(found.insert(path.clone(), std::fs::read(path).unwrap())),
+            }
+        }
+    }
+    found
+}
+
+/// The partition stops as a newer kas3's, whoever asks for what, and nothing is touched.
+async fn left_to_the_newer(what: &str, folder: &Path, log: &Arc<MemoryLog>) {
+    let (before, version) = (everything(folder), head_version(folder).await);
+    let newer = |asked: &str, error: Error| {
+        assert_eq!(error.kind(), Kind::Newer, "{what}, {asked}: {error}");
+        assert!(error.to_string().ends_with("a newer kas3 wrote it"), "{what}, {asked}: {error}");
+        let hint = error.way_out().unwrap();
+        assert!(hint.contains("run the newer kas3") && !hint.contains("accept"), "{what}, {asked}: {hint}");
+    };
+    let told = Arc::new(Told::default());
+    let ledger = ledger_of(pipeline(&url(folder)), log, &told).await;
+    newer("open", ledger.open_partition(&of()).await.err().unwrap());
+    for next in [None, Some(0), Some(3), Some(8), Some(100)] {
+        newer(&format!("accept {next:?}"), ledger.accept(&of(), next).await.err().unwrap());
+    }
+    ledger.sweep().await.unwrap();
+    assert!(everything(folder) == before, "{what}: something was touched");
+    assert_eq!(head_version(folder).await, version, "{what}");
+}
+
+async fn head_version(folder: &Path) -> Option<kas3_store::Version> {
+    store(&url(folder)).await.read_cell("_kas3/test/ledger/orders/00000/head.json", 1 << 20).await.unwrap().map(|head| head.version)
+}
+
+/// A newer kas3 takes the partition over.
+async fn swap_to_v2(folder: &Path) {
+    let (sink, path) = (store(&url(folder)).await, "_kas3/test/ledger/orders/00000/head.json");
+    let found = sink.read_cell(path, 1 << 20).await.unwrap().unwrap();
+    sink.swap_cell(path, &found.version, Bytes::from(golden("v2/head.json"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_newer_version_wrote_stops_as_such_and_no_decision_overrides_it() {
+    let (folder, log) = sunk().await;
+    swap_to_v2(folder.path()).await;
+    left_to_the_newer("a head", folder.path(), &log).await;
+    let ledger = ledger(folder.path(), &log).await;
+    assert_eq!(ledger.heads().await.unwrap_err().kind(), Kind::Newer);
+    assert_eq!(ledger.head(&of()).await.unwrap_err().kind(), Kind::Newer);
+
+    let (folder, log) = sunk().await;
+    std::fs::write(folder.path().join("_kas3/test/topics/orders.json"), golden("v2/start.json")).unwrap();
+    left_to_the_newer("a start record", folder.path(), &log).await;
+    remove(folder.path(), |path| path.contains("/head."));
+    left_to_the_newer("a start record without a head", folder.path(), &log).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let log = MemoryLog::new(Topic::with("a", 450));
+    sink_all(folder.path(), &log).await;
+    let segment = head_file(folder.path()).with_file_name(json(&head_file(folder.path()))["segment"].as_str().unwrap());
+    std::fs::write(segment, golden("v2/history.jsonl")).unwrap();
+    left_to_the_newer("a segment", folder.path(), &log).await;
+    remove(folder.path(), |path| path.contains("/head."));
+    left_to_the_newer("a segment without a head", folder.path(), &log).await;
+}
+
+#[tokio::test]
+async fn a_report_of_a_newer_version_stops_the_partition_with_a_head_and_without() {
+    let (folder, log) = sunk().await;
+    let metadata = "{\"kas3\":2,\"pipeline\":{\"name\":\"test\"}}".to_owned();
+    log.reported.lock().unwrap().insert(of(), Report { next: 8, metadata });
+    left_to_the_newer("a report", folder.path(), &log).await;
+    remove(folder.path(), |path| path.contains("/head."));
+    left_to_the_newer("a report without a head", folder.path(), &log).await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_a_newer_version_began_is_not_opened_and_nothing_of_it_accepted() {
+    let (folder, log) = sunk().await;
+    let path = folder.path().join("_kas3/test/pipeline.json");
+    let ledger = ledger(folder.path(), &log).await;
+    std::fs::write(&path, golden("v2/pipeline.json")).unwrap();
+    remove(folder.path(), |path| path.contains("/head."));
+    let before = everything(folder.path());
+    let sink = store(&url(folder.path())).await;
+    let opened = Ledger::open(Arc::new(pipeline(&url(folder.path()))), sink.clone(), sink, log.clone(), Arc::new(Told::default())).await;
+    assert_eq!(opened.err().unwrap().kind(), Kind::Newer);
+    assert_eq!(ledger.accept(&of(), Some(8)).await.err().unwrap().kind(), Kind::Newer);
+    assert!(everything(folder.path()) == before, "something was touched");
+}
+
+#[tokio::test]
+async fn a_worker_whose_partition_a_newer_version_took_over_stops_at_its_next_swap() {
+    for step in ["commit", "advance", "settle"] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = MemoryLog::new(Topic::with("a", 8));
+        let (ledger, sink) = (ledger(folder.path(), &log).await, store(&url(folder.path())).await);
+        let mut partition = ledger.open_partition(&of()).await.unwrap();
+        let span = close(&log, &sink, &partition, 4);
+        partition.commit(span).await.unwrap();
+        swap_to_v2(folder.path()).await;
+        let (heads, files) = (head_version(folder.path()).await, visible(folder.path()));
+        let done = match step {
+            "commit" => {
+                let span = close(&log, &sink, &partition, 8);
+                partition.commit(span).await
+            }
+            "advance" => partition.advance(Position { next: 6, leader_epoch: 0 }).await,
+            _ => partition.settle().await,
+        };
+        assert_eq!(done.unwrap_err().kind(), Kind::Newer, "{step}");
+        assert_eq!((head_version(folder.path()).await, visible(folder.path())), (heads, files), "{step}");
+        assert_eq!(std::fs::read_to_string(head_file(folder.path())).unwrap(), golden("v2/head.json"), "{step}");
+    }
+}
+
+#[tokio::test]
+async fn a_pending_span_in_words_of_a_later_kas3_is_left_to_it_and_goes_on_with_it() {
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 7] = [
+        ("mirror", |span| span["kind"] = "mirror".into()),
+        ("letters", |span| span["files"][0]["role"] = "letters".into()),
+        ("cellar", |span| span["files"][1]["staged"] = serde_json::json!({ "cellar": { "shelf": 4 } })),
+        ("upload, bundle", |span| span["files"][1]["staged"]["bundle"] = span["files"][0]["staged"]["bundle"].clone()),
+        ("sha256:01", |span| span["files"][0]["stored"] = "sha256:01".into()),
+        ("sha256:02", |span| span["files"][1]["checksum"] = "sha256:02".into()),
+        ("2 partitions", |span| {
+            let stretch = span["partitions"][0].clone();
+            span["partitions"].as_array_mut().unwrap().push(stretch);
+        }),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let log = MemoryLog::new(Topic::with("a", 8));
+    leave_pending(folder.path(), &log).await;
+    let sink = store(&url(folder.path())).await;
+    // of no use, as far as a span that is understood tells
+    let (staging, options) = ("_kas3/test/staged/orders/00000/", kas3_store::PutOptions::data("text/plain"));
+    sink.begin_upload("orders/group=x/0_1.txt", staging, &options).await.unwrap();
+    let head = head_file(folder.path());
+    let good = std::fs::read(&head).unwrap();
+    for (word, of_tomorrow) in changes {
+        change(&head, |head| of_tomorrow(&mut head["pending"][0]));
+        left_to_the_newer(word, folder.path(), &log).await;
+        let error = ledger(folder.path(), &log).await.open_partition(&of()).await.err().unwrap();
+        assert!(error.to_string().contains(word), "{word}: {error}");
+        std::fs::write(&head, &good).unwrap();
+    }
+    sink_all(folder.path(), &log).await;
+    assert_eq!(records(folder.path()), expected(&log));
+}
+
+#[tokio::test]
+async fn a_pinned_version_is_what_is_written_and_a_head_keeps_the_one_that_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = MemoryLog::new(Topic::with("a", 8));
+    for pinned in [None, Some(1)] {
+        let mut settings = pipeline(&url(folder.path()));
+        settings.ledger_version = pinned;
+        let ledger = ledger_of(settings, &log, &Arc::default()).await;
+        work(&ledger, &log, &store(&url(folder.path())).await, &of()).await.unwrap();
+        assert_eq!(json(&head_file(folder.path()))["version"], 1);
+        log.change(|topic| topic.partitions[0].push(Some("more".to_owned())));
+    }
 }

@@ -195,7 +195,7 @@ fn replace_marks(
 
 /// Settings whose values are no secrets even when they come from the environment: messages that hide a topic or a host help
 /// nobody.
-const PUBLIC: [&str; 22] = [
+const PUBLIC: [&str; 23] = [
     "name",
     "source.topics",
     "source.group",
@@ -216,6 +216,7 @@ const PUBLIC: [&str; 22] = [
     "sink.storage.endpoint",
     "sink.storage.region",
     "ledger.url",
+    "ledger.version",
     "memory",
     "http",
 ];

@@ -28,7 +28,7 @@ pub struct Settings {
     /// What differs per topic, by name or by `^expression`; the first that matches applies.
     #[serde(default)]
     pub topics: Ordered<TopicSettings>,
-    /// Where the ledger lies.
+    /// Where the ledger lies, and in which form.
     #[serde(default)]
     pub ledger: LedgerSettings,
     /// The largest resident size of the process: Kafka's queues, open blocks, parts in flight. At least `64MiB`.
@@ -94,4 +94,10 @@ pub struct LedgerSettings {
     #[serde(default)]
     #[schemars(extend("examples" = ["s3://bucket/ledger"]))]
     pub url: Option<String>,
+    /// Version of the ledger's stored forms. Without it the oldest is written that holds what is needed, and a head is raised when
+    /// something first needs a newer one, so that going back to an older kas3 stays possible until then. With it heads are raised to
+    /// it and no further, and a setting that needs a newer version is refused at the start. There is only version 1 yet.
+    #[serde(default)]
+    #[schemars(extend("examples" = [1]))]
+    pub version: Option<u32>,
 }

@@ -3,6 +3,7 @@
 use super::Settings;
 use crate::{
     error::{Error, Result},
+    ledger::{VERSION, VERSION_OLDEST},
     plan::{Pipeline, Start},
     target::{Given, SinkPlan},
     topics::TopicPattern,
@@ -18,6 +19,7 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
     let topics = topic_patterns(&settings.source.topics)?;
     check_start(&settings.source.start)?;
     super::kafka::check(&settings.source.kafka)?;
+    check_ledger_version(&settings, NEEDS)?;
     let given = Given { topics: &topics, sections: &settings.topics.0, transforms: &settings.transforms, ledger_url: settings.ledger.url.as_deref() };
     let sink = settings.sink.settings.plan(&given)?;
     if settings.memory.0 < MEMORY_BYTES_MIN {
@@ -40,6 +42,7 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
         target: settings.sink.kind,
         url,
         ledger_url,
+        ledger_version: settings.ledger.version,
         storage,
         timezone,
         settle,
@@ -57,6 +60,28 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
 
 /// The least `memory`.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// A setting whose effect only a newer version of the ledger's forms can hold.
+struct Need {
+    key: &'static str,
+    version: u32,
+    is_set: fn(&Settings) -> bool,
+}
+
+/// What version 1 cannot hold, one row a setting: nothing yet.
+const NEEDS: &[Need] = &[];
+
+/// Whether the version that `ledger.version` pins is known, and holds what the settings make.
+fn check_ledger_version(settings: &Settings, needs: &[Need]) -> Result<()> {
+    let Some(pinned) = settings.ledger.version else { return Ok(()) };
+    if !(VERSION_OLDEST..=VERSION).contains(&pinned) {
+        return Err(Error::config(format!("`ledger.version` is `{pinned}`, and this kas3 knows versions {VERSION_OLDEST} to {VERSION}"))
+            .hint("leave it out to write the oldest version that holds what is needed"));
+    }
+    let Some(need) = needs.iter().find(|need| need.version > pinned && (need.is_set)(settings)) else { return Ok(()) };
+    Err(Error::config(format!("`ledger.version` is `{pinned}`, and `{}` needs version {}", need.key, need.version))
+        .hint(format!("raise `ledger.version` to `{}` once every worker runs a kas3 that knows it, or leave out `{}`", need.version, need.key)))
+}
 
 /// Whether `text` may be a folder in the ledger and a label.
 fn check_name(name: &str) -> Result<()> {
@@ -129,5 +154,42 @@ fn shape_of_transforms(transforms: &mut Json) {
     for transform in transforms.as_array_mut().into_iter().flatten().filter_map(Json::as_object_mut) {
         transform.remove("storage");
         transform.remove("downloads");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// What a later version might hold.
+    const TOMORROW: [Need; 2] = [
+        Need { key: "http", version: 2, is_set: |settings| settings.http == "off" },
+        Need { key: "source.group", version: 3, is_set: |settings| settings.source.group.is_some() },
+    ];
+
+    fn settings(lines: &str) -> Settings {
+        let text = format!("name: p\nsource: {{topics: [orders], kafka: {{bootstrap.servers: b:9092}}}}\n{lines}\n");
+        super::super::load(&text, &|_| None).expect("settings").settings
+    }
+
+    #[test]
+    fn a_pinned_version_of_the_ledger_refuses_what_needs_a_newer_one_at_the_start() {
+        let check = |lines: &str, needs: &[Need]| check_ledger_version(&settings(lines), needs);
+        let quiet = "sink: {url: s3://lake}\nhttp: \"off\"";
+        assert!(check(quiet, &TOMORROW).is_ok(), "without a pin the form is raised where it is needed");
+        assert!(check(&format!("{quiet}\nledger: {{version: 1}}"), NEEDS).is_ok());
+        let error = check(&format!("{quiet}\nledger: {{version: 1}}"), &TOMORROW).expect_err("a refusal");
+        assert_eq!((error.kind(), error.to_string()), (Kind::Config, "`ledger.version` is `1`, and `http` needs version 2".to_owned()));
+        assert!(error.way_out().is_some_and(|hint| hint.contains("raise `ledger.version` to `2`") && hint.contains("leave out `http`")));
+        assert!(check("sink: {url: s3://lake}\nledger: {version: 1}", &TOMORROW).is_ok());
+    }
+
+    #[test]
+    fn a_version_of_the_ledger_that_this_kas3_does_not_know_is_refused() {
+        for version in [0, VERSION + 1] {
+            let error = validate(settings(&format!("sink: {{url: s3://lake}}\nledger: {{version: {version}}}"))).expect_err("a refusal");
+            assert!(error.kind() == Kind::Config && error.to_string().contains(&format!("`ledger.version` is `{version}`")), "{error}");
+        }
     }
 }

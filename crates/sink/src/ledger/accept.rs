@@ -10,21 +10,24 @@
 //! | a foreign object under a file's name | the file goes under the name of a new incarnation |
 //! | staged bytes lost beyond repair | the files are recorded as lost |
 //! | none of these, but `--next` | forward: a gap; backward: a new incarnation |
+//!
+//! What a newer kas3 wrote is nothing to decide about: it is refused before anything is recorded, whatever was asked for.
 
 use super::{
-    Ledger, StartRecord,
-    cell::Cell,
-    closed::Role,
-    head::{EntryKind, File, Head, Staged},
+    Ledger,
+    head_writer::HeadWriter,
     publish::path_of,
-    start::PartitionStart,
+    stored::Role,
+    stored::{EntryKind, File, Head, Origin, PartitionStart, Place, StartRecord, Word},
 };
 use crate::{
     error::{Error, Kind, Result},
     plan::Start,
-    report::{Origin, Report},
+    report::Report,
     span::{Position, TopicPartition},
+    stops::newer,
 };
+use jiff::Timestamp;
 use kas3_store::{Store, Version};
 use std::{collections::HashMap, sync::Arc};
 
@@ -71,12 +74,14 @@ impl Ledger {
     ///
     /// # Errors
     /// `Config` when there is nothing to decide, or `next` is needed or cannot be; `Fenced` when a worker moved the partition
-    /// meanwhile.
+    /// meanwhile; `Newer` when a newer kas3 wrote any of what is there, and then nothing was changed.
     pub async fn accept(self: &Arc<Self>, of: &TopicPartition, next: Option<i64>) -> Result<Accepted> {
         let mut decisions = Vec::new();
+        self.check_pipeline_record(of).await?;
         let head = match self.read_head_object(of).await? {
             None => self.accept_lost(of, None, next, &mut decisions).await?,
             Some(object) => match self.decode_head(of, &object) {
+                Err(error) if error.kind() == Kind::Newer => return Err(error),
                 Err(_) => self.accept_lost(of, Some(object.version), next, &mut decisions).await?,
                 Ok(_) => self.accept_found(of, next, &mut decisions).await?,
             },
@@ -93,7 +98,10 @@ impl Ledger {
         let topic_id = self.topic_id(of).await?;
         let (earliest, end) = self.patiently(of, "ask for the log's bounds", || self.log.bounds(of)).await?;
         let reported = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await?;
-        let reported = reported.and_then(|report| Origin::parse(&report.metadata).map(|origin| (report, origin)));
+        let reported = match reported {
+            Some(report) => self.origin_of(of, &report)?.map(|origin| (report, origin)),
+            None => None,
+        };
         let reported = reported.filter(|(_, origin)| origin.pipeline == self.pipeline.name);
         Ok(Now { cluster_id, topic_id, earliest, end, reported })
     }
@@ -113,7 +121,9 @@ impl Ledger {
             None => None,
         };
         let recreated = record.as_ref().is_some_and(|record| !now.is_of(&record.cluster_id, record.topic_id.as_deref()));
-        let begun = unreadable.is_some() || now.reported.is_some() || self.segment_without_head(of).await?.is_some();
+        // asked in any case: a segment of a newer kas3 says that the head was of one, too
+        let has_segment = self.segment_without_head(of).await?.is_some();
+        let begun = unreadable.is_some() || now.reported.is_some() || has_segment;
         if !begun && !recreated && next.is_none() && (record.is_some() || !self.topic_has_heads(of).await?) {
             return Ok(self.new_head(of, &now.cluster_id, now.topic_id, 0, 0));
         }
@@ -130,12 +140,12 @@ impl Ledger {
         let record = self.new_incarnation(of, above, &now, next).await?;
         let start = next.unwrap_or_else(|| record.start(of.partition));
         let head = self.new_head(of, &now.cluster_id, now.topic_id.clone(), record.incarnation, start);
-        let cell = match unreadable {
-            Some(version) => Cell::overwrite(self, of, version, head).await?,
-            None => Cell::create(self, of, head).await?,
+        let writer = match unreadable {
+            Some(version) => HeadWriter::overwrite(self, of, version, head).await?,
+            None => HeadWriter::create(self, of, head).await?,
         };
         decisions.push(format!("a new head begins at {start}, in incarnation {}; the history before it is lost", record.incarnation));
-        Ok(cell.head)
+        Ok(writer.head)
     }
 
     async fn topic_has_heads(&self, of: &TopicPartition) -> Result<bool> {
@@ -144,15 +154,16 @@ impl Ledger {
     }
 
     async fn accept_found(self: &Arc<Self>, of: &TopicPartition, next: Option<i64>, decisions: &mut Vec<String>) -> Result<Head> {
-        let Some(mut cell) = Cell::read(self, of).await? else {
+        let Some(mut writer) = HeadWriter::read(self, of).await? else {
             return Err(Error::new(Kind::Transient, format!("the head of `{of}` vanished a moment ago")));
         };
-        cell.accept_segments(decisions).await?;
-        cell.accept_start_record(decisions).await?;
-        cell.accept_files(decisions).await?;
+        writer.check_understood().await?;
+        writer.accept_segments(decisions).await?;
+        writer.accept_start_record(decisions).await?;
+        writer.accept_files(decisions).await?;
         let now = self.kafka_now(of).await?;
-        cell.accept_position(&now, next, decisions).await?;
-        Ok(cell.head)
+        writer.accept_position(&now, next, decisions).await?;
+        Ok(writer.head)
     }
 
     /// A start record above `above` that belongs to Kafka as it is now: the newest, or a new one in which this partition
@@ -168,24 +179,24 @@ impl Ledger {
             if let Some(record) = fits.as_ref().filter(|record| above.is_some_and(|above| record.incarnation > above)) {
                 return Ok(record.clone());
             }
-            let mut partitions = match &fits {
-                Some(record) => record.partitions.clone(),
-                None => {
-                    let starts = self.patiently(of, "resolve the start", || self.log.resolve_start(&of.topic, &Start::Earliest)).await?;
-                    (0..).zip(starts).map(|(partition, start)| PartitionStart { partition, start }).collect()
-                }
-            };
-            if let Some(start) = start {
-                partitions.retain(|other| other.partition != of.partition);
-                partitions.push(PartitionStart { partition: of.partition, start });
-                partitions.sort_by_key(|other| other.partition);
-            }
             let mut number = newest.max(above).map_or(1, |highest| highest.saturating_add(1));
             while !self.starts(of, number).await? {
                 // `orders.1.json` is the first start of a topic `orders.1`
                 number = number.saturating_add(1);
             }
-            self.create_start_record(of, number, now.topic_id.clone(), now.cluster_id.clone(), partitions).await?;
+            let (topic_id, cluster_id) = (now.topic_id.clone(), now.cluster_id.clone());
+            let mut record = match &fits {
+                Some(record) => StartRecord { incarnation: number, topic_id, cluster_id, written_at: Timestamp::now(), ..StartRecord::clone(record) },
+                None => {
+                    let starts = self.patiently(of, "resolve the start", || self.log.resolve_start(&of.topic, &Start::Earliest)).await?;
+                    let partitions = (0..).zip(starts).map(|(partition, start)| PartitionStart::new(partition, start)).collect();
+                    self.new_start_record(of, number, topic_id, cluster_id, partitions)
+                }
+            };
+            if let Some(start) = start {
+                record.move_start(of.partition, start);
+            }
+            self.create_start_record(of, &record).await?;
             // Read back, so that of two people at once both take the one that is there.
             if let Some(record) = self.start_record(of, number).await?.filter(|record| now.is_of(&record.cluster_id, record.topic_id.as_deref())) {
                 return Ok(record);
@@ -194,7 +205,17 @@ impl Ledger {
     }
 }
 
-impl Cell {
+impl HeadWriter {
+    /// Refuses a pending span that says what only a newer version understands, also where the list of its files is lost.
+    async fn check_understood(&self) -> Result<()> {
+        let Some(entry) = self.head.pending.first() else { return Ok(()) };
+        let files = match self.ledger.files(entry, &self.of).await {
+            Err(error) if error.kind() == Kind::Stopped => Vec::new(),
+            files => files?,
+        };
+        self.ledger.check_understood(&self.of, entry, &files)
+    }
+
     async fn accept_segments(&mut self, decisions: &mut Vec<String>) -> Result<()> {
         let broken = stops(self.ledger.walk(&self.head).await)?;
         if broken {
@@ -231,9 +252,10 @@ impl Cell {
         self.ledger.patiently(&self.of, "delete an unreadable start record", || self.ledger.ledger.delete(&path)).await?;
         let heads = self.ledger.heads().await?;
         let same = heads.iter().filter(|head| *head.topic == *self.of.topic && head.incarnation == self.head.incarnation);
-        let partitions = same.map(|head| PartitionStart { partition: head.partition, start: head.start }).collect();
+        let partitions = same.map(|head| PartitionStart::new(head.partition, head.start)).collect();
         let (topic_id, cluster_id) = (self.head.topic_id.clone(), self.head.cluster_id.clone());
-        self.ledger.create_start_record(&self.of, self.head.incarnation, topic_id, cluster_id, partitions).await?;
+        let record = self.ledger.new_start_record(&self.of, self.head.incarnation, topic_id, cluster_id, partitions);
+        self.ledger.create_start_record(&self.of, &record).await?;
         decisions.push("the start record is written again from the heads; partitions without a head begin at their beginning".to_owned());
         Ok(())
     }
@@ -283,7 +305,7 @@ impl Cell {
                 decisions.push(format!("`{old}` belongs to somebody else, so the file becomes `{}`", files[index].url));
             }
         }
-        (entry.files, entry.files_in) = self.ledger.listed(&self.of, entry.span().first, files).await?;
+        (entry.files, entry.files_in) = self.listed(entry.span().first, files).await?;
         head.pending = vec![entry];
         self.swap(head, "accept").await
     }
@@ -291,14 +313,17 @@ impl Cell {
     /// Gives a file the name of another incarnation. A bundle does not care; an upload is bound to its name, and made again.
     async fn rename(&self, store: &Store, file: &mut File, was: u32, incarnation: u32) -> Result<()> {
         let path = path_of(&self.of, store, file)?;
-        if let Some(Staged::Upload { id, .. }) = &file.staged {
-            self.ledger.patiently(&self.of, "abort an upload", || store.abort_upload(&path, id)).await?;
+        let extension = match &file.role {
+            Word::Known(Role::SideFile) => ".index.json".to_owned(),
+            Word::Known(Role::Data) => format!(".{}", self.ledger.pipeline.plan(&self.of.topic).format.extension()),
+            Word::Unknown(role) => {
+                return Err(newer(&self.of, &file.url, &format!("its role is `{}`, which this kas3 does not know", role.escape_default())));
+            }
+        };
+        if let Some(Place::Upload(upload)) = file.place() {
+            self.ledger.patiently(&self.of, "abort an upload", || store.abort_upload(&path, &upload.id)).await?;
             file.staged = None;
         }
-        let extension = match file.role {
-            Role::SideFile => ".index.json".to_owned(),
-            Role::Data => format!(".{}", self.ledger.pipeline.plan(&self.of.topic).format.extension()),
-        };
         file.url = store.url_of(&renamed(&path, &extension, file.incarnation.unwrap_or(was), incarnation));
         file.incarnation = Some(incarnation);
         Ok(())

@@ -3,23 +3,23 @@
 
 use super::{
     Ledger,
-    cell::Cell,
-    closed::ClosedFile,
-    head::{Entry, File, Staged},
+    closed_span::ClosedFile,
+    head_writer::HeadWriter,
     publish::path_of,
     random_name,
     remaker::Remake,
     stage::{self, StagedFiles},
+    stored::{Entry, File, Place},
 };
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Kind, Result},
     stops,
 };
 use bytes::Bytes;
 use kas3_store::{Pieces, Store, kill_point};
 use std::collections::{BTreeMap, HashMap};
 
-impl Cell {
+impl HeadWriter {
     /// Makes `lost` files again, stages them, and swaps the head with the new staged forms; the bytes that are in memory.
     ///
     /// # Errors
@@ -40,13 +40,16 @@ impl Cell {
         let files: Vec<File> = files
             .into_iter()
             .map(|old| match new.remove(&old.number) {
-                Some(new) => File { incarnation: old.incarnation, extra: old.extra, ..new },
+                // what was checked to be the same stays as it was written, with what a newer version keeps there
+                Some(File { bytes, stored, content_type, content_encoding, staged, .. }) => {
+                    File { bytes, stored, content_type, content_encoding, staged, ..old }
+                }
                 None => old,
             })
             .collect();
         let mut head = self.head.clone();
         let mut amended = entry;
-        (amended.files, amended.files_in) = self.ledger.listed(&self.of, amended.span().first, files).await?;
+        (amended.files, amended.files_in) = self.listed(amended.span().first, files).await?;
         head.pending = vec![amended];
         kill_point("amend.before");
         self.swap(head, "amend").await?;
@@ -58,9 +61,9 @@ impl Cell {
     /// An upload that could not be completed must never complete later, beside the one that takes its place.
     async fn abort_uploads(&self, store: &Store, wanted: &[&File]) -> Result<()> {
         for file in wanted {
-            if let Some(Staged::Upload { id, .. }) = &file.staged {
+            if let Some(Place::Upload(upload)) = file.place() {
                 let path = path_of(&self.of, store, file)?;
-                self.ledger.patiently(&self.of, "abort an upload", || store.abort_upload(&path, id)).await?;
+                self.ledger.patiently(&self.of, "abort an upload", || store.abort_upload(&path, &upload.id)).await?;
             }
         }
         Ok(())
@@ -169,17 +172,6 @@ impl Ledger {
             kill_point("bundle.after");
         }
         Ok(staged)
-    }
-
-    /// A list of files as the head keeps it: inside, or in a segment when it is long.
-    pub(super) async fn listed(&self, of: &crate::span::TopicPartition, first: i64, files: Vec<File>) -> Result<(Vec<File>, Option<String>)> {
-        let bytes =
-            serde_json::to_vec(&files).map_err(|error| Error::new(Kind::Fatal, "a list of files cannot be written down").source(error))?.len();
-        if bytes <= super::history::FILES_BYTES_MAX {
-            return Ok((files, None));
-        }
-        let name = self.write_segment(of, super::history::SegmentKind::Files, first, None, &files).await?;
-        Ok((Vec::new(), Some(name)))
     }
 }
 

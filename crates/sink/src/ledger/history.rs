@@ -4,10 +4,13 @@
 
 use super::{
     Ledger,
-    cell::Cell,
-    folders::in_folders,
-    head::{self, Entry, EntryKind, File, Head, VERSION},
+    head_writer::HeadWriter,
+    listing::in_folders,
     random_name,
+    stored::{
+        Entry, EntryKind, File, Head, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind, Unusable, check_chain, check_files, check_version,
+        decode_segment, encode_segment,
+    },
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -17,6 +20,7 @@ use crate::{
 use bytes::Bytes;
 use kas3_store::{Created, PutOptions, kill_point};
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 use std::collections::HashSet;
 
 /// Settled spans that a head keeps at most; then all but [`CLOSED_KEPT`] move into a segment.
@@ -27,71 +31,8 @@ pub const CLOSED_KEPT: usize = 8;
 pub const CLOSED_BYTES_MAX: usize = 256 << 10;
 /// Bytes of one span's list of files in a head at most; a longer list is a segment of its own.
 pub const FILES_BYTES_MAX: usize = 64 << 10;
-/// The largest segment that is read, in bytes.
-pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
-
-/// The first line of a segment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SegmentHeader {
-    /// Version of the form.
-    pub version: u32,
-    /// What the lines after this one are.
-    pub kind: SegmentKind,
-    /// Topic.
-    pub topic: String,
-    /// Partition number.
-    pub partition: i32,
-    /// The segment before this one; `None` for the oldest, and for a list of files.
-    pub before: Option<String>,
-    /// Lines that follow.
-    pub lines: u64,
-}
-
-/// What the lines of a segment are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SegmentKind {
-    /// Settled spans, oldest first.
-    History,
-    /// The files of one span.
-    Files,
-}
-
-/// Writes a segment down.
-pub fn encode_segment<T: Serialize>(header: &SegmentHeader, lines: &[T]) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(header).expect("a header has only string keys");
-    bytes.push(b'\n');
-    for line in lines {
-        serde_json::to_writer(&mut bytes, line).expect("a line has only string keys");
-        bytes.push(b'\n');
-    }
-    bytes
-}
-
-/// Reads a segment.
-///
-/// # Errors
-/// A text that says what is wrong; the caller names the object.
-pub fn decode_segment<T: for<'a> Deserialize<'a>>(bytes: &[u8], kind: SegmentKind, of: &TopicPartition) -> Result<(SegmentHeader, Vec<T>), String> {
-    let mut lines = bytes.split(|byte| *byte == b'\n');
-    let first = lines.next().unwrap_or_default();
-    head::check_version(first)?;
-    let header: SegmentHeader = serde_json::from_slice(first).map_err(|error| error.to_string())?;
-    if header.kind != kind || header.topic != *of.topic || header.partition != of.partition {
-        return Err(format!("it is a segment of kind `{:?}` of `{}-{}`", header.kind, header.topic, header.partition));
-    }
-    if let Some(before) = &header.before {
-        head::check_segment_name(before)?;
-    }
-    let mut found = Vec::new();
-    for line in lines.filter(|line| !line.is_empty()) {
-        found.push(serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", found.len() + 2))?);
-    }
-    if found.len() as u64 != header.lines {
-        return Err(format!("it has {} lines, its header says {}", found.len(), header.lines));
-    }
-    Ok((header, found))
-}
+/// Bytes of the first line of a segment at most, where nothing else of it is read.
+const SEGMENT_HEADER_BYTES_MAX: u64 = 64 << 10;
 
 /// The settled spans of a partition, read one segment after the other.
 pub struct History<'a> {
@@ -154,7 +95,7 @@ impl Ledger {
     pub async fn walk<'a>(&'a self, head: &'a Head) -> Result<History<'a>> {
         let of = head.of();
         let broken = |why: String| stops::unreadable(&of, &self.ledger.url_of(&self.head_path(&of)), &why);
-        head::check_chain(head.closed.iter().chain(&head.pending)).map_err(broken)?;
+        check_chain(head.closed.iter().chain(&head.pending)).map_err(broken)?;
         let mut spans: Vec<Span> = head.closed.iter().rev().map(Entry::span).collect();
         let mut after = head.closed.first().or(head.pending.first()).cloned();
         let (mut segments, mut next) = (Vec::new(), head.segment.clone());
@@ -164,7 +105,7 @@ impl Ledger {
                 return Err(stops::unreadable(&of, &self.segment_url(&of, &name), "the chain of segments comes back to it"));
             }
             let (header, entries) = self.read_history(&of, &name).await?;
-            head::check_chain(entries.iter().chain(&after)).map_err(broken)?;
+            check_chain(entries.iter().chain(&after)).map_err(broken)?;
             spans.extend(entries.iter().rev().map(Entry::span));
             after = entries.into_iter().next().or(after);
             segments.push(name);
@@ -176,7 +117,7 @@ impl Ledger {
 
     async fn read_history(&self, of: &TopicPartition, name: &str) -> Result<(SegmentHeader, Vec<Entry>)> {
         let (header, entries) = self.read_segment::<Entry>(of, name, SegmentKind::History).await?;
-        entries.iter().try_for_each(Entry::check).map_err(|why| stops::unreadable(of, &self.segment_url(of, name), &why))?;
+        entries.iter().try_for_each(Entry::check).map_err(|why| why.stop(of, &self.segment_url(of, name)))?;
         Ok((header, entries))
     }
 
@@ -187,7 +128,7 @@ impl Ledger {
     pub async fn files(&self, entry: &Entry, of: &TopicPartition) -> Result<Vec<File>> {
         let Some(name) = &entry.files_in else { return Ok(entry.files.clone()) };
         let (_, files) = self.read_segment::<File>(of, name, SegmentKind::Files).await?;
-        head::check_files(&files).map_err(|why| stops::unreadable(of, &self.segment_url(of, name), &why))?;
+        check_files(&files).map_err(|why| stops::unreadable(of, &self.segment_url(of, name), &why))?;
         Ok(files)
     }
 
@@ -199,7 +140,7 @@ impl Ledger {
         let path = format!("{}{name}", self.folder(of));
         let object = self.patiently(of, "read a segment", || self.ledger.get(&path, SEGMENT_BYTES_MAX)).await?;
         let Some(object) = object else { return Err(stops::segment_missing(of, &self.ledger.url_of(&path))) };
-        decode_segment(&object.bytes, kind, of).map_err(|why| stops::unreadable(of, &self.ledger.url_of(&path), &why))
+        decode_segment(&object.bytes, kind, of).map_err(|why| why.stop(of, &self.ledger.url_of(&path)))
     }
 
     /// Whether the newest segment can be read and the one before it is there, so that a history that is being deleted is noticed
@@ -215,41 +156,26 @@ impl Ledger {
         }
     }
 
-    /// A segment of a partition that has no head: a head comes before its first segment, so it was lost.
+    /// The newest segment of a partition that has no head: a head comes before its first segment, so it was lost.
+    ///
+    /// # Errors
+    /// `Newer` when a newer kas3 wrote that segment, and so the head.
     pub(super) async fn segment_without_head(&self, of: &TopicPartition) -> Result<Option<String>> {
         let top = &format!("_kas3/{}/ledger/", self.pipeline.name);
         let look = || self.ledger_folders.ask(self.folder(of), |folders| in_folders(&self.ledger, top, folders));
         let found = self.patiently(of, "list segments", look).await?;
-        Ok(found.into_iter().find(|info| info.path.ends_with(".jsonl")).map(|info| self.ledger.url_of(&info.path)))
-    }
-
-    pub(super) async fn write_segment<T: Serialize>(
-        &self,
-        of: &TopicPartition,
-        kind: SegmentKind,
-        first: i64,
-        before: Option<String>,
-        lines: &[T],
-    ) -> Result<String> {
-        let header =
-            SegmentHeader { version: VERSION, kind, topic: of.topic.to_string(), partition: of.partition, before, lines: lines.len() as u64 };
-        let bytes = Bytes::from(encode_segment(&header, lines));
-        if bytes.len() as u64 > SEGMENT_BYTES_MAX {
-            let text = format!("a segment of `{of}` would have {} bytes, {SEGMENT_BYTES_MAX} are allowed", bytes.len());
-            return Err(Error::new(Kind::Fatal, text).hint("lower `roll.files`, or let the path template make fewer files"));
+        let Some(newest) = found.into_iter().rev().find(|info| info.path.ends_with(".jsonl")) else { return Ok(None) };
+        let url = self.ledger.url_of(&newest.path);
+        let begin = 0..newest.bytes.min(SEGMENT_HEADER_BYTES_MAX);
+        let begin = self.patiently(of, "read a segment", || self.ledger.range(&newest.path, begin.clone())).await?;
+        if let Err(why @ Unusable::Newer(_)) = check_version(begin.split(|byte| *byte == b'\n').next().unwrap_or_default()) {
+            return Err(why.stop(of, &url));
         }
-        let name = format!("{first:020}-{}.jsonl", random_name());
-        let path = format!("{}{name}", self.folder(of));
-        let options = PutOptions::ledger("application/x-ndjson");
-        kill_point("segment.before");
-        // The name is random: an object that exists is our own, created by a request whose answer was lost.
-        let _: Created = self.patiently(of, "write a segment", || self.ledger.create(&path, bytes.clone(), &options)).await?;
-        kill_point("segment.after");
-        Ok(name)
+        Ok(Some(url))
     }
 }
 
-impl Cell {
+impl HeadWriter {
     /// The head with its pending span settled into history, older spans moved out where the head would grow too large.
     pub(super) async fn with_history(&self, more: Option<Entry>) -> Result<Head> {
         let mut head = self.head.clone();
@@ -265,10 +191,48 @@ impl Cell {
         let newest = head.closed.split_off(head.closed.len().saturating_sub(kept));
         let oldest = std::mem::replace(&mut head.closed, newest);
         if let Some(first) = oldest.first() {
-            let name = self.ledger.write_segment(&self.of, SegmentKind::History, first.span().first, head.segment.take(), &oldest).await?;
+            let name = self.write_segment(SegmentKind::History, first.span().first, head.segment.take(), &oldest).await?;
             head.segment = Some(name);
         }
         Ok(head)
+    }
+
+    /// A list of files as the head keeps it: inside, or in a segment when it is long.
+    pub(super) async fn listed(&self, first: i64, files: Vec<File>) -> Result<(Vec<File>, Option<String>)> {
+        let bytes =
+            serde_json::to_vec(&files).map_err(|error| Error::new(Kind::Fatal, "a list of files cannot be written down").source(error))?.len();
+        if bytes <= FILES_BYTES_MAX {
+            return Ok((files, None));
+        }
+        let name = self.write_segment(SegmentKind::Files, first, None, &files).await?;
+        Ok((Vec::new(), Some(name)))
+    }
+
+    /// Writes a segment in the version of the head.
+    async fn write_segment<T: Serialize>(&self, kind: SegmentKind, first: i64, before: Option<String>, lines: &[T]) -> Result<String> {
+        let (of, ledger) = (&self.of, &self.ledger);
+        let header = SegmentHeader {
+            version: self.head.version,
+            kind: kind.into(),
+            topic: of.topic.to_string(),
+            partition: of.partition,
+            before,
+            lines: lines.len() as u64,
+            extra: Map::new(),
+        };
+        let bytes = Bytes::from(encode_segment(&header, lines));
+        if bytes.len() as u64 > SEGMENT_BYTES_MAX {
+            let text = format!("a segment of `{of}` would have {} bytes, {SEGMENT_BYTES_MAX} are allowed", bytes.len());
+            return Err(Error::new(Kind::Fatal, text).hint("lower `roll.files`, or let the path template make fewer files"));
+        }
+        let name = format!("{first:020}-{}.jsonl", random_name());
+        let path = format!("{}{name}", ledger.folder(of));
+        let options = PutOptions::ledger("application/x-ndjson");
+        kill_point("segment.before");
+        // The name is random: an object that exists is our own, created by a request whose answer was lost.
+        let _: Created = ledger.patiently(of, "write a segment", || ledger.ledger.create(&path, bytes.clone(), &options)).await?;
+        kill_point("segment.after");
+        Ok(name)
     }
 }
 

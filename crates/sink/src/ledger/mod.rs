@@ -6,11 +6,13 @@
 //!
 //! ```text
 //! open     read the head or create it; publish what is pending          (open.rs, start.rs)
-//! stage    uploads while files grow, one bundle for the small rest      (stage.rs)
-//! commit   swap the head: next moves, the span is pending               (partition.rs, cell.rs)
+//! stage    uploads while files grow, one bundle for the small rest      (upload.rs, stage.rs)
+//! commit   swap the head: next moves, the span is pending               (partition.rs, head_writer.rs)
 //! publish  complete uploads and put files, never over anything          (publish.rs, amend.rs)
 //! settle   swap the head: the span joins the history                    (history.rs)
 //! ```
+//!
+//! What is stored, and how it stays readable to older and newer workers, is in `stored/`.
 //!
 //! ```no_run
 //! # use kas3_sink::{ledger::{ClosedSpan, Ledger, LedgerParts}, span::TopicPartition};
@@ -27,11 +29,10 @@
 
 mod accept;
 mod amend;
-mod cell;
-mod closed;
-mod folders;
-mod head;
+mod closed_span;
+mod head_writer;
 mod history;
+mod listing;
 mod observer;
 mod open;
 mod partition;
@@ -41,20 +42,21 @@ mod remaker;
 mod retry;
 mod stage;
 mod start;
+pub mod stored;
+mod upload;
 
 pub use accept::Accepted;
-pub use closed::{Body, ClosedFile, ClosedSpan, ClosedStretch, Role};
-pub use head::{Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Staged, Stretch, VERSION};
-pub use history::{
-    CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, History, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind, decode_segment,
-    encode_segment,
-};
+pub use closed_span::{Body, ClosedFile, ClosedSpan, ClosedStretch};
+pub use history::{CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, History};
 pub use observer::{LedgerObserver, Unwatched};
 pub use partition::Partition;
 pub use publish::{PUBLISH_DEADLINE, metadata};
 pub use remaker::{NothingRemade, Remake, Remaker};
-pub use stage::{InFlight, Upload};
-pub use start::{PartitionStart, PipelineRecord, StartRecord};
+pub use stored::{
+    Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Origin, PartitionStart, PipelineRecord, Place, Role, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind,
+    Staged, StartRecord, Stretch, Unusable, VERSION, VERSION_OLDEST, Word, decode_segment, encode_segment,
+};
+pub use upload::{InFlight, Upload};
 
 use crate::{coalesce::Coalesced, plan::Pipeline, source::Log, span::TopicPartition};
 use kas3_store::{Info, Store};

@@ -1,6 +1,6 @@
 //! Who watches the ledger: metrics, logs and tests.
 
-use super::head::Entry;
+use super::stored::Entry;
 use crate::{
     error::Error,
     span::{Span, TopicPartition},

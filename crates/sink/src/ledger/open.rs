@@ -2,11 +2,15 @@
 //!
 //! Opening fences nothing, and need not: a worker that opened a partition and lost it loses its next swap.
 
-use super::{Ledger, LedgerParts, Partition, Timing, cell::Cell, head::Head};
+use super::{
+    Ledger, LedgerParts, Partition, Timing,
+    head_writer::HeadWriter,
+    stored::{Head, Origin},
+};
 use crate::{
     coalesce::Coalesced,
     error::{Kind, Result},
-    report::Origin,
+    report::Report,
     span::TopicPartition,
     stops,
 };
@@ -76,7 +80,7 @@ impl Ledger {
     /// together, and reclaims what is of no use. Transient troubles are retried inside for as long as they last.
     ///
     /// # Errors
-    /// `Stopped`: a person must decide; the hint names the command.
+    /// `Stopped`: a person must decide; the hint names the command. `Newer`: a newer kas3 wrote what is there; nobody decides.
     pub async fn open_partition(self: &Arc<Self>, of: &TopicPartition) -> Result<Partition> {
         let mut backoff = self.backoff();
         // from now on a sweep of this process leaves the partition alone
@@ -93,32 +97,32 @@ impl Ledger {
     }
 
     async fn try_open(self: &Arc<Self>, of: &TopicPartition) -> Result<Partition> {
-        let found = Cell::read(self, of).await?;
+        let found = HeadWriter::read(self, of).await?;
         let is_new = found.is_none();
-        let mut cell = match found {
-            Some(cell) => cell,
+        let mut writer = match found {
+            Some(writer) => writer,
             None => self.create_head(of).await?,
         };
-        self.tell_settings(of, &cell.head);
+        self.tell_settings(of, &writer.head);
         // First, because it needs no Kafka: what is committed becomes visible whatever became of the topic.
-        cell.publish(std::collections::HashMap::new()).await?;
-        self.check_start_record(of, &cell.head).await?;
-        self.check_segment(of, &cell.head).await?;
-        self.check_log(of, &cell.head).await?;
+        writer.publish(std::collections::HashMap::new()).await?;
+        self.check_start_record(of, &writer.head).await?;
+        self.check_segment(of, &writer.head).await?;
+        self.check_log(of, &writer.head).await?;
         if !is_new {
             // before there was a head, nobody staged anything
-            self.reclaim_bundles(&cell.head).await?;
+            self.reclaim_bundles(&writer.head).await?;
         }
         if self.sink.url().starts_with("file:") {
-            self.reclaim_uploads(std::slice::from_ref(of), vec![cell.head.clone()], &self.pipeline.staged_prefix(of)).await?;
+            self.reclaim_uploads(std::slice::from_ref(of), vec![writer.head.clone()], &self.pipeline.staged_prefix(of)).await?;
         }
-        Ok(Partition::new(cell))
+        Ok(Partition::new(writer))
     }
 
-    async fn create_head(self: &Arc<Self>, of: &TopicPartition) -> Result<Cell> {
+    async fn create_head(self: &Arc<Self>, of: &TopicPartition) -> Result<HeadWriter> {
         let reported = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await?;
         if let Some(report) = &reported {
-            match Origin::parse(&report.metadata) {
+            match self.origin_of(of, report)? {
                 Some(origin) if origin.pipeline == self.pipeline.name => return Err(stops::lost(of, self.ledger.url(), report, &origin.ledger)),
                 Some(origin) => {
                     let text = format!(
@@ -145,7 +149,7 @@ impl Ledger {
             return Err(stops::recreated(of, was, is));
         }
         let head = self.new_head(of, &cluster_id, record.topic_id.clone().or(topic_id), record.incarnation, record.start(of.partition));
-        Cell::create(self, of, head).await
+        HeadWriter::create(self, of, head).await
     }
 
     fn tell_settings(&self, of: &TopicPartition, head: &Head) {
@@ -206,8 +210,7 @@ impl Ledger {
             }
             return Ok(());
         };
-        let origin = Origin::parse(&report.metadata);
-        let ours = origin.filter(|origin| origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url());
+        let ours = self.origin_of(of, &report)?.filter(|origin| origin.pipeline == self.pipeline.name && origin.ledger == self.ledger.url());
         let Some(origin) = ours else {
             if report.next != head.next {
                 let text = format!("the consumer group says {}, by somebody else's hand; the ledger says {}, and it wins", report.next, head.next);
@@ -225,10 +228,18 @@ impl Ledger {
         Ok(())
     }
 
+    /// Who reported; `None` for somebody else than kas3.
+    ///
+    /// # Errors
+    /// `Newer` when a newer kas3 did: then its ledger is newer, too, wherever it is.
+    pub(super) fn origin_of(&self, of: &TopicPartition, report: &Report) -> Result<Option<Origin>> {
+        Origin::parse(&report.metadata).map_err(|why| stops::newer_report(of, &self.pipeline.group, &why))
+    }
+
     /// The head of one partition, if it has one.
     ///
     /// # Errors
-    /// `Stopped` for a head that cannot be read.
+    /// `Stopped` for a head that cannot be read, `Newer` for one of a newer version.
     pub async fn head(&self, of: &TopicPartition) -> Result<Option<Head>> {
         Ok(self.read_head(of).await?.map(|(head, _)| head))
     }
@@ -236,7 +247,7 @@ impl Ledger {
     /// All heads of the pipeline, in the order of their paths.
     ///
     /// # Errors
-    /// `Stopped` for a head that cannot be read.
+    /// `Stopped` for a head that cannot be read, `Newer` for one of a newer version.
     pub async fn heads(&self) -> Result<Vec<Head>> {
         let listed = self.list_heads().await?;
         // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
@@ -305,18 +316,18 @@ impl Ledger {
     }
 
     async fn look_after(self: &Arc<Self>, of: &TopicPartition, modified: SystemTime) -> Result<Option<Head>> {
-        let Some(mut cell) = Cell::read(self, of).await? else { return Ok(None) };
+        let Some(mut writer) = HeadWriter::read(self, of).await? else { return Ok(None) };
         // An owner that lives settles within `sink.settle`; where that is left to the next commit, nobody can tell, and the
         // span is published from here but not settled: a swap would take the partition out of its owner's hands.
         let patience = self.timing.orphan_after + self.pipeline.settle.unwrap_or(Duration::ZERO);
         let orphaned = SystemTime::now().duration_since(modified).is_ok_and(|age| age >= patience);
-        if !cell.head.pending.is_empty() && orphaned && !self.holds(of) {
-            cell.publish(std::collections::HashMap::new()).await?;
+        if !writer.head.pending.is_empty() && orphaned && !self.holds(of) {
+            writer.publish(std::collections::HashMap::new()).await?;
             if self.pipeline.settle.is_some() && !self.holds(of) {
-                cell.settle().await?;
+                writer.settle().await?;
             }
         }
-        Ok(Some(cell.head))
+        Ok(Some(writer.head))
     }
 
     /// Partition, incarnation and offset of the file that a path of `topic` names; `None` for a path that is not such a name.

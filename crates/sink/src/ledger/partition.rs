@@ -2,16 +2,16 @@
 
 use super::{
     Ledger,
-    cell::Cell,
-    closed::{ClosedFile, ClosedSpan, ClosedStretch},
-    head::{Entry, EntryKind, Head, Staged, Stretch},
+    closed_span::{ClosedFile, ClosedSpan, ClosedStretch},
+    head_writer::HeadWriter,
     publish::path_of,
     random_name,
+    stored::{Counts, Entry, EntryKind, Head, Origin, Place, Stretch},
 };
 use crate::{
     error::{Error, Kind, Result},
-    report::{Origin, Report},
-    span::{Counts, Position, TopicPartition},
+    report::Report,
+    span::{Position, TopicPartition},
     stops,
 };
 use jiff::Timestamp;
@@ -25,7 +25,7 @@ use std::{
 /// An opened partition. Dropping it, or any of its futures, is safe at any moment: it is what a crash does. After a future was
 /// dropped half-way the partition must be opened again.
 pub struct Partition {
-    cell: Cell,
+    writer: HeadWriter,
     _hold: Hold,
     /// A step was begun and not ended.
     broken: bool,
@@ -40,51 +40,51 @@ struct Leftovers {
 }
 
 impl Partition {
-    pub(super) fn new(cell: Cell) -> Partition {
-        let hold = cell.ledger.hold(&cell.of);
-        Partition { cell, _hold: hold, broken: false }
+    pub(super) fn new(writer: HeadWriter) -> Partition {
+        let hold = writer.ledger.hold(&writer.of);
+        Partition { writer, _hold: hold, broken: false }
     }
 
     /// Whose it is.
     pub fn of(&self) -> &TopicPartition {
-        &self.cell.of
+        &self.writer.of
     }
 
     /// Where reading goes on.
     pub fn position(&self) -> Position {
-        self.cell.head.position()
+        self.writer.head.position()
     }
 
     /// The incarnation that names carry.
     pub fn incarnation(&self) -> u32 {
-        self.cell.head.incarnation
+        self.writer.head.incarnation
     }
 
     /// The head as this worker knows it.
     pub fn head(&self) -> &Head {
-        &self.cell.head
+        &self.writer.head
     }
 
     /// The id of the topic that the offsets belong to.
     pub fn topic_id(&self) -> Option<&str> {
-        self.cell.head.topic_id.as_deref()
+        self.writer.head.topic_id.as_deref()
     }
 
     /// Whether a published span waits for the swap that says so.
     pub fn unsettled(&self) -> bool {
-        !self.cell.head.pending.is_empty()
+        !self.writer.head.pending.is_empty()
     }
 
     /// What the consumer group is told.
     pub fn report(&self) -> Report {
-        Report { next: self.cell.head.next, metadata: self.cell.ledger.origin(self.cell.head.incarnation).text() }
+        Report { next: self.writer.head.next, metadata: self.writer.ledger.origin(&self.writer.head).text() }
     }
 
     /// Stages, commits and publishes a span. Transient troubles are retried inside for as long as they last.
     ///
     /// # Errors
     /// `Fenced`: somebody moved the partition, or an upload was lost; drop what is open and open the partition again.
-    /// `Stopped`: a person must decide.
+    /// `Stopped`: a person must decide. `Newer`: a newer kas3 moved the partition on.
     pub async fn commit(&mut self, span: ClosedSpan) -> Result<()> {
         self.begin()?;
         self.check_span(&span)?;
@@ -97,17 +97,17 @@ impl Partition {
     /// # Errors
     /// As [`Partition::commit`].
     pub async fn advance(&mut self, to: Position) -> Result<()> {
-        let at = self.cell.head.next;
+        let at = self.writer.head.next;
         if to.next < at {
-            return Err(Error::new(Kind::Fatal, format!("partition `{}` cannot go back from {at} to {}", self.cell.of, to.next)));
+            return Err(Error::new(Kind::Fatal, format!("partition `{}` cannot go back from {at} to {}", self.writer.of, to.next)));
         }
         if to.next == at {
             return Ok(());
         }
         self.begin()?;
-        let entry = self.cell.entry_between(EntryKind::Empty, at, to);
+        let entry = self.writer.entry_between(EntryKind::Empty, at, to);
         let done = async {
-            self.cell.check_topic().await?;
+            self.writer.check_topic().await?;
             self.move_without_files(entry, to).await
         }
         .await;
@@ -123,7 +123,7 @@ impl Partition {
             return Ok(());
         }
         self.begin()?;
-        let done = self.cell.settle().await;
+        let done = self.writer.settle().await;
         self.end(done)
     }
 
@@ -131,7 +131,7 @@ impl Partition {
         if std::mem::replace(&mut self.broken, true) {
             return Err(Error::new(
                 Kind::Fenced,
-                format!("a step of partition `{}` was given up half-way, so it must be opened again", self.cell.of),
+                format!("a step of partition `{}` was given up half-way, so it must be opened again", self.writer.of),
             ));
         }
         Ok(())
@@ -143,7 +143,7 @@ impl Partition {
     }
 
     fn check_span(&self, closed: &ClosedSpan) -> Result<()> {
-        let (of, head) = (&self.cell.of, &self.cell.head);
+        let (of, head) = (&self.writer.of, &self.writer.head);
         let [ClosedStretch { of: whose, span, .. }] = closed.stretches.as_slice() else {
             return Err(Error::new(Kind::Fatal, format!("a head of `{of}` covers one partition, not {}", closed.stretches.len())));
         };
@@ -151,7 +151,7 @@ impl Partition {
             let text = format!("span {} to {} of `{whose}` does not follow partition `{of}` at {}", span.first, span.next, head.next);
             return Err(Error::new(Kind::Fatal, text));
         }
-        let sink = &self.cell.ledger.sink;
+        let sink = &self.writer.ledger.sink;
         let mut names = HashMap::new();
         for file in &closed.files {
             let name = if sink.ignores_case() { file.path.to_lowercase() } else { file.path.clone() };
@@ -163,42 +163,42 @@ impl Partition {
     }
 
     async fn commit_inside(&mut self, closed: ClosedSpan) -> Result<()> {
-        let ledger = self.cell.ledger.clone();
+        let ledger = self.writer.ledger.clone();
         let ClosedStretch { span, leader_epoch, .. } = closed.stretches[0];
-        let (incarnation, first) = (self.cell.head.incarnation, span.first);
+        let (incarnation, first) = (self.writer.head.incarnation, span.first);
         let position = Position { next: span.next, leader_epoch };
-        let mut entry = self.cell.entry_between(EntryKind::Files, first, position);
+        let mut entry = self.writer.entry_between(EntryKind::Files, first, position);
         entry.id = closed.id;
         entry.now = closed.now;
-        entry.roll = Some(closed.roll);
-        entry.counts = closed.counts;
-        entry.timestamps = closed.timestamps;
+        entry.roll = Some(closed.roll.into());
+        entry.counts = closed.counts.into();
+        entry.timestamps = closed.timestamps.map(Into::into);
         if closed.files.is_empty() {
-            self.cell.check_topic().await?;
+            self.writer.check_topic().await?;
             return self.move_without_files(entry, position).await;
         }
         let numbered: Vec<(u32, ClosedFile)> = (0..).zip(closed.files).collect();
-        let staged = ledger.stage(&self.cell.of, &ledger.sink, numbered, incarnation, first).await?;
+        let staged = ledger.stage(&self.writer.of, &ledger.sink, numbered, incarnation, first).await?;
         entry.base = ledger.sink.url().to_owned();
         entry.settings.clone_from(&ledger.pipeline.settings_digest);
-        (entry.files, entry.files_in) = ledger.listed(&self.cell.of, first, staged.files).await?;
+        (entry.files, entry.files_in) = self.writer.listed(first, staged.files).await?;
         // Asked after the span's last record was read: a client goes on silently in a topic that was created again.
-        let topic_id = self.cell.check_topic().await?;
-        let before = self.cell.leftovers().await?;
-        let mut head = self.cell.with_history(None).await?;
+        let topic_id = self.writer.check_topic().await?;
+        let before = self.writer.leftovers().await?;
+        let mut head = self.writer.with_history(None).await?;
         head.topic_id = head.topic_id.or(topic_id);
         head.next = position.next;
         head.leader_epoch = position.leader_epoch;
         head.pending = vec![entry.clone()];
         let settles = self.unsettled();
         kill_point("commit.before");
-        self.cell.swap(head, "commit").await?;
+        self.writer.swap(head, "commit").await?;
         kill_point("commit.after");
         if settles {
-            ledger.observer.settled(&self.cell.of);
+            ledger.observer.settled(&self.writer.of);
         }
-        ledger.observer.committed(&self.cell.of, &entry);
-        self.cell.publish(staged.bodies).await?;
+        ledger.observer.committed(&self.writer.of, &entry);
+        self.writer.publish(staged.bodies).await?;
         ledger.clear(before).await;
         Ok(())
     }
@@ -206,18 +206,18 @@ impl Partition {
     /// A swap that needs no publishing: the entry is final at once, and what was pending is settled with it.
     async fn move_without_files(&mut self, entry: Entry, to: Position) -> Result<()> {
         let settles = self.unsettled();
-        let staged = self.cell.leftovers().await?;
-        let mut head = self.cell.with_history(Some(entry.clone())).await?;
+        let staged = self.writer.leftovers().await?;
+        let mut head = self.writer.with_history(Some(entry.clone())).await?;
         head.next = to.next;
         head.leader_epoch = to.leader_epoch;
         kill_point("advance.before");
-        self.cell.swap(head, "advance").await?;
+        self.writer.swap(head, "advance").await?;
         kill_point("advance.after");
         if settles {
-            self.cell.ledger.observer.settled(&self.cell.of);
+            self.writer.ledger.observer.settled(&self.writer.of);
         }
-        self.cell.ledger.observer.committed(&self.cell.of, &entry);
-        self.cell.ledger.clear(staged).await;
+        self.writer.ledger.observer.committed(&self.writer.of, &entry);
+        self.writer.ledger.clear(staged).await;
         Ok(())
     }
 }
@@ -241,18 +241,19 @@ impl Drop for Hold {
     }
 }
 
-impl Cell {
+impl HeadWriter {
     /// An entry of this partition from `first` on, without files.
     pub(super) fn entry_between(&self, kind: EntryKind, first: i64, to: Position) -> Entry {
         Entry {
             id: random_name(),
-            kind,
+            kind: kind.into(),
             partitions: vec![Stretch {
                 topic: self.of.topic.to_string(),
                 partition: self.of.partition,
                 first,
                 next: to.next,
                 leader_epoch: to.leader_epoch,
+                extra: Map::new(),
             }],
             incarnation: self.head.incarnation,
             now: Timestamp::now(),
@@ -297,9 +298,9 @@ impl Cell {
         let local = store.url().starts_with("file:");
         let (mut bundles, mut uploads) = (BTreeSet::new(), Vec::new());
         for file in self.ledger.files(entry, &self.of).await? {
-            match &file.staged {
-                Some(Staged::Bundle { path, .. }) => _ = bundles.insert(path.clone()),
-                Some(Staged::Upload { id, .. }) if local => uploads.push((path_of(&self.of, &store, &file)?, id.clone())),
+            match file.place() {
+                Some(Place::Bundle(bundle)) => _ = bundles.insert(bundle.path.clone()),
+                Some(Place::Upload(upload)) if local => uploads.push((path_of(&self.of, &store, &file)?, upload.id.clone())),
                 _ => {}
             }
         }
@@ -308,8 +309,9 @@ impl Cell {
 }
 
 impl Ledger {
-    pub(super) fn origin(&self, incarnation: u32) -> Origin {
-        Origin { kas3: 1, pipeline: self.pipeline.name.clone(), ledger: self.ledger.url().to_owned(), incarnation }
+    fn origin(&self, head: &Head) -> Origin {
+        let (pipeline, ledger) = (self.pipeline.name.clone(), self.ledger.url().to_owned());
+        Origin { kas3: head.version, pipeline, ledger, incarnation: head.incarnation }
     }
 
     /// Deletes what was staged for a settled span. What this misses is reclaimed later: one try is enough. A denial is told,

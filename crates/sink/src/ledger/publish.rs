@@ -6,10 +6,10 @@
 
 use super::{
     Ledger,
-    cell::Cell,
-    closed::Role,
-    head::{Entry, File, Staged},
+    head_writer::HeadWriter,
     retry::{MayPass, passing},
+    stored::Role,
+    stored::{Entry, File, Place},
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -50,15 +50,17 @@ enum Found {
     Nothing,
 }
 
-impl Cell {
+impl HeadWriter {
     /// Publishes the pending span, amending what is lost; returns when all its files were seen.
     ///
     /// # Errors
-    /// `Fenced` when somebody moved the partition meanwhile; `Stopped` for a foreign object or what is beyond repair.
+    /// `Fenced` when somebody moved the partition meanwhile; `Stopped` for a foreign object or what is beyond repair; `Newer` where a
+    /// newer kas3 committed what this one does not understand.
     pub(super) async fn publish(&mut self, mut bodies: HashMap<u32, Bytes>) -> Result<()> {
         let Some(entry) = self.head.pending.first().cloned() else { return Ok(()) };
-        let store = self.ledger.store_of(&self.of, &entry).await?;
         let mut files = self.ledger.files(&entry, &self.of).await?;
+        self.ledger.check_understood(&self.of, &entry, &files)?;
+        let store = self.ledger.store_of(&self.of, &entry).await?;
         let mut published: BTreeSet<u32> = files.iter().filter(|file| file.lost).map(|file| file.number).collect();
         let mut backoff = self.ledger.backoff();
         while published.len() < files.len() {
@@ -164,6 +166,12 @@ impl Cell {
 }
 
 impl Ledger {
+    /// Refuses to act for a pending span of which anything is said in words of a newer version.
+    pub(super) fn check_understood(&self, of: &TopicPartition, entry: &Entry, files: &[File]) -> Result<()> {
+        let Some(what) = entry.not_understood(files) else { return Ok(()) };
+        Err(stops::newer(of, &self.ledger.url_of(&self.head_path(of)), &format!("{what}, which this kas3 does not know")))
+    }
+
     /// The store that a pending span was committed for: the sink's, or the one that the sink's URL named then.
     pub(super) async fn store_of(&self, of: &TopicPartition, entry: &Entry) -> Result<Store> {
         if entry.base == self.sink.url() || entry.base.is_empty() {
@@ -202,10 +210,10 @@ impl Ledger {
             return Ok(Fate::Again(None));
         }
         let options = put_options(of, entry, file, Some(deadline));
-        let sent = match &file.staged {
-            Some(Staged::Upload { id, parts }) => {
+        let sent = match file.place() {
+            Some(Place::Upload(upload)) => {
                 kill_point("complete.before");
-                let completed = store.complete_upload(&path, id, parts, &options).await;
+                let completed = store.complete_upload(&path, &upload.id, &upload.parts, &options).await;
                 kill_point("complete.after");
                 match completed {
                     Ok(Completed::Done) => return Ok(Fate::Published),
@@ -217,7 +225,7 @@ impl Ledger {
                     Err(error) => Err(error),
                 }
             }
-            Some(Staged::Bundle { path: bundle, from, to }) => match self.bundled(store, bundle, *from..*to, file, body).await {
+            Some(Place::Bundle(bundle)) => match self.bundled(store, &bundle.path, bundle.from..bundle.to, file, body).await {
                 Ok(Some(body)) => {
                     if Instant::now() >= deadline {
                         return Ok(Fate::Again(None));
@@ -234,7 +242,8 @@ impl Ledger {
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             },
-            None => Ok(()),
+            // what only a newer version finds was refused before
+            Some(Place::Unknown(_)) | None => Ok(()),
         };
         if let Err(error) = sent {
             return if error.may_pass() { Ok(Fate::Again(Some(error.into()))) } else { Err(error.into()) };
@@ -252,8 +261,8 @@ impl Ledger {
 
     /// An upload whose object is there already, by a request of somebody else, only costs money: best effort.
     async fn abort_leftover(&self, store: &Store, path: &str, file: &File) {
-        if let Some(Staged::Upload { id, .. }) = &file.staged {
-            let _ = store.abort_upload(path, id).await;
+        if let Some(Place::Upload(upload)) = file.place() {
+            let _ = store.abort_upload(path, &upload.id).await;
         }
     }
 

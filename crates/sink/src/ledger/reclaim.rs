@@ -3,8 +3,8 @@
 
 use super::{
     Ledger,
-    folders::in_folders,
-    head::{Head, Staged},
+    listing::in_folders,
+    stored::{Head, Place},
 };
 use crate::{
     error::{Error, Result},
@@ -65,7 +65,7 @@ impl Ledger {
             return Ok(());
         }
         let mut heads: HashMap<TopicPartition, Option<Head>> = heads.into_iter().map(|head| (head.of(), Some(head))).collect();
-        let mut named: HashMap<TopicPartition, Named> = HashMap::new();
+        let mut named: HashMap<TopicPartition, Option<Named>> = HashMap::new();
         for upload in listed {
             let Some((of, incarnation, offset)) = self.place_of_upload(&upload, known) else { continue };
             if !heads.contains_key(&of) {
@@ -78,9 +78,12 @@ impl Ledger {
                 continue;
             }
             if !named.contains_key(&of) {
-                named.insert(of.clone(), self.named(&of, head).await?);
+                // nor does one whose pending span cannot be read, or says what only a newer version understands
+                let found = self.named(&of, head).await.map(Some).or_else(|error| self.reclaim_later(&of, error).map(|()| None))?;
+                named.insert(of.clone(), found);
             }
-            if named.get(&of).is_some_and(|named| named.uploads.contains(&upload.id)) {
+            let Some(Some(named)) = named.get(&of) else { continue };
+            if named.uploads.contains(&upload.id) {
                 continue;
             }
             kill_point("reclaim.before");
@@ -97,14 +100,20 @@ impl Ledger {
         Ok(())
     }
 
+    /// What a head names of what is staged.
+    ///
+    /// # Errors
+    /// `Newer` where it names something in words of a newer version: then nothing is known to be of no use.
     async fn named(&self, of: &TopicPartition, head: &Head) -> Result<Named> {
         let mut named = Named { bundles: HashSet::new(), uploads: HashSet::new() };
         for entry in &head.pending {
-            for file in self.files(entry, of).await? {
-                match file.staged {
-                    Some(Staged::Bundle { path, .. }) => _ = named.bundles.insert(path),
-                    Some(Staged::Upload { id, .. }) => _ = named.uploads.insert(id),
-                    None => {}
+            let files = self.files(entry, of).await?;
+            self.check_understood(of, entry, &files)?;
+            for file in &files {
+                match file.place() {
+                    Some(Place::Bundle(bundle)) => _ = named.bundles.insert(bundle.path.clone()),
+                    Some(Place::Upload(upload)) => _ = named.uploads.insert(upload.id.clone()),
+                    Some(Place::Unknown(_)) | None => {}
                 }
             }
         }

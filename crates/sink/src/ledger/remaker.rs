@@ -1,6 +1,6 @@
 //! Who makes lost files of a committed span again. The pipeline does, from Kafka's records; tests bring their own.
 
-use super::closed::ClosedFile;
+use super::closed_span::ClosedFile;
 use crate::{
     error::{Error, Kind, Result},
     span::{Span, TopicPartition},

@@ -3,7 +3,11 @@
 //! Start records and `pipeline.json` are created only, never changed. An incarnation has its own record, `<topic>.<n>.json`;
 //! the record names its topic, because `a.1.json` may be `a` in incarnation 1 or the first start of a topic `a.1`.
 
-use super::{Ledger, folders::whole_folder, head::instant};
+use super::{
+    Ledger,
+    listing::whole_folder,
+    stored::{PartitionStart, PipelineRecord, StartRecord, Unusable},
+};
 use crate::{
     coalesce::each,
     error::{Error, Kind, Result},
@@ -15,99 +19,11 @@ use crate::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use kas3_store::{Created, Info, PutOptions, kill_point};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{collections::HashMap, sync::Arc};
 
 /// The largest start record or `pipeline.json` that is read, in bytes: enough for 200,000 partitions or topics.
 const RECORD_BYTES_MAX: u64 = 64 << 20;
-
-/// What was there at the pipeline's first start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PipelineRecord {
-    /// Version of the form.
-    pub version: u32,
-    /// Name of the pipeline.
-    pub pipeline: String,
-    /// When it was written; for people.
-    #[serde(with = "instant")]
-    pub written_at: Timestamp,
-    /// Topics that the configuration named or matched then.
-    pub topics: Vec<String>,
-    /// What newer versions keep here.
-    #[serde(flatten)]
-    pub extra: Map<String, Value>,
-}
-
-/// Where the partitions of a topic begin, resolved once.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StartRecord {
-    /// Version of the form.
-    pub version: u32,
-    /// Topic.
-    pub topic: String,
-    /// Id of the topic; `None` while the brokers know no ids.
-    pub topic_id: Option<String>,
-    /// Id of the cluster.
-    pub cluster_id: String,
-    /// Incarnation that begins here.
-    pub incarnation: u32,
-    /// When it was written; for people.
-    #[serde(with = "instant")]
-    pub written_at: Timestamp,
-    /// The partitions of that moment. One that is missing appeared later, and begins at its beginning.
-    pub partitions: Vec<PartitionStart>,
-    /// What newer versions keep here.
-    #[serde(flatten)]
-    pub extra: Map<String, Value>,
-}
-
-/// Where one partition begins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionStart {
-    /// Partition number.
-    pub partition: i32,
-    /// The first offset to read.
-    pub start: i64,
-}
-
-impl PipelineRecord {
-    /// Reads `pipeline.json` of `pipeline` and checks it.
-    ///
-    /// # Errors
-    /// A text that says what is wrong; the caller names the object.
-    pub fn decode(bytes: &[u8], pipeline: &str) -> Result<PipelineRecord, String> {
-        super::head::check_version(bytes)?;
-        let record: PipelineRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if record.pipeline != pipeline {
-            return Err(format!("it belongs to pipeline `{}`", record.pipeline));
-        }
-        Ok(record)
-    }
-}
-
-impl StartRecord {
-    /// The first offset of `partition`; 0 for one that appeared later.
-    pub fn start(&self, partition: i32) -> i64 {
-        self.partitions.iter().find(|of| of.partition == partition).map_or(0, |of| of.start)
-    }
-
-    /// Reads the start record of `topic` in `incarnation` and checks it.
-    ///
-    /// # Errors
-    /// A text that says what is wrong; the caller names the object.
-    pub fn decode(bytes: &[u8], topic: &str, incarnation: u32) -> Result<StartRecord, String> {
-        super::head::check_version(bytes)?;
-        let record: StartRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if record.topic != topic || record.incarnation != incarnation {
-            return Err(format!("it is the start of `{}` in incarnation {}", record.topic, record.incarnation));
-        }
-        match record.partitions.iter().find(|of| of.partition < 0 || of.start < 0) {
-            Some(wrong) => Err(format!("partition {} starts at {}", wrong.partition, wrong.start)),
-            None => Ok(record),
-        }
-    }
-}
 
 impl Ledger {
     fn pipeline_record_path(&self) -> String {
@@ -139,7 +55,7 @@ impl Ledger {
             }
             topics.sort();
             let record = PipelineRecord {
-                version: super::head::VERSION,
+                version: self.version_of_new(),
                 pipeline: self.pipeline.name.clone(),
                 written_at: Timestamp::now(),
                 topics,
@@ -163,10 +79,22 @@ impl Ledger {
     }
 
     fn decode_pipeline_record(&self, bytes: &[u8]) -> Result<PipelineRecord> {
-        PipelineRecord::decode(bytes, &self.pipeline.name).map_err(|why| {
-            Error::new(Kind::Fatal, format!("`{}` cannot be used: {why}", self.ledger.url_of(&self.pipeline_record_path())))
-                .hint("restore it or use the kas3 that wrote it; deleted, it is written again with the topics that have begun, and an expression finds all others new")
+        let url = || self.ledger.url_of(&self.pipeline_record_path());
+        PipelineRecord::decode(bytes, &self.pipeline.name).map_err(|why| match why {
+            Unusable::Newer(why) => stops::newer_kas3(format!("`{}` cannot be used: {why}", url())),
+            Unusable::Broken(why) => Error::new(Kind::Fatal, format!("`{}` cannot be used: {why}", url()))
+                .hint("restore it; deleted, it is written again with the topics that have begun, and an expression finds all others new"),
         })
+    }
+
+    /// Refuses a ledger that a newer kas3 began; every other fault of `pipeline.json` is nothing to look for here.
+    pub(super) async fn check_pipeline_record(&self, of: &TopicPartition) -> Result<()> {
+        let path = self.pipeline_record_path();
+        let object = self.patiently(of, "read pipeline.json", || self.ledger.get(&path, RECORD_BYTES_MAX)).await?;
+        match object.map(|object| self.decode_pipeline_record(&object.bytes)) {
+            Some(Err(error)) if error.kind() == Kind::Newer => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Where a topic without a start record begins: by `start`, unless an expression found it after the first start.
@@ -183,8 +111,7 @@ impl Ledger {
         }
         let path = self.start_record_path(&of.topic, incarnation);
         let Some(object) = self.patiently(of, "read the start record", || self.ledger.get(&path, RECORD_BYTES_MAX)).await? else { return Ok(None) };
-        let record =
-            StartRecord::decode(&object.bytes, &of.topic, incarnation).map_err(|why| stops::unreadable(of, &self.ledger.url_of(&path), &why))?;
+        let record = StartRecord::decode(&object.bytes, &of.topic, incarnation).map_err(|why| why.stop(of, &self.ledger.url_of(&path)))?;
         let record = Arc::new(record);
         if let Ok(mut records) = self.records.lock() {
             records.insert(key, record.clone());
@@ -265,22 +192,22 @@ impl Ledger {
             if self.topic_id(of).await? != topic_id {
                 continue;
             }
-            let partitions = (0..).zip(starts).map(|(partition, start)| PartitionStart { partition, start }).collect();
-            self.create_start_record(of, 0, topic_id, cluster_id, partitions).await?;
+            let partitions = (0..).zip(starts).map(|(partition, start)| PartitionStart::new(partition, start)).collect();
+            self.create_start_record(of, &self.new_start_record(of, 0, topic_id, cluster_id, partitions)).await?;
         }
     }
 
-    /// Creates a start record; whether it was ours that won is found by reading it.
-    pub(super) async fn create_start_record(
+    /// A start record of this moment.
+    pub(super) fn new_start_record(
         &self,
         of: &TopicPartition,
         incarnation: u32,
         topic_id: Option<String>,
         cluster_id: String,
         partitions: Vec<PartitionStart>,
-    ) -> Result<()> {
-        let record = StartRecord {
-            version: super::head::VERSION,
+    ) -> StartRecord {
+        StartRecord {
+            version: self.version_of_new(),
             topic: of.topic.to_string(),
             topic_id,
             cluster_id,
@@ -288,9 +215,13 @@ impl Ledger {
             written_at: Timestamp::now(),
             partitions,
             extra: Map::new(),
-        };
-        let bytes = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record has only string keys"));
-        let path = self.start_record_path(&of.topic, incarnation);
+        }
+    }
+
+    /// Creates a start record; whether it was ours that won is found by reading it.
+    pub(super) async fn create_start_record(&self, of: &TopicPartition, record: &StartRecord) -> Result<()> {
+        let bytes = Bytes::from(serde_json::to_vec_pretty(record).expect("a record has only string keys"));
+        let path = self.start_record_path(&of.topic, record.incarnation);
         let options = PutOptions::ledger("application/json");
         kill_point("start.before");
         self.patiently(of, "create the start record", || self.ledger.create(&path, bytes.clone(), &options)).await?;

@@ -29,6 +29,8 @@ pub struct Pipeline {
     pub url: String,
     /// The ledger's URL; the sink's unless set.
     pub ledger_url: String,
+    /// The version to which the ledger's stored forms are pinned; `None`: the oldest that holds what is needed.
+    pub ledger_version: Option<u32>,
     /// How both are reached.
     pub storage: kas3_store::StorageSettings,
     /// Timezone of the strftime parts and of `roll.clock`.

@@ -81,16 +81,26 @@ async fn entry_part(
         read.nothing.push((part, format!("a gap that was accepted: {reason}")));
         return Ok(());
     }
-    let bounds = |file: &File| file.offsets.first().copied().flatten();
+    if entry.kind.known().is_none() {
+        read.nothing
+            .push((part, format!("a span of kind `{}`, which a newer kas3 wrote: read it with that one", entry.kind.as_str().escape_default())));
+        return Ok(());
+    }
     let overlaps = |bounds: Bounds| bounds.min < part.next && bounds.max >= part.first;
     let files = ledger.files(entry, of).await?;
+    let clipped = |bounds: Bounds| Span { first: bounds.min.max(part.first), next: (bounds.max + 1).min(part.next) };
+    for file in files.iter().filter(|file| file.role.known().is_none()) {
+        let Some(bounds) = file.bounds().filter(|bounds| overlaps(*bounds)) else { continue };
+        let why = format!("`{}` has the role `{}`, which a newer kas3 wrote: read it with that one", file.url, file.role.as_str().escape_default());
+        read.nothing.push((clipped(bounds), why));
+    }
     let mut rows = Rows::default();
-    for file in files.iter().filter(|file| file.role == Role::Data && bounds(file).is_some_and(overlaps)) {
+    for file in files.iter().filter(|file| file.role == Role::Data && file.bounds().is_some_and(overlaps)) {
         if let Err(error) = file_part(stores, of, file, part, &mut rows).await {
             if error.kind() != Kind::Missing {
                 return Err(error);
             }
-            let bounds = bounds(file).map_or(part, |bounds| Span { first: bounds.min.max(part.first), next: (bounds.max + 1).min(part.next) });
+            let bounds = file.bounds().map_or(part, clipped);
             let what = if file.lost { "lost, as was accepted" } else { "not published yet, or deleted" };
             read.nothing.push((bounds, format!("`{}` is not there: {what}", file.url)));
         }
@@ -139,7 +149,7 @@ async fn file_part(stores: &Stores, of: &TopicPartition, file: &File, part: Span
     let stored = StoredFile::new(store, path, info.bytes);
     let head = stored.range(0..info.bytes.min(HEAD_BYTES)).await?;
     let format = reader_of(&head);
-    let bounds = file.offsets.first().copied().flatten();
+    let bounds = file.bounds();
     let dense = |bounds: &Bounds| (bounds.max - bounds.min).unsigned_abs() + 1 == file.records && file.rows() == file.records;
     let options = ReadOptions { offsets: part.first..part.next, dense_from: bounds.filter(dense).map(|bounds| bounds.min), ..ReadOptions::default() };
     let mut reader = format.open(&stored, &head, options).await?;

@@ -65,7 +65,7 @@ impl<'a> Cursor<'a> {
 
     /// Smallest and largest offset, as the ledger says.
     pub(super) fn bounds(&self) -> Option<Bounds> {
-        self.file.offsets.first().copied().flatten()
+        self.file.bounds()
     }
 
     /// Whether every offset between the file's smallest and largest is in it, so that the ledger alone tells its records.

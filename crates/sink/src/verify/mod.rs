@@ -145,9 +145,10 @@ impl Comparison {
                 span.earliest = extent.as_ref().filter(comparable).map(|extent| extent.earliest);
                 span.pending = number >= settled;
                 span.totals.pending = u64::from(span.pending);
-                match entry.kind {
-                    EntryKind::Gap => span.totals.accepted += entry.span().next.saturating_sub(entry.span().first).unsigned_abs(),
-                    EntryKind::Files | EntryKind::Empty => span.compare(&files, &mut records).await?,
+                match entry.kind.known() {
+                    Some(EntryKind::Gap) => span.totals.accepted += entry.span().next.saturating_sub(entry.span().first).unsigned_abs(),
+                    Some(EntryKind::Files | EntryKind::Empty) => span.compare(&files, &mut records).await?,
+                    None => span.not_understood(&files),
                 }
                 report.totals.add(&span.totals);
                 findings.append(&mut span.findings);

@@ -92,6 +92,7 @@ impl<'a> SpanComparison<'a> {
     /// When Kafka or the store cannot be read.
     pub(super) async fn compare(&mut self, files: &[File], records: &mut Records) -> Result<()> {
         let mut there = Vec::new();
+        self.not_understood(files);
         for file in files.iter().filter(|file| file.role == Role::Data) {
             if let Some(found) = self.open(file).await? {
                 there.push((file, found.0, found.1));
@@ -120,6 +121,20 @@ impl<'a> SpanComparison<'a> {
         Ok(())
     }
 
+    /// A span, or its files, in words of a newer kas3: nothing is guessed, and nothing of it is called equal.
+    pub(super) fn not_understood(&mut self, files: &[File]) {
+        if self.entry.kind.known().is_none() {
+            let kind = self.entry.kind.as_str().escape_default();
+            self.find(FindingKind::Ledger, format!("the span is of kind `{kind}`, which a newer kas3 wrote: compare it with that one"));
+        }
+        for file in files.iter().filter(|file| file.role.known().is_none()) {
+            self.excused += file.records;
+            let role = file.role.as_str().escape_default();
+            let detail = format!("the file has the role `{role}`, which a newer kas3 wrote: compare it with that one");
+            self.find(FindingKind::Ledger, detail).file = Some(file.url.clone());
+        }
+    }
+
     /// A file with its first bytes; `None`, with what was found, when it is not there.
     async fn open(&mut self, file: &File) -> Result<Option<(StoredFile, Bytes)>> {
         if file.lost {
@@ -136,7 +151,7 @@ impl<'a> SpanComparison<'a> {
             if !self.pending {
                 self.totals.gaps += file.records;
                 let detail = format!("the file is not there; it held {} records", file.records);
-                let bounds = file.offsets.first().copied().flatten();
+                let bounds = file.bounds();
                 let finding = self.find(FindingKind::Gap, detail);
                 finding.file = Some(file.url.clone());
                 finding.offsets = bounds.map(|bounds| Span { first: bounds.min, next: bounds.max + 1 });
@@ -423,7 +438,7 @@ impl<'a> SpanComparison<'a> {
 
     /// Records that are in no file: as many as the ledger says were left out may be, and those of files that are not there.
     fn settle_absent(&mut self) {
-        let counts = self.entry.counts;
+        let counts = &self.entry.counts;
         let mut allowed = counts.filtered + counts.refused;
         let absent = std::mem::take(&mut self.absent);
         let mut missing = std::mem::take(&mut self.missing);
@@ -469,7 +484,7 @@ fn plural(count: u64, noun: &str) -> String {
 type Begins = HashMap<i64, (usize, String)>;
 
 fn begins(there: &[(&File, StoredFile, Bytes)]) -> Begins {
-    let first = |file: &File| file.offsets.first().copied().flatten().map(|bounds| bounds.min);
+    let first = |file: &File| file.bounds().map(|bounds| bounds.min);
     there.iter().enumerate().filter_map(|(index, (file, stored, _))| Some((first(file)?, (index, stored.path().to_owned())))).collect()
 }
 

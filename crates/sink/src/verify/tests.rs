@@ -106,6 +106,7 @@ impl Lab {
             target: crate::target::files::NAME,
             url: url.clone(),
             ledger_url: url.clone(),
+            ledger_version: None,
             storage: kas3_store::StorageSettings::default(),
             timezone: TimeZone::UTC,
             settle: None,
@@ -485,4 +486,36 @@ async fn cat_reads_the_wanted_offsets_and_says_why_others_are_not_there() {
             assert!(lines.iter().any(|(_, line)| line == "{\"id\":46}"), "{format:?}: all lines of the file are handed out");
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_newer_kas3_wrote_is_told_as_not_compared_and_everything_else_is_compared() {
+    let lab = Lab::new(LinesSettings::default()).await;
+    lab.produce(0..300);
+    for first in [0, 100, 200] {
+        lab.sink(first, first + 100, |_| true).await;
+    }
+    let heads = std::fs::read_dir(lab.folder.path().join("_kas3/lab/ledger").join(TOPIC).join("00000")).unwrap();
+    let head = heads.map(|entry| entry.unwrap().path()).max_by_key(|path| path.metadata().unwrap().modified().unwrap()).unwrap();
+    let mut changed: serde_json::Value = serde_json::from_slice(&std::fs::read(&head).unwrap()).unwrap();
+    changed["closed"][0]["kind"] = "mirror".into();
+    changed["closed"][1]["roll"] = "tide".into();
+    changed["closed"][1]["files"][0]["role"] = "letters".into();
+    let letters = changed["closed"][1]["files"][0]["records"].as_u64().unwrap();
+    std::fs::write(&head, changed.to_string()).unwrap();
+    let report = lab.verify().await;
+    assert_eq!(found(&report), (vec![FindingKind::Ledger; 2], [0, 0, 2]), "{:#?}", report.findings);
+    assert!(report.findings[0].detail.contains("`mirror`") && report.findings[1].detail.contains("`letters`"), "{:#?}", report.findings);
+    assert_eq!((report.totals.spans, report.totals.equal), (3, 200 - letters));
+
+    let mut lines = 0;
+    let mut each = |_: Option<i64>, _: &[u8]| {
+        lines += 1;
+        Ok(())
+    };
+    let of = TopicPartition::new(TOPIC, 0);
+    let read = cat::read(&lab.pipeline, lab.store.clone(), &lab.ledger, &of, Span { first: 0, next: 300 }, &mut each).await.unwrap();
+    assert_eq!((lines, read.records), (200 - letters, 200 - letters));
+    let told: Vec<&str> = read.nothing.iter().map(|(_, why)| why.as_str()).collect();
+    assert!(told.len() == 2 && told[0].contains("`mirror`") && told[1].contains("`letters`"), "{told:?}");
 }

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-pub const ENTRY: Entry<Arc<dyn Configured>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Configured>> = Entry {
     name: "separated",
     doc: "Key and value on one line.",
     schema: Separated::json_schema,

@@ -22,13 +22,13 @@ struct State {
 
 /// All partitions.
 #[derive(Clone, Default)]
-pub struct InMemory(Arc<Mutex<State>>);
+pub(super) struct InMemory(Arc<Mutex<State>>);
 
 impl InMemory {
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.0.lock().unwrap().text.clone()
     }
-    pub fn next(&self, of: &TopicPartition) -> i64 {
+    pub(super) fn next(&self, of: &TopicPartition) -> i64 {
         self.0.lock().unwrap().positions.get(of).copied().unwrap_or(0)
     }
 }

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-pub const ENTRY: Entry<Arc<dyn Configured>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Configured>> = Entry {
     name: "parts",
     doc: "A row for each part of a value; none for a value without parts.",
     schema: Parts::json_schema,

@@ -216,6 +216,8 @@ pub fn pipeline(url: &str) -> Pipeline {
         target: kas3_sink::target::files::NAME,
         url: url.to_owned(),
         ledger_url: url.to_owned(),
+        ledger_version: None,
+        ledger_version: None,
         storage: StorageSettings::default(),
         timezone: TimeZone::UTC,
         settle: Some(Duration::ZERO),

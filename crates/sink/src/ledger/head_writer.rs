@@ -1,9 +1,8 @@
 //! The one way in which a head changes: a swap of what was read, known again after a lost answer.
 
 use super::{
-    Ledger,
-    head::{HEAD_BYTES_MAX, Head, VERSION},
-    random_name,
+    Ledger, random_name,
+    stored::{HEAD_BYTES_MAX, Head, NEEDS, Unusable, VERSION_OLDEST, version_to_write},
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -17,7 +16,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 /// A head as it was last seen, and the writer who may swap it.
-pub(super) struct Cell {
+pub(super) struct HeadWriter {
     pub(super) ledger: Arc<Ledger>,
     pub(super) of: TopicPartition,
     pub(super) head: Head,
@@ -36,18 +35,19 @@ enum Sent {
     Vanished,
 }
 
-impl Cell {
+impl HeadWriter {
     /// Reads a head; `None` when there is none.
-    pub(super) async fn read(ledger: &Arc<Ledger>, of: &TopicPartition) -> Result<Option<Cell>> {
+    pub(super) async fn read(ledger: &Arc<Ledger>, of: &TopicPartition) -> Result<Option<HeadWriter>> {
         let Some((head, version)) = ledger.read_head(of).await? else { return Ok(None) };
-        Ok(Some(Cell { ledger: ledger.clone(), of: of.clone(), head, version, seen: Instant::now(), session: random_name(), counter: 0 }))
+        Ok(Some(HeadWriter { ledger: ledger.clone(), of: of.clone(), head, version, seen: Instant::now(), session: random_name(), counter: 0 }))
     }
 
     /// Creates a head, or finds the one that another worker created first.
-    pub(super) async fn create(ledger: &Arc<Ledger>, of: &TopicPartition, mut head: Head) -> Result<Cell> {
+    pub(super) async fn create(ledger: &Arc<Ledger>, of: &TopicPartition, mut head: Head) -> Result<HeadWriter> {
         let session = random_name();
         head.session.clone_from(&session);
         head.counter = 1;
+        head.version = ledger.version_to_write(&head)?;
         let bytes = Bytes::from(head.encode());
         let path = ledger.head_path(of);
         let mut backoff = ledger.backoff();
@@ -56,14 +56,14 @@ impl Cell {
             match ledger.ledger.create_cell(&path, bytes.clone()).await {
                 Ok(Created::Done(version)) => {
                     kill_point("open.after");
-                    return Ok(Cell { ledger: ledger.clone(), of: of.clone(), head, version, seen: Instant::now(), session, counter: 1 });
+                    return Ok(HeadWriter { ledger: ledger.clone(), of: of.clone(), head, version, seen: Instant::now(), session, counter: 1 });
                 }
                 Ok(Created::Exists) => {}
                 Err(error) => ledger.keep_trying(of, "create the head", error)?,
             }
             if let Some((found, version)) = ledger.read_head(of).await? {
                 let ours = found.session == session;
-                return Ok(Cell {
+                return Ok(HeadWriter {
                     ledger: ledger.clone(),
                     of: of.clone(),
                     head: found,
@@ -78,23 +78,32 @@ impl Cell {
     }
 
     /// Replaces a head that cannot be read, of which only the version is known. For people who accept its loss.
-    pub(super) async fn overwrite(ledger: &Arc<Ledger>, of: &TopicPartition, version: Version, head: Head) -> Result<Cell> {
-        let mut cell =
-            Cell { ledger: ledger.clone(), of: of.clone(), head: head.clone(), version, seen: Instant::now(), session: random_name(), counter: 0 };
-        cell.swap(head, "accept").await?;
-        Ok(cell)
+    pub(super) async fn overwrite(ledger: &Arc<Ledger>, of: &TopicPartition, version: Version, head: Head) -> Result<HeadWriter> {
+        let mut writer = HeadWriter {
+            ledger: ledger.clone(),
+            of: of.clone(),
+            head: head.clone(),
+            version,
+            seen: Instant::now(),
+            session: random_name(),
+            counter: 0,
+        };
+        writer.swap(head, "accept").await?;
+        Ok(writer)
     }
 
     /// Swaps the head, whatever it takes, unless somebody else did.
     ///
     /// # Errors
-    /// `Fenced` when somebody moved the partition; `Stopped` when the head vanished or cannot be read.
+    /// `Fenced` when somebody moved the partition; `Stopped` when the head vanished or cannot be read; `Newer` when a newer kas3
+    /// swapped it.
     pub(super) async fn swap(&mut self, mut head: Head, what: &'static str) -> Result<()> {
         self.counter += 1;
         head.session.clone_from(&self.session);
         head.counter = self.counter;
         head.written_at = Timestamp::now();
         head.settings.clone_from(&self.ledger.pipeline.settings_digest);
+        head.version = self.ledger.version_to_write(&head)?;
         let bytes = Bytes::from(head.encode());
         if bytes.len() as u64 > HEAD_BYTES_MAX {
             return Err(Error::new(Kind::Fatal, format!("the head of `{}` would have {} bytes, {HEAD_BYTES_MAX} are allowed", self.of, bytes.len())));
@@ -192,12 +201,25 @@ impl Ledger {
     }
 
     pub(super) fn decode_head(&self, of: &TopicPartition, object: &Object) -> Result<Head> {
-        let unreadable = |why: &str| stops::unreadable(of, &self.ledger.url_of(&self.head_path(of)), why);
-        let head = Head::decode(&object.bytes).map_err(|why| unreadable(&why))?;
+        let unusable = |why: &Unusable| why.stop(of, &self.ledger.url_of(&self.head_path(of)));
+        let head = Head::decode(&object.bytes).map_err(|why| unusable(&why))?;
         if head.topic != *of.topic || head.partition != of.partition || head.pipeline != self.pipeline.name {
-            return Err(unreadable(&format!("it is the head of `{}-{}` of pipeline `{}`", head.topic, head.partition, head.pipeline)));
+            let text = format!("it is the head of `{}-{}` of pipeline `{}`", head.topic, head.partition, head.pipeline);
+            return Err(unusable(&Unusable::Broken(text)));
         }
         Ok(head)
+    }
+
+    fn version_to_write(&self, head: &Head) -> Result<u32> {
+        version_to_write(head, self.pipeline.ledger_version, NEEDS).map_err(|why| {
+            Error::new(Kind::Fatal, format!("partition `{}` cannot go on: {why}", head.of()))
+                .hint("raise `ledger.version`, or leave it out, once every worker runs a kas3 that knows that version")
+        })
+    }
+
+    /// The version of objects that begin: the oldest, so that older workers can take over again, or the pinned one.
+    pub(super) fn version_of_new(&self) -> u32 {
+        self.pipeline.ledger_version.unwrap_or(VERSION_OLDEST)
     }
 
     /// Passes on what cannot get better, tells the observer about the rest.
@@ -213,7 +235,7 @@ impl Ledger {
     /// A head at its beginning.
     pub(super) fn new_head(&self, of: &TopicPartition, cluster_id: &str, topic_id: Option<String>, incarnation: u32, start: i64) -> Head {
         Head {
-            version: VERSION,
+            version: self.version_of_new(),
             session: String::new(),
             counter: 0,
             written_at: Timestamp::now(),

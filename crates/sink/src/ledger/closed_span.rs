@@ -1,5 +1,6 @@
 //! What a lane hands over at a roll: a span whose boundary and bytes are fixed, and nothing of it visible yet.
 
+use super::{stored::Role, upload::Upload};
 use crate::span::{Bounds, Checksum, Counts, Roll, Span, TopicPartition};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -61,22 +62,11 @@ pub struct ClosedFile {
     pub content_encoding: Option<&'static str>,
 }
 
-/// What a file is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Records.
-    #[default]
-    Data,
-    /// An index beside a data file; holds no records.
-    SideFile,
-}
-
 /// Where a closed file's bytes are.
 #[derive(Debug)]
 pub enum Body {
     /// Here, whole: it goes into the bundle.
     Whole(Bytes),
     /// In an upload that was begun while the file grew.
-    Upload(super::stage::Upload),
+    Upload(Upload),
 }

@@ -1,0 +1,78 @@
+//! Where the bytes of a file are until it is published.
+
+use kas3_store::{PartId, UploadId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Where the bytes of a file are until it is published: one key, which is an open word, and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// In an upload: whoever completes it publishes the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<StagedUpload>,
+    /// In a bundle: whoever copies the range publishes the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<StagedBundle>,
+    /// What newer versions keep here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// An upload that holds a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedUpload {
+    /// Its name in the store.
+    pub id: UploadId,
+    /// Its parts in order.
+    pub parts: Vec<PartId>,
+    /// What newer versions keep here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// A range of a bundle that holds a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedBundle {
+    /// Path of the bundle below the sink's URL.
+    pub path: String,
+    /// The first byte.
+    pub from: u64,
+    /// The first byte after it.
+    pub to: u64,
+    /// What newer versions keep here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// What a [`Staged`] means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// In an upload.
+    Upload(&'a StagedUpload),
+    /// In a bundle.
+    Bundle(&'a StagedBundle),
+    /// Where only a newer version finds it, by its words.
+    Unknown(String),
+}
+
+impl Staged {
+    /// In an upload.
+    pub fn upload(id: UploadId, parts: Vec<PartId>) -> Self {
+        Staged { upload: Some(StagedUpload { id, parts, extra: Map::new() }), bundle: None, extra: Map::new() }
+    }
+
+    /// In a bundle, from one byte to another.
+    pub fn bundle(path: String, from: u64, to: u64) -> Self {
+        Staged { upload: None, bundle: Some(StagedBundle { path, from, to, extra: Map::new() }), extra: Map::new() }
+    }
+
+    /// What it means.
+    pub fn place(&self) -> Place<'_> {
+        match (&self.upload, &self.bundle) {
+            (Some(upload), None) => Place::Upload(upload),
+            (None, Some(bundle)) => Place::Bundle(bundle),
+            (Some(_), Some(_)) => Place::Unknown("upload, bundle".to_owned()),
+            (None, None) => Place::Unknown(self.extra.keys().map(String::as_str).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}

@@ -1,5 +1,5 @@
 # Everything a contributor runs. `make help` lists it. All targets share one set of build artefacts: the same profile and
-# the same features everywhere, so that nothing is compiled twice.
+# the same features everywhere, so that nothing is compiled twice. `demo` builds only the command, `build` the whole workspace.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -8,6 +8,8 @@ SHELL := /bin/bash
 FEATURES := --locked --workspace --features kas3-cli/kill-points
 KAS3 := $(or $(CARGO_TARGET_DIR),target)/debug/kas3
 export KAS3
+# jemalloc compiles each of its files three times, with -g3 unless told otherwise; no other package reads this.
+export EXTRA_CFLAGS := -g0
 # Arguments for pytest, as PYTEST="-k kill -x"; tests wait more than they compute, hence more workers than cores.
 PYTEST := -n 4
 
@@ -21,7 +23,9 @@ build: ## the command kas3, with the kill points that tests use
 	dev/setup build
 	cargo build $(FEATURES)
 
-demo: build ## the main job on an embedded broker and a local folder, killed half-way
+demo: ## the main job on an embedded broker and a local folder, killed half-way
+	dev/setup build
+	cargo build --locked --package kas3-cli --features kill-points
 	$(KAS3) demo
 
 check: setup ## format, lints, rooms, licences, generated files

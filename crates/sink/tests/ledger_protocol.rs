@@ -741,6 +741,8 @@ async fn swap_to_v2(folder: &Path) {
 #[tokio::test]
 async fn what_a_newer_version_wrote_stops_as_such_and_no_decision_overrides_it() {
     let (folder, log) = sunk().await;
+    let (staging, options) = ("_kas3/test/staged/orders/00000/", kas3_store::PutOptions::data("text/plain"));
+    store(&url(folder.path())).await.begin_upload("orders/group=x/0_2.txt", staging, &options).await.unwrap();
     swap_to_v2(folder.path()).await;
     left_to_the_newer("a head", folder.path(), &log).await;
     let ledger = ledger(folder.path(), &log).await;

@@ -331,14 +331,15 @@ fn fits(value: &Value, schema: &Json) -> bool {
 }
 
 fn word(value: &mut Value, words: &[&str], path: &[Step]) -> Result<(), Fault> {
+    let choose = || words.first().map_or_else(String::new, |word| format!("write one of them, as `{word}`"));
     let text = match value {
         Value::String(text) => text.clone(),
-        other => return Err(Fault::new(path, format!("wants one of {}, found {}", listed(words), found(other)), "")),
+        other => return Err(Fault::new(path, format!("wants one of {}, found {}", listed(words), found(other)), choose())),
     };
     if words.contains(&text.as_str()) {
         return Ok(());
     }
-    let hint = nearest(&text, words).map_or(String::new(), |near| format!("did you mean `{near}`?"));
+    let hint = nearest(&text, words).map_or_else(choose, |near| format!("did you mean `{near}`?"));
     Err(Fault::new(path, format!("is `{text}`, which is none of {}", listed(words)), hint))
 }
 

@@ -217,7 +217,6 @@ pub fn pipeline(url: &str) -> Pipeline {
         url: url.to_owned(),
         ledger_url: url.to_owned(),
         ledger_version: None,
-        ledger_version: None,
         storage: StorageSettings::default(),
         timezone: TimeZone::UTC,
         settle: Some(Duration::ZERO),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -136,6 +137,7 @@ fn a_ledger_of_a_newer_kas3_is_refused_by_every_command_with_every_option_and_le
     // as another kas3 may write it: nothing but the version is where this one expects it
     let head = "{\"version\": 2, \"topic\": [\"orders\"], \"next\": {\"orders\": 8}, \"closed\": null}";
     std::fs::write(heads.join("head.3.json"), head).unwrap();
+    std::fs::write(heads.join(".kas3-cell.head.json"), "").unwrap();
     let accept = ["ledger", "accept", "orders.yaml", "--topic", "orders", "--partition", "0"];
     let commands = [
         accept.to_vec(),
@@ -153,8 +155,9 @@ fn a_ledger_of_a_newer_kas3_is_refused_by_every_command_with_every_option_and_le
             assert!(told.contains(expected), "{words:?}: `{expected}` is not in\n{told}");
         }
         assert!(!told.contains("--next"), "{words:?}: {told}");
-        let left: Vec<_> = std::fs::read_dir(&heads).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!((left, std::fs::read_to_string(heads.join("head.3.json")).unwrap()), (vec!["head.3.json".into()], head.to_owned()), "{words:?}");
+        let left = std::fs::read_dir(&heads).unwrap().map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>();
+        assert_eq!(left, [".kas3-cell.head.json".into(), "head.3.json".into()].into(), "{words:?}");
+        assert_eq!(std::fs::read_to_string(heads.join("head.3.json")).unwrap(), head, "{words:?}");
     }
 }
 

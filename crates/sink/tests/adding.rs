@@ -85,7 +85,7 @@ fn what_an_entry_does_not_know_is_refused_by_its_name() {
 }
 
 #[test]
-fn the_design_shows_these_files() {
+fn the_page_shows_these_files() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/extending.md")).unwrap();
     for name in ["format", "transform", "target"] {
         let path = format!("{}/tests/adding/{name}.rs", env!("CARGO_MANIFEST_DIR"));

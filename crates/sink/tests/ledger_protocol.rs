@@ -7,9 +7,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kas3_sink::{
     Error, Kind,
-    ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, EntryKind, Ledger, Partition, Role, random_name},
+    ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, EntryKind, Ledger, LedgerParts, Origin, Partition, Role, random_name},
     plan::Start,
-    report::{Origin, Report},
+    report::Report,
     span::{Bounds, Checksum, Counts, Position, Roll, Span, TopicPartition},
 };
 use ledger_support::*;
@@ -784,7 +784,10 @@ async fn a_ledger_that_a_newer_version_began_is_not_opened_and_nothing_of_it_acc
     remove(folder.path(), |path| path.contains("/head."));
     let before = everything(folder.path());
     let sink = store(&url(folder.path())).await;
-    let opened = Ledger::open(Arc::new(pipeline(&url(folder.path()))), sink.clone(), sink, log.clone(), Arc::new(Told::default())).await;
+    let pipeline = Arc::new(pipeline(&url(folder.path())));
+    let observer = Arc::new(Told::default());
+    let parts = LedgerParts { pipeline, sink: sink.clone(), ledger: sink, log: log.clone(), remaker: log.clone(), observer };
+    let opened = Ledger::open(parts).await;
     assert_eq!(opened.err().unwrap().kind(), Kind::Newer);
     assert_eq!(ledger.accept(&of(), Some(8)).await.err().unwrap().kind(), Kind::Newer);
     assert!(everything(folder.path()) == before, "something was touched");

@@ -192,7 +192,7 @@ impl Schema {
         match section.get_mut("type") {
             None if default.is_some() => {}
             None => return Err(Fault::new(path, "is missing", format!("there are {}", listed(&names)))),
-            Some(kind) => word(kind, &names, path)?,
+            Some(kind) => word(kind, &names, path).map_err(|fault| fault.or_hint(|| format!("write one of them, as `{}`", names[0])))?,
         }
         path.pop();
         let kind = section.get("type").and_then(Value::as_str).or(default).unwrap_or_default().to_owned();
@@ -331,15 +331,14 @@ fn fits(value: &Value, schema: &Json) -> bool {
 }
 
 fn word(value: &mut Value, words: &[&str], path: &[Step]) -> Result<(), Fault> {
-    let choose = || words.first().map_or_else(String::new, |word| format!("write one of them, as `{word}`"));
     let text = match value {
         Value::String(text) => text.clone(),
-        other => return Err(Fault::new(path, format!("wants one of {}, found {}", listed(words), found(other)), choose())),
+        other => return Err(Fault::new(path, format!("wants one of {}, found {}", listed(words), found(other)), "")),
     };
     if words.contains(&text.as_str()) {
         return Ok(());
     }
-    let hint = nearest(&text, words).map_or_else(choose, |near| format!("did you mean `{near}`?"));
+    let hint = nearest(&text, words).map_or(String::new(), |near| format!("did you mean `{near}`?"));
     Err(Fault::new(path, format!("is `{text}`, which is none of {}", listed(words)), hint))
 }
 

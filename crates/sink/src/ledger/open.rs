@@ -15,6 +15,7 @@ use crate::{
     stops,
 };
 use futures::{StreamExt, stream};
+use kas3_store::Scheme;
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, SystemTime},
@@ -113,7 +114,7 @@ impl Ledger {
             // before there was a head, nobody staged anything
             self.reclaim_bundles(&writer.head).await?;
         }
-        if self.sink.url().starts_with("file:") {
+        if self.sink.scheme() == Scheme::File {
             self.reclaim_uploads(std::slice::from_ref(of), vec![writer.head.clone()], &self.pipeline.staged_prefix(of)).await?;
         }
         Ok(Partition::new(writer))

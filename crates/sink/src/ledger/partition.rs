@@ -15,7 +15,7 @@ use crate::{
     stops,
 };
 use jiff::Timestamp;
-use kas3_store::{Store, UploadId, kill_point};
+use kas3_store::{Scheme, Store, UploadId, kill_point};
 use serde_json::Map;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -295,7 +295,7 @@ impl HeadWriter {
     async fn leftovers(&self) -> Result<Option<Leftovers>> {
         let Some(entry) = self.head.pending.first() else { return Ok(None) };
         let store = self.ledger.store_of(&self.of, entry).await?;
-        let local = store.url().starts_with("file:");
+        let local = store.scheme() == Scheme::File;
         let (mut bundles, mut uploads) = (BTreeSet::new(), Vec::new());
         for file in self.ledger.files(entry, &self.of).await? {
             match file.place() {

@@ -114,7 +114,9 @@ impl RemadeFiles {
     fn append(&mut self, record: &Record<'_>, refused: Option<Refused>) -> Result<()> {
         match refused {
             Some(refused) => self.lane.refuse(ONLY, record, -1, refused, self.now)?,
-            None => drop(self.lane.append(ONLY, &[Row::of(*record)], |_| -1, self.now)?),
+            None => {
+                self.lane.append(ONLY, &[Row::of(*record)], |_| -1, self.now)?;
+            }
         }
         self.lane.take_skipped();
         Ok(())

@@ -103,7 +103,7 @@ impl S3 {
             }
         };
         match self.retries.run(Request::Get, 0, None, attempt).await? {
-            Begun::Before(info, rest) => Ok(Some((*info, Some(rest)))),
+            Begun::Before(begun) => Ok(Some((begun.0, Some(begun.1)))),
             Begun::Absent => Ok(None),
             Begun::AtEnd => {
                 let info = self.info(path).await?.filter(|info| version.is_none_or(|version| *version == info.version));
@@ -304,7 +304,7 @@ impl Remainder {
 
 /// Where a reading begins.
 enum Begun {
-    Before(Box<Info>, Remainder),
+    Before(Box<(Info, Remainder)>),
     /// There is nothing where it begins.
     AtEnd,
     Absent,
@@ -315,7 +315,7 @@ impl answer::Answer for Begun {
         if matches!(self, Begun::Absent) { Outcome::Refused } else { Outcome::Done }
     }
     fn bytes(&self) -> u64 {
-        if let Begun::Before(_, rest) = self { rest.bytes } else { 0 }
+        if let Begun::Before(begun) = self { begun.1.bytes } else { 0 }
     }
 }
 
@@ -333,7 +333,7 @@ fn begun(path: &str, key: &str, from: u64, response: Response) -> Result<Begun, 
         },
     };
     let info = info_of(path, &response, size);
-    Ok(Begun::Before(Box::new(info), Remainder { response, key: key.to_owned(), bytes }))
+    Ok(Begun::Before(Box::new((info, Remainder { response, key: key.to_owned(), bytes }))))
 }
 
 fn no_ranges(path: &str) -> FailedAttempt {

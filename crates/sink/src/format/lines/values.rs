@@ -40,23 +40,21 @@ impl Values {
     }
 
     fn write_broken(&self, value: &[u8], line: &mut Vec<u8>) -> Result<(), Refused> {
-        let (code, reason) = match (self.newlines, self.dialect) {
-            (Newlines::Compact, Dialect::Json) if json::compact(value, line) => return Ok(line.push(b'\n')),
-            (Newlines::Compact, Dialect::Json) => ("not_json", "the value holds a newline and is not JSON that could be compacted"),
-            (Newlines::Reject, _) | (Newlines::Compact, Dialect::Text) => ("newline", "the value holds a newline"),
-            (Newlines::Space, _) => {
-                json::spaced(value, line);
-                return Ok(line.push(b'\n'));
+        match (self.newlines, self.dialect) {
+            (Newlines::Compact, Dialect::Json) if json::compact(value, line) => {}
+            (Newlines::Compact, Dialect::Json) => {
+                return Err(refused("not_json", "the value holds a newline and is not JSON that could be compacted", "newlines"));
             }
-            (Newlines::Escape, _) => match std::str::from_utf8(value) {
-                Ok(text) => {
-                    json::write_string(text, line);
-                    return Ok(line.push(b'\n'));
-                }
-                Err(_) => ("not_utf8", "the value holds a newline and is not UTF-8, which a JSON string must be"),
-            },
-        };
-        Err(refused(code, reason, "newlines"))
+            (Newlines::Reject, _) | (Newlines::Compact, Dialect::Text) => return Err(refused("newline", "the value holds a newline", "newlines")),
+            (Newlines::Space, _) => json::spaced(value, line),
+            (Newlines::Escape, _) => {
+                let text = std::str::from_utf8(value)
+                    .map_err(|_| refused("not_utf8", "the value holds a newline and is not UTF-8, which a JSON string must be", "newlines"))?;
+                json::write_string(text, line);
+            }
+        }
+        line.push(b'\n');
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happens to records on their way from Kafka into files.
 //!
 //! There are two kinds. What waits for others (a store, a registry) is *prefetched* before the lane sees a record
-//! ([`Prefetch`], driven by [`crate::prefetch`]). Everything else is a [`Transform`]: it works in the lane, on one row, and makes none, one or several
+//! ([`Prefetch`], driven by `crate::prefetch`). Everything else is a [`Transform`]: it works in the lane, on one row, and makes none, one or several
 //! rows of it. Whatever one does, the offset stays, so that exactly once holds for it as for any other.
 //!
 //! Adding one is one file and one row in [`TRANSFORMS`]: configuration, schema, reference page and the messages of mistakes

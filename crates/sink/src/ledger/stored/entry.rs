@@ -79,7 +79,7 @@ pub struct Stretch {
 }
 
 impl Entry {
-    /// The offsets that it covers in `of`'s head; our own invariant after [`Head::decode`].
+    /// The offsets that it covers in `of`'s head; our own invariant after `Head::decode`.
     pub fn span(&self) -> Span {
         self.partitions.first().map_or(Span { first: 0, next: 0 }, |stretch| Span { first: stretch.first, next: stretch.next })
     }

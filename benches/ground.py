@@ -286,9 +286,9 @@ def configuration(bucket, topic, **settings):
     return path
 
 
-def kas3(name, topic, records, partitions, **settings):
+def kas3(name, topic, records, partitions, binary=KAS3, **settings):
     """kas3, over a whole topic."""
-    command = lambda bucket: ([KAS3, "run", configuration(bucket, topic, **settings), "--until-end"],)  # noqa: E731
+    command = lambda bucket: ([binary, "run", configuration(bucket, topic, **settings), "--until-end"],)  # noqa: E731
     return measure(name, topic, records, partitions, command)
 
 

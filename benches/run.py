@@ -9,11 +9,13 @@
     make bench BENCH="claims"        the claim check beside bare requests and kaf-s3-connector
     make bench BENCH="requests"      what the store is asked for at start, per roll and idle, and what it costs (20 minutes)
     make bench BENCH="main --records 5000000 --rounds 3"
+    make bench BENCH="shapes --before /tmp/kas3-of-the-commit-before --rounds 3"    another build, in turns with this one
 
 One sink at a time. Every run is checked by a reader that is not kas3's. Results go to standard output as Markdown."""
 
 import argparse
 import statistics
+from pathlib import Path
 
 import claims
 import counts
@@ -44,10 +46,13 @@ def content_bytes(topic, records, size):
     return records * (EVENT_BYTES if size is None else size + 1)
 
 
-def compare(topic, records, partitions, size, rounds, sinks, peers=None):
-    """Prints one table: the floor, each of `peers` and each of `sinks`, their middle runs of `rounds`, taken in turns."""
+def compare(topic, records, partitions, size, options, sinks, peers=None):
+    """Prints one table: the floor (or what was before), each of `peers` and each of `sinks`, their middle runs, taken in turns."""
     ground.ensure_topic(topic, records, partitions, size)
+    rounds = options.rounds
     makers = {"floor": ground.floor, **(peers or {})}
+    if options.before:
+        makers = {f"{name}, before": before(options, name, settings) for name, settings in sinks.items()}
     bases = list(makers)
     makers = {name: lambda make=make: make(topic, records, partitions) for name, make in makers.items()}
     for name, settings in sinks.items():
@@ -68,12 +73,18 @@ def compare(topic, records, partitions, size, rounds, sinks, peers=None):
     return best
 
 
+def before(options, name, settings):
+    """The same sink by the build that `--before` names."""
+    binary = Path(options.before).resolve()
+    return lambda topic, records, partitions: ground.kas3(f"{name}, before", topic, records, partitions, binary=binary, **settings)
+
+
 def main_table(options):
     print(f"### {options.records:,} JSON records of 192 bytes, 4 partitions, lz4 in Kafka\n")
     sinks = {f"kas3 {name}": {"sink": merged(name)} for name in options.compressions.split(",")}
     if not ground.BENTO:
         say("without Bento: it is not built here; `dev/services fetch bento` builds it")
-    compare("bench", options.records, 4, None, options.rounds, sinks, {"Bento": ground.bento} if ground.BENTO else None)
+    compare("bench", options.records, 4, None, options, sinks, {"Bento": ground.bento} if ground.BENTO and not options.before else None)
 
 
 def merged(compression, **sink):
@@ -99,7 +110,7 @@ def shapes(options):
         records = records * options.percent // 100
         topic = "bench-" + name.replace(" ", "-").replace(",", "").lower()
         print(f"### {name}: {records:,} records of {size or 192} bytes, {partitions} partitions\n")
-        compare(topic, records, partitions, size, options.rounds, {"kas3 gzip": {"sink": merged("gzip")}})
+        compare(topic, records, partitions, size, options, {"kas3 gzip": {"sink": merged("gzip")}})
         ground.delete_topic(topic)
 
 
@@ -108,16 +119,20 @@ def paths(options):
     records, topic = 4_000_000 * options.percent // 100, "bench-paths"
     ground.ensure_topic(topic, records, keys=1250)
     print(f"### {records:,} records of 201 bytes, 4 partitions: one path each, and 5,000 paths open at once\n")
-    runs = {"one path": [], "5,000 paths": []}
+    sinks = {"one path": "{topic}/{partition}_{offset}", "5,000 paths": "{topic}/{value.k}/{partition}_{offset}"}
+    sinks = {name: {"sink": merged("gzip", path=path)} for name, path in sinks.items()}
+    makers = {name: lambda name=name, settings=settings: ground.kas3(name, topic, records, 4, **settings) for name, settings in sinks.items()}
+    if options.before:
+        for name, settings in sinks.items():
+            makers[f"{name}, before"] = lambda make=before(options, name, settings): make(topic, records, 4)
+    runs = {name: [] for name in makers}
     for number in range(options.rounds):
-        for name, path in (("one path", "{topic}/{partition}_{offset}"), ("5,000 paths", "{topic}/{value.k}/{partition}_{offset}")):
-            sink = merged("gzip", path=path)
-            runs[name].append(once(lambda name=name, sink=sink: ground.kas3(name, topic, records, 4, sink=sink), records, check=number == 0))
-    one, many = (median(each) for each in runs.values())
-    whole = content_bytes(topic, records, 200)
+        for name, make in makers.items():
+            runs[name].append(once(make, records, check=number == 0))
+    best = [median(each) for each in runs.values()]
     print(header("one path"))
-    print(one.row(whole, one))
-    print(many.row(whole, one), flush=True)
+    for run in best:
+        print(run.row(content_bytes(topic, records, 200), best[0]), flush=True)
     ground.delete_topic(topic)
 
 
@@ -128,6 +143,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--compressions", default="gzip,zstd")
     parser.add_argument("--percent", type=int, default=100, help="all but main, latency and requests: share of the records")
+    parser.add_argument("--before", help="main, shapes and paths: another build of kas3, beside this one instead of floor and peers")
     parser.add_argument("--only", help="shapes: those whose name contains this; claims: straight, latency or inline; requests: starts, rolls, thousand or idle")
     parser.add_argument("--seconds", type=int, default=30, help="latency: how long")
     options = parser.parse_args()

@@ -76,12 +76,11 @@ fn said(text: &str, exit: Exit) -> Exit {
 
 fn summary(snapshot: &Snapshot, begun: Instant) -> String {
     let sum = |value: fn(&kas3_sink::status::PartitionSnapshot) -> u64| snapshot.partitions.iter().map(value).sum::<u64>();
-    let filtered = match sum(|partition| partition.records_filtered) {
-        0 => String::new(),
-        filtered => format!(", {} left out", readable::number(filtered)),
-    };
+    let some = |count: u64, what: &str| if count == 0 { String::new() } else { format!(", {} {what}", readable::number(count)) };
+    let filtered = some(sum(|partition| partition.records_filtered), "filtered");
+    let refused = some(sum(|partition| partition.records_refused), "refused and passed over");
     format!(
-        "{} published in {} ({}){filtered}, {}, largest memory {}",
+        "{} published in {} ({}){filtered}{refused}, {}, largest memory {}",
         readable::count(sum(|partition| partition.records_written), "record"),
         readable::count(sum(|partition| partition.files_written), "file"),
         readable::bytes(sum(|partition| partition.bytes_written)),

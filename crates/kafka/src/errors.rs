@@ -52,9 +52,3 @@ pub fn hint(error: &KafkaError) -> Option<&'static str> {
         },
     }
 }
-
-/// Whether an error tells of a connection that broke, after which librdkafka goes on by itself.
-pub fn is_passing(error: &KafkaError) -> bool {
-    let code = error.rdkafka_error_code();
-    matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve | Code::LeaderNotAvailable))
-}

@@ -14,6 +14,8 @@ pub trait SourceBatch: Send + Sync {
     fn rows<'a>(&'a self, topic: &'a str, places: Range<usize>, into: &mut Vec<Row<'a>>);
     /// How many records there are.
     fn len(&self) -> usize;
+    /// The offset of the record at a place.
+    fn offset_at(&self, place: usize) -> Option<i64>;
     /// Leader epoch of the record at `offset`; -1 when not known.
     fn leader_epoch_at(&self, offset: i64) -> i32;
     /// Memory that the batch holds, in bytes.
@@ -50,6 +52,9 @@ impl SourceBatch for Vec<OwnedRecord> {
     }
     fn len(&self) -> usize {
         self.len()
+    }
+    fn offset_at(&self, place: usize) -> Option<i64> {
+        self.get(place).map(|record| record.offset)
     }
     fn leader_epoch_at(&self, _: i64) -> i32 {
         -1
@@ -106,10 +111,15 @@ impl Batch {
 
     /// The offset after the last record; `None` when there is none.
     pub fn next_offset(&self) -> Option<i64> {
-        let len = self.len();
-        let mut last = Vec::new();
-        self.places("", len.saturating_sub(1)..len, &mut last);
-        last.last().map(|row| row.record.offset + 1)
+        Some(self.offset_at(self.len().checked_sub(1)?)? + 1)
+    }
+
+    /// The offset of the record at a place.
+    fn offset_at(&self, place: usize) -> Option<i64> {
+        match &self.0 {
+            Inner::Source(records) => records.offset_at(place),
+            Inner::Changed(Changed { batch, places, .. }) => batch.offset_at(places.start + place),
+        }
     }
 
     /// How many records the batch holds.

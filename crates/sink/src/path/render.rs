@@ -130,8 +130,7 @@ impl PathTemplate {
                 if cache.times.len() <= *slot {
                     cache.times.resize_with(slot + 1, TimeCache::default);
                 }
-                let (text, from_ms, until_ms) =
-                    cache.times[*slot].text(format, &self.timezone, at_ms, leading).map_err(|error| at_record(error, record))?;
+                let (text, from_ms, until_ms) = cache.times[*slot].text(format, &self.timezone, at_ms, leading)?;
                 cache.next.push_str(text);
                 if *source == TimeSource::Record {
                     return Ok(Some(from_ms..until_ms));
@@ -152,8 +151,7 @@ impl PathTemplate {
         let time = std::str::from_utf8(&text).ok().and_then(|text| time::time_from_text(text.trim(), &self.timezone));
         time.map(Some).ok_or_else(|| {
             let error = Error::new(Kind::BadRecord, format!("`value.{}` is no time: `{}`", path.text, shown(&text)));
-            at_record(error.because("no_time"), &row.record)
-                .hint("a time is RFC 3339 text, or a number of seconds, milli-, micro- or nanoseconds since 1970")
+            error.because("no_time").hint("a time is RFC 3339 text, or a number of seconds, milli-, micro- or nanoseconds since 1970")
         })
     }
 
@@ -256,18 +254,8 @@ fn scalar<'a>(path: &ValuePath, row: &'a Row<'_>) -> Result<Found<'a>> {
             Wrong::NotJson(at) => ("not_json", format!("the value is not JSON at byte {at}, so it has no `{}` for the path", path.text)),
             Wrong::Composite => ("not_scalar", format!("`value.{}` is an object or an array, which is no name for a path", path.text)),
         };
-        at_record(Error::new(Kind::BadRecord, what).because(code), &row.record)
+        Error::new(Kind::BadRecord, what).because(code)
     })
-}
-
-fn at_record(error: Error, record: &Record<'_>) -> Error {
-    let hint = error.way_out().map(str::to_owned);
-    let at = Error::new(Kind::BadRecord, format!("record {} of `{}-{}`: {error}", record.offset, record.topic, record.partition))
-        .because(error.reason().unwrap_or("no_time"));
-    match hint {
-        Some(hint) => at.hint(hint),
-        None => at,
-    }
 }
 
 /// The beginning of a value, for a message.

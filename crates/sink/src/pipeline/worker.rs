@@ -6,7 +6,7 @@ use crate::{
     batch::Batch,
     budget::{self, Budget, Held},
     error::{Error, Kind},
-    lane::{Lane, Now},
+    lane::{Lane, Now, Skipped},
     ledger::{Body, ClosedSpan},
     prefetch::Ticket,
     record::Record,
@@ -231,6 +231,9 @@ impl Worker {
     }
 }
 
+/// Refused records of one batch that the log names; of the others it says how many.
+const NAMED_MAX: usize = 10;
+
 impl LaneState {
     /// Takes in what waits, unless a closed span waits for the committer.
     fn drain(&mut self, budget: &Arc<Budget>) {
@@ -273,7 +276,7 @@ impl LaneState {
         let read = rows.iter().filter(|row| row.record.offset >= before).count() as u64;
         let mut rest = rows;
         let mut done = false;
-        while !done && self.waiting.is_none() {
+        while !done && self.waiting.is_none() && self.finishing.is_none() {
             match self.open.lane.append(ONLY, rest, |offset| batch.leader_epoch_at(offset), now) {
                 Ok(progress) => {
                     rest = &rest[progress.taken..];
@@ -316,9 +319,16 @@ impl LaneState {
 
     /// Says which records were refused and passed over.
     fn tell_skipped(&mut self) {
-        for skipped in self.open.lane.take_skipped() {
-            self.open.status.refuse(skipped.refused.code);
-            tracing::warn!(partition = %skipped.of, offset = skipped.offset, reason = %skipped.refused, "a record is refused and passed over");
+        let skipped = self.open.lane.take_skipped();
+        for Skipped { of, offset, refused } in skipped.iter().take(NAMED_MAX) {
+            tracing::warn!(partition = %of, offset, reason = %refused, "a record is refused and passed over");
+        }
+        if let Some(Skipped { of, offset, .. }) = skipped.get(NAMED_MAX) {
+            let more = skipped.len() - NAMED_MAX;
+            tracing::warn!(partition = %of, offset, more, "more records of one batch are refused and passed over, the first at this offset");
+        }
+        for code in skipped.iter().map(|skipped| skipped.refused.code) {
+            self.open.status.refuse(code);
         }
     }
 

@@ -26,6 +26,12 @@ impl SourceBatch for KafkaBatch {
         self.records
     }
 
+    fn offset_at(&self, place: usize) -> Option<i64> {
+        // from the end, because it is the last one that is asked for
+        let behind = self.records.checked_sub(place + 1)?;
+        self.messages.iter().rev().filter(|message| message.error().is_none()).nth(behind).map(Message::offset)
+    }
+
     fn leader_epoch_at(&self, offset: i64) -> i32 {
         // nearly always it is the last one
         let found = self.messages.iter().rfind(|message| message.error().is_none() && message.offset() == offset);

@@ -776,6 +776,17 @@ async fn a_report_of_a_newer_version_stops_the_partition_with_a_head_and_without
 }
 
 #[tokio::test]
+async fn a_report_of_a_newer_version_is_looked_for_before_anything_else_is_decided() {
+    let (folder, log) = sunk().await;
+    std::fs::write(folder.path().join("_kas3/test/topics/orders.json"), "damaged").unwrap();
+    let ledger = ledger(folder.path(), &log).await;
+    log.reported.lock().unwrap().insert(of(), Report { next: 8, metadata: "{\"kas3\":2}".to_owned() });
+    let before = everything(folder.path());
+    assert_eq!(ledger.accept(&of(), None).await.err().unwrap().kind(), Kind::Newer);
+    assert!(everything(folder.path()) == before, "something was decided");
+}
+
+#[tokio::test]
 async fn a_ledger_that_a_newer_version_began_is_not_opened_and_nothing_of_it_accepted() {
     let (folder, log) = sunk().await;
     let path = folder.path().join("_kas3/test/pipeline.json");

@@ -158,12 +158,24 @@ impl Ledger {
             return Err(Error::new(Kind::Transient, format!("the head of `{of}` vanished a moment ago")));
         };
         writer.check_understood().await?;
+        self.check_nothing_newer(of, writer.head.incarnation).await?;
         writer.accept_segments(decisions).await?;
         writer.accept_start_record(decisions).await?;
         writer.accept_files(decisions).await?;
         let now = self.kafka_now(of).await?;
         writer.accept_position(&now, next, decisions).await?;
         Ok(writer.head)
+    }
+
+    /// Refuses a report or a start record of a newer version before anything is decided.
+    async fn check_nothing_newer(&self, of: &TopicPartition, incarnation: u32) -> Result<()> {
+        if let Some(report) = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await? {
+            self.origin_of(of, &report)?;
+        }
+        match self.start_record(of, incarnation).await {
+            Err(error) if error.kind() == Kind::Newer => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// A start record above `above` that belongs to Kafka as it is now: the newest, or a new one in which this partition
@@ -248,9 +260,9 @@ impl HeadWriter {
         if !matches!(found, Ok(None)) && !stops(found)? {
             return Ok(());
         }
+        let heads = self.ledger.heads().await?;
         let path = self.ledger.start_record_path(&self.of.topic, self.head.incarnation);
         self.ledger.patiently(&self.of, "delete an unreadable start record", || self.ledger.ledger.delete(&path)).await?;
-        let heads = self.ledger.heads().await?;
         let same = heads.iter().filter(|head| *head.topic == *self.of.topic && head.incarnation == self.head.incarnation);
         let partitions = same.map(|head| PartitionStart::new(head.partition, head.start)).collect();
         let (topic_id, cluster_id) = (self.head.topic_id.clone(), self.head.cluster_id.clone());

@@ -167,7 +167,14 @@ impl Ledger {
         let Some(newest) = found.into_iter().rev().find(|info| info.path.ends_with(".jsonl")) else { return Ok(None) };
         let url = self.ledger.url_of(&newest.path);
         let begin = 0..newest.bytes.min(SEGMENT_HEADER_BYTES_MAX);
-        let begin = self.patiently(of, "read a segment", || self.ledger.range(&newest.path, begin.clone())).await?;
+        // one that vanished since says no more than its name did
+        let read = || async {
+            match self.ledger.range(&newest.path, begin.clone()).await {
+                Err(error) if error.kind() == kas3_store::Kind::Missing => Ok(Bytes::new()),
+                read => read,
+            }
+        };
+        let begin = self.patiently(of, "read a segment", read).await?;
         if let Err(why @ Unusable::Newer(_)) = check_version(begin.split(|byte| *byte == b'\n').next().unwrap_or_default()) {
             return Err(why.stop(of, &url));
         }

@@ -32,10 +32,16 @@ use rdkafka::{
 };
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
+/// How long leaving the group may take. librdkafka waits for the answer to a report, and sends one whose coordinator is gone again and
+/// again: without an end of its own, leaving has none.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How long a seek may take.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often misplaced partitions are sought, and stopped ones forwarded anew.
@@ -381,14 +387,27 @@ impl Source for KafkaSource {
     }
 
     fn close(self: Box<Self>) {
-        self.leave();
-        // a static member keeps its place while it restarts; the consumer's own end knows that, leaving by hand does not
-        if !self.static_member {
-            self.consumer.unsubscribe();
-        }
-        // serves what leaving brings, the last report's answer included
-        for _ in 0..10 {
-            let _ = self.consumer.poll(Duration::from_millis(20));
+        let (open, closed) = mpsc::channel::<()>();
+        let close = move || {
+            self.leave();
+            // a static member keeps its place while it restarts; the consumer's own end knows that, leaving by hand does not
+            if !self.static_member {
+                self.consumer.unsubscribe();
+            }
+            // serves what leaving brings, the last report's answer included
+            for _ in 0..10 {
+                let _ = self.consumer.poll(Duration::from_millis(20));
+            }
+            // here the last owner of the consumer waits until the group is left
+            drop(self);
+            drop(open);
+        };
+        match std::thread::Builder::new().name("kas3-close".to_owned()).spawn(close) {
+            Ok(_) if closed.recv_timeout(CLOSE_MAX) == Err(RecvTimeoutError::Timeout) => {
+                tracing::warn!("the group is left without its coordinator, which does not answer: it takes the partitions when the session ends");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "no thread to leave the group: it takes the partitions when the session ends"),
         }
     }
 }

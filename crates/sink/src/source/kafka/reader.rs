@@ -132,9 +132,8 @@ impl<C: ConsumerContext + 'static> StretchReader<C> {
                     return Ok(());
                 }
             }
-            if !came {
-                let _ = self.consumer.poll(Duration::from_millis(2));
-            }
+            // also while records come: tokens are renewed there
+            let _ = self.consumer.poll(Duration::from_millis(if came { 0 } else { 2 }));
             progress.check_silence()?;
         }
         Ok(())
@@ -188,9 +187,11 @@ impl<'a> Progress<'a> {
                 // a batch of the broker may begin before what was asked for
                 None if offset < first => self.heard = Instant::now(),
                 None => {
+                    let flow = if offset < next { each(&message.record(self.topic, true))? } else { ControlFlow::Continue(()) };
+                    // only now: whoever takes a record may take long
                     self.heard = Instant::now();
-                    if offset < next && each(&message.record(self.topic, true))?.is_break() {
-                        return Ok(ControlFlow::Break(()));
+                    if flow.is_break() {
+                        return Ok(flow);
                     }
                     if offset + 1 >= next {
                         self.end(partition, next);

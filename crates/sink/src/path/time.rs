@@ -191,7 +191,7 @@ fn render(entry: &mut Entry, scratch: &mut String, format: &TimeFormat, timezone
     let zoned = timestamp.to_zoned(timezone.clone());
     scratch.clear();
     write!(scratch, "{}", zoned.strftime(&format.pattern))
-        .map_err(|_| Error::new(Kind::BadRecord, format!("time `{timestamp}` does not fit the pattern `{}`", format.pattern)))?;
+        .map_err(|_| Error::new(Kind::BadRecord, format!("time `{timestamp}` does not fit the pattern `{}`", format.pattern)).because("no_time"))?;
     entry.text.clear();
     // Forgotten first: when something below fails, the entry must not hold for any time.
     (entry.from_ms, entry.until_ms) = (0, 0);
@@ -206,6 +206,7 @@ pub(super) fn time_of(at_ms: i64) -> Result<Timestamp> {
     let in_range = RANGE_MS.contains(&at_ms).then(|| Timestamp::from_second(at_ms.div_euclid(1000)).ok()).flatten();
     in_range.ok_or_else(|| {
         Error::new(Kind::BadRecord, format!("time `{at_ms}` (milliseconds since 1970) lies outside the years 1 to 9999"))
+            .because("no_time")
             .hint("a producer that counts in microseconds or seconds makes such times")
     })
 }

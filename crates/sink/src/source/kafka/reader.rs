@@ -11,7 +11,7 @@ use crate::{
 };
 use rdkafka::{
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
-    error::RDKafkaErrorCode,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 use std::{
     collections::BTreeMap,
@@ -133,7 +133,9 @@ impl<C: ConsumerContext + 'static> StretchReader<C> {
                 }
             }
             // also while records come: tokens are renewed there
-            let _ = self.consumer.poll(Duration::from_millis(if came { 0 } else { 2 }));
+            if let Some(Err(error)) = self.consumer.poll(Duration::from_millis(if came { 0 } else { 2 })) {
+                progress.said = Some(error);
+            }
             progress.check_silence()?;
         }
         Ok(())
@@ -149,6 +151,8 @@ struct Progress<'a> {
     reached: BTreeMap<i32, i64>,
     /// When a record or an end last came.
     heard: Instant,
+    /// What the client last complained of.
+    said: Option<KafkaError>,
 }
 
 impl<'a> Progress<'a> {
@@ -159,6 +163,7 @@ impl<'a> Progress<'a> {
             open: open.into_iter().map(|stretch| (stretch.partition, *stretch)).collect(),
             reached: empty.into_iter().map(|stretch| (stretch.partition, stretch.first)).collect(),
             heard: Instant::now(),
+            said: None,
         }
     }
 
@@ -216,7 +221,11 @@ impl<'a> Progress<'a> {
         let partitions = self.open.values().map(|stretch| format!("`{}-{}` from offset `{}` on", self.topic, stretch.partition, stretch.first));
         let partitions = partitions.collect::<Vec<_>>().join(", ");
         let text = format!("{partitions} could not be read to the end: no record came within {} s", SILENCE_MAX.as_secs());
-        Err(Error::new(Kind::Transient, text).hint("look at the brokers, and run it again"))
+        let error = Error::new(Kind::Transient, text).hint("look at the brokers, and run it again");
+        Err(match &self.said {
+            Some(said) => error.source(said.clone()),
+            None => error,
+        })
     }
 }
 

@@ -201,7 +201,12 @@ def limited(admin, pipeline, topic, kafka):
             made.append(fields)
             for future in admin.create_acls([AclBinding(*fields)]).values():
                 future.result(30)
+        # the controller has them; the broker that is asked learns of them a moment later
+        wait_for(lambda: all(told(fields) for fields in made), 30, "the ACLs")
         return sink
+
+    def told(fields):
+        return admin.describe_acls(AclBindingFilter(*fields)).result(30)
 
     def revoke():
         while made:

@@ -2,19 +2,11 @@
 //! partition with everything before it published, or is left out and counted.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use kas3_sink::{
-    budget::Budget,
-    config,
-    ledger::{Ledger, LedgerParts, NothingRemade, Unwatched},
-    pipeline::{self, Destination, Ended, Options, Parts},
-    plan::Pipeline,
-    record::OwnedRecord,
-    source::memory::{MemoryLog, MemorySource},
-    span::TopicPartition,
-    status::Status,
-};
+mod run_support;
+
+use kas3_sink::{config, plan::Pipeline, record::OwnedRecord, source::memory::MemoryLog};
+use run_support::{look, of, run};
 use std::{path::Path, sync::Arc};
-use tokio_util::sync::CancellationToken;
 
 /// Values, and the line that each becomes; `None`: it does not fit.
 fn values() -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
@@ -51,26 +43,6 @@ fn pipeline(folder: &Path, policy: &str) -> Arc<Pipeline> {
         folder.display()
     );
     Arc::new(config::load(&text, &|_| None).unwrap().pipeline().unwrap())
-}
-
-/// Runs to the end; the reasons of partitions that stopped.
-async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog) -> Vec<String> {
-    let status = Status::new(&pipeline.name, pipeline.memory_bytes);
-    let (sink, ledger_store) = pipeline::open_stores(pipeline, &status).await.unwrap();
-    let parts = Parts {
-        pipeline: Arc::clone(pipeline),
-        destination: Destination::Configured { sink, ledger: ledger_store },
-        log: Arc::new(log.clone()),
-        source: Box::new(MemorySource::new(log.clone(), vec![TopicPartition::new("orders", 0)])),
-        topics: vec!["orders".to_owned()],
-        budget: Budget::new(pipeline.memory_bytes, Arc::clone(&status)),
-        status,
-    };
-    match pipeline::run_parts(parts, None, Options { until_end: true, ..Options::default() }, CancellationToken::new()).await.unwrap() {
-        Ended::Stopped(partitions) => partitions.into_iter().map(|(_, reason)| reason).collect(),
-        Ended::Done => Vec::new(),
-        other => panic!("{other:?}"),
-    }
 }
 
 /// All lines of all visible files, sorted.
@@ -113,13 +85,8 @@ async fn what_does_not_fit_is_left_out_and_counted_and_the_rest_is_written_byte_
     let (pipeline, log) = (pipeline(folder.path(), "skip"), log(&values));
     assert_eq!(run(&pipeline, &log).await, Vec::<String>::new());
     assert_lines(folder.path(), &values);
-    let status = Status::new(&pipeline.name, pipeline.memory_bytes);
-    let (sink, ledger_store) = pipeline::open_stores(&pipeline, &status).await.unwrap();
-    let answers = Arc::new(log);
-    let (remaker, observer) = (Arc::new(NothingRemade), Arc::new(Unwatched));
-    let parts = LedgerParts { pipeline: Arc::clone(&pipeline), sink, ledger: ledger_store, log: answers, remaker, observer };
-    let ledger = Ledger::open(parts).await.unwrap();
-    let head = ledger.head(&TopicPartition::new("orders", 0)).await.unwrap().unwrap();
+    let (_, ledger) = look(&pipeline, &log).await;
+    let head = ledger.head(&of()).await.unwrap().unwrap();
     let counts: Vec<_> = head.closed.iter().chain(&head.pending).map(|entry| entry.counts.clone()).collect();
     let misfits = values.iter().filter(|(_, line)| line.is_none()).count() as u64;
     assert_eq!(counts.iter().map(|counts| counts.refused).sum::<u64>(), misfits);

@@ -2,28 +2,26 @@
 //! to them: files of their own for each, a roll at any place, a row that does not fit, staged bytes that are lost.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod run_support;
+
 use bytes::Bytes;
 use kas3_sink::{
-    budget::Budget,
     config,
     format::lines::envelope,
-    ledger::{Ledger, LedgerParts, NothingRemade, Unwatched},
-    pipeline::{self, Destination, Ended, Options, Parts},
+    ledger::{Remake, Remaker},
+    pipeline::Remaking,
     plan::{Pipeline, TopicPlan},
     record::OwnedRecord,
     refused::Refused,
     row::{Row, Rows, Value},
-    source::memory::{MemoryLog, MemorySource},
-    span::{Span, TopicPartition},
-    status::Status,
+    source::memory::MemoryLog,
+    span::Span,
     transform::{Chain, Step, Transform},
     verify::{self, cat},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
+use run_support::{TOPIC, look, of, run};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
-use tokio_util::sync::CancellationToken;
-
-const TOPIC: &str = "orders";
 
 /// One row for each word of a value; a value `-` is no JSON and no word: it has no row.
 #[derive(Debug)]
@@ -43,10 +41,6 @@ impl Transform for Words {
         }
         Ok(())
     }
-}
-
-fn of() -> TopicPartition {
-    TopicPartition::new(TOPIC, 0)
 }
 
 fn pipeline(folder: &Path, more: &str) -> Arc<Pipeline> {
@@ -75,39 +69,10 @@ fn log(values: &[String]) -> MemoryLog {
     log
 }
 
-/// Runs to the end; the reasons of partitions that stopped.
-async fn run(pipeline: &Arc<Pipeline>, log: &MemoryLog) -> Vec<String> {
-    let status = Status::new(&pipeline.name, pipeline.memory_bytes);
-    let (sink, ledger_store) = pipeline::open_stores(pipeline, &status).await.unwrap();
-    let parts = Parts {
-        pipeline: Arc::clone(pipeline),
-        destination: Destination::Configured { sink, ledger: ledger_store },
-        log: Arc::new(log.clone()),
-        source: Box::new(MemorySource::new(log.clone(), vec![of()])),
-        topics: vec![TOPIC.to_owned()],
-        budget: Budget::new(pipeline.memory_bytes, Arc::clone(&status)),
-        status,
-    };
-    match pipeline::run_parts(parts, None, Options { until_end: true, ..Options::default() }, CancellationToken::new()).await.unwrap() {
-        Ended::Stopped(partitions) => partitions.into_iter().map(|(_, reason)| reason).collect(),
-        Ended::Done => Vec::new(),
-        other => panic!("{other:?}"),
-    }
-}
-
 /// The rows of each offset as `cat` reads them back, after `verify` has found nothing.
 async fn read_back(pipeline: &Arc<Pipeline>, log: &MemoryLog) -> (BTreeMap<i64, Vec<String>>, verify::Report) {
-    let status = Status::new(&pipeline.name, pipeline.memory_bytes);
-    let (sink, store) = pipeline::open_stores(pipeline, &status).await.unwrap();
+    let (sink, ledger) = look(pipeline, log).await;
     let log: Arc<dyn kas3_sink::source::Log> = Arc::new(log.clone());
-    let ledger = Ledger::look(LedgerParts {
-        pipeline: Arc::clone(pipeline),
-        sink: sink.clone(),
-        ledger: store,
-        log: Arc::clone(&log),
-        remaker: Arc::new(NothingRemade),
-        observer: Arc::new(Unwatched),
-    });
     let report = verify::verify(Arc::clone(pipeline), sink.clone(), Arc::clone(&ledger), log, &verify::Options::default()).await.unwrap();
     assert!(report.ok, "{:?}", report.findings);
     let mut rows: BTreeMap<i64, Vec<String>> = BTreeMap::new();
@@ -203,6 +168,36 @@ async fn a_record_whose_rows_need_more_files_than_may_be_open_is_refused_and_sto
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_span_with_refused_records_is_made_again_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let values: Vec<String> = ["a", "a b c", "b", "a bad", "b a", "-"].map(str::to_owned).to_vec();
+    let more = format!("{}\n  roll: {{files: 2}}\n  bad_records: skip", LAYOUTS[1]);
+    let (pipeline, log) = (pipeline(folder.path(), &more), log(&values));
+    assert!(run(&pipeline, &log).await.is_empty());
+    let (sink, ledger) = look(&pipeline, &log).await;
+    let head = ledger.head(&of()).await.unwrap().unwrap();
+    assert_eq!(head.closed.iter().map(|entry| entry.counts.refused).sum::<u64>(), 2);
+    let remaking = Remaking::new(Arc::clone(&pipeline), Arc::new(log));
+    for entry in &head.closed {
+        let order = Remake {
+            of: of(),
+            id: entry.id.clone(),
+            store: sink.clone(),
+            span: entry.span(),
+            leader_epoch: -1,
+            incarnation: entry.incarnation,
+            now: entry.now,
+            wanted: entry.files.iter().map(|file| file.number).collect(),
+            paths: entry.files.iter().map(|file| sink.path_of(&file.url).unwrap()).collect(),
+        };
+        let made = remaking.remake(&order).await.unwrap();
+        let made: BTreeMap<u32, _> = made.into_iter().map(|(number, file)| (number, (file.records, file.rows, file.checksum))).collect();
+        let was = entry.files.iter().map(|file| (file.number, (file.records, file.rows(), file.checksum.clone()))).collect();
+        assert_eq!(made, was);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_a_file_lost_and_one_that_it_has_twice_are_found() {
     let values: Vec<String> = (0..20).map(|n| format!("a{n} b{n}")).collect();
     for (damage, kind) in [("remove", "difference"), ("double", "difference")] {
@@ -218,17 +213,8 @@ async fn a_row_that_a_file_lost_and_one_that_it_has_twice_are_found() {
             _ => lines.iter().take(8).chain(&lines[7..]).copied().collect(),
         };
         std::fs::write(&file, damaged.join("\n") + "\n").unwrap();
-        let status = Status::new(&pipeline.name, pipeline.memory_bytes);
-        let (sink, store) = pipeline::open_stores(&pipeline, &status).await.unwrap();
+        let (sink, ledger) = look(&pipeline, &log).await;
         let log: Arc<dyn kas3_sink::source::Log> = Arc::new(log);
-        let ledger = Ledger::look(LedgerParts {
-            pipeline: Arc::clone(&pipeline),
-            sink: sink.clone(),
-            ledger: store,
-            log: Arc::clone(&log),
-            remaker: Arc::new(NothingRemade),
-            observer: Arc::new(Unwatched),
-        });
         let report = verify::verify(Arc::clone(&pipeline), sink, ledger, log, &verify::Options::default()).await.unwrap();
         let kinds: Vec<&str> = report.findings.iter().map(|finding| finding.kind.name()).collect();
         let wanted = if damage == "remove" { "gap" } else { "double" };

@@ -459,7 +459,7 @@ impl Store {
     }
 
     /// Replaces a plain object if its version is `expected` (`None`: if there is none), for objects that other systems read
-    /// and that must lie under exactly this path on every store (seed 003's cursor).
+    /// and that must lie under exactly this path on every store (the cursor of DeviantArt's kafka-connect-s3).
     pub async fn replace(&self, path: &str, expected: Option<&Version>, bytes: Bytes, options: &PutOptions) -> Result<Swapped> {
         paths::check(path)?;
         options.check()?;

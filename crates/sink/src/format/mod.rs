@@ -71,7 +71,7 @@ pub trait Format: Send + Sync {
     /// The `Content-Encoding` of its files, when the settings ask for one; by default objects carry none, because clients
     /// that see one decompress behind the reader's back.
     fn content_encoding(&self) -> Option<&'static str>;
-    /// Whether its files have an index beside them, as seed 003 has it.
+    /// Whether its files have an index beside them, as DeviantArt's kafka-connect-s3 has it.
     fn has_side_file(&self) -> bool;
     /// A new file.
     ///
@@ -144,7 +144,7 @@ pub struct Finished {
     pub offsets: Option<Bounds>,
     /// Smallest and largest timestamp in milliseconds; `None` when no record has one.
     pub timestamps: Option<Bounds>,
-    /// The side file (seed 003's `.index.json`) when the settings ask for one instead of an index inside.
+    /// The side file (DeviantArt's `.index.json`) when the settings ask for one instead of an index inside.
     pub side_file: Option<Bytes>,
 }
 

@@ -13,7 +13,7 @@ use crate::{
     span::{Counts, Roll},
     transform::Chain,
 };
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, collections::HashSet, ops::Range};
 
 /// Payload bytes of one run of rows between two looks at the roll rules: far below a block.
 pub(super) const RUN_BYTES: usize = 128 << 10;
@@ -194,15 +194,14 @@ impl Lane {
 
     /// Appends all rows of one record, or none of them.
     fn append_together(&mut self, partition: usize, record: &Row<'_>, rows: &[Row<'_>], now: Now) -> Result<Option<Roll>> {
+        if let Some(refused) = self.too_many_files(partition, rows, now)? {
+            return self.refuse_record(partition, record, refused, now).map(|()| None);
+        }
         let mut files = Vec::with_capacity(rows.len());
         for row in rows {
             match self.place(partition, row, now)? {
                 Place::File(file) => files.push(file),
                 Place::Refused(refused) => return self.refuse_record(partition, record, *refused, now).map(|()| None),
-                Place::OneFileTooMany | Place::Together if self.span.as_ref().is_some_and(|span| span.counts.read == 0) => {
-                    let detail = format!("its rows need more open files than `roll.files: {}` allows", self.plan.roll.files);
-                    return self.refuse_record(partition, record, Refused::new(Step::Path, "too_many_files", detail), now).map(|()| None);
-                }
                 Place::OneFileTooMany | Place::Together => return Ok(Some(Roll::Files)),
             }
         }
@@ -229,6 +228,27 @@ impl Lane {
         files.into_iter().for_each(|file| self.take_encoded(file));
         self.last_record = now.instant;
         Ok(self.due(now))
+    }
+
+    /// The refusal of a record whose rows need more files than one record may: by the record alone, whatever is open.
+    fn too_many_files(&mut self, partition: usize, rows: &[Row<'_>], now: Now) -> Result<Option<Refused>> {
+        let most = self.plan.roll.files_of_record;
+        if rows.len() <= most || self.plan.path.is_constant() {
+            return Ok(None);
+        }
+        self.open_span(partition, &rows[0].record, now);
+        let Some(span) = self.span.as_ref() else { return Ok(None) };
+        let names = &span.begins[partition].1;
+        let mut keys = HashSet::new();
+        for row in rows {
+            match self.plan.path.group(row, names, &mut self.cache) {
+                Ok(key) => drop(keys.insert(key.to_owned())),
+                Err(error) if error.kind() == Kind::BadRecord => return Ok(Some(Refused::of(Step::Path, &error))),
+                Err(error) => return Err(error),
+            }
+        }
+        let detail = || format!("its rows need more open files than `roll.files: {most}` allows");
+        Ok((keys.len() > most).then(|| Refused::new(Step::Path, "too_many_files", detail())))
     }
 
     /// Where a row goes; its file is opened if need be.

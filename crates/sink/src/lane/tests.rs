@@ -173,7 +173,7 @@ prop_compose! {
         clock_s in option::of(select(vec![1, 15, 60, 3600])), files in prop_oneof![Just(usize::MAX), 1..4_usize],
     ) -> RollPlan {
         let (idle, clock) = (idle_ms.map(Duration::from_millis), clock_s.map(Duration::from_secs));
-        RollPlan { bytes, records, age: Duration::from_millis(age_ms), idle, clock, files }
+        RollPlan { bytes, records, age: Duration::from_millis(age_ms), idle, clock, files, files_of_record: files }
     }
 }
 
@@ -531,7 +531,15 @@ fn files_that_grow_past_a_part_go_up_in_parts_numbered_as_they_began() {
         start: 5,
         log: Vec::new(),
         steps: Vec::new(),
-        roll: RollPlan { bytes: u64::MAX, records: u64::MAX, age: Duration::MAX, idle: None, clock: None, files: usize::MAX },
+        roll: RollPlan {
+            bytes: u64::MAX,
+            records: u64::MAX,
+            age: Duration::MAX,
+            idle: None,
+            clock: None,
+            files: usize::MAX,
+            files_of_record: usize::MAX,
+        },
         path: PATHS[2],
         format: LinesSettings { compression: Compression::None, ..LinesSettings::default() },
         skip: false,

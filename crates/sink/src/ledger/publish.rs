@@ -311,7 +311,7 @@ impl Ledger {
         })
     }
 
-    /// Swaps the cursor of seed 003 forward, never backwards.
+    /// Swaps the cursor of DeviantArt's kafka-connect-s3 forward, never backwards.
     async fn move_cursor(&self, of: &TopicPartition, store: &Store, entry: &Entry, files: &[File]) -> Result<()> {
         if !self.pipeline.cursor {
             return Ok(());

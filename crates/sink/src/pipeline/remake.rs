@@ -70,7 +70,8 @@ impl RemadeSpan {
         let of = &order.of;
         let plan = pipeline.plan(&of.topic);
         let never = Duration::MAX;
-        let roll = RollPlan { bytes: u64::MAX, records: u64::MAX, age: never, idle: None, clock: None, files: usize::MAX };
+        let files_of_record = plan.roll.files_of_record;
+        let roll = RollPlan { bytes: u64::MAX, records: u64::MAX, age: never, idle: None, clock: None, files: usize::MAX, files_of_record };
         let endless = Arc::new(TopicPlan {
             path: plan.path.clone(),
             format: Arc::clone(&plan.format),

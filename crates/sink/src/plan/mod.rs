@@ -51,7 +51,7 @@ pub struct Pipeline {
     pub default: Arc<TopicPlan>,
     /// What differs per topic, in the order of the file; the first that matches applies.
     pub overrides: Vec<(TopicPattern, Arc<TopicPlan>)>,
-    /// Write the cursor of seed 003 (`last_chunk_index.<topic>-<partition>.txt`) beside the files.
+    /// Write the cursor of DeviantArt's kafka-connect-s3 (`last_chunk_index.<topic>-<partition>.txt`) beside the files.
     pub cursor: bool,
     /// Digest of everything that shapes files, kept in the head so that two deployments with different settings are noticed.
     pub settings_digest: String,

@@ -44,4 +44,7 @@ pub struct RollPlan {
     pub clock: Option<Duration>,
     /// Open files of one lane.
     pub files: usize,
+    /// Files that the rows of one record may need. It is `files`, also where a span is made again and any number may be open: what is
+    /// refused depends on the record alone.
+    pub files_of_record: usize,
 }

@@ -46,7 +46,7 @@ pub struct SinkPlan {
     pub default: Arc<TopicPlan>,
     /// What differs per topic.
     pub overrides: Vec<(TopicPattern, Arc<TopicPlan>)>,
-    /// Write the cursor of seed 003.
+    /// Write the cursor of DeviantArt's kafka-connect-s3.
     pub cursor: bool,
     /// Everything of the section that shapes files, for the digest of the settings.
     pub shape: Json,
@@ -183,5 +183,6 @@ pub fn roll(key: &str, settings: &RollSettings) -> Result<RollPlan> {
         idle: settings.idle.map(|idle| idle.0),
         clock: settings.clock.map(|clock| clock.0),
         files: settings.files,
+        files_of_record: settings.files,
     })
 }

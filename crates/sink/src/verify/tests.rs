@@ -88,7 +88,15 @@ impl Lab {
 
     async fn at(folder: tempfile::TempDir, format: LinesSettings, path: &str) -> Self {
         let options = TemplateOptions { timezone: TimeZone::UTC, single_topic: true, limits: Limits::DISK };
-        let roll = RollPlan { bytes: 1 << 30, records: 1000, age: std::time::Duration::from_secs(60), idle: None, clock: None, files: 100 };
+        let roll = RollPlan {
+            bytes: 1 << 30,
+            records: 1000,
+            age: std::time::Duration::from_secs(60),
+            idle: None,
+            clock: None,
+            files: 100,
+            files_of_record: 100,
+        };
         let plan = TopicPlan {
             path: PathTemplate::parse(path, &options).unwrap(),
             format: format.of("json_lines").unwrap().settings.build("format").unwrap(),

@@ -203,7 +203,7 @@ pub fn pipeline(url: &str) -> Pipeline {
     let plan = TopicPlan {
         path: PathTemplate::parse("{topic}/group={key}/{partition}_{offset}", &options).unwrap(),
         format: Arc::new(Text),
-        roll: RollPlan { bytes: 1, records: 1, age: Duration::from_secs(1), idle: None, clock: None, files: 10 },
+        roll: RollPlan { bytes: 1, records: 1, age: Duration::from_secs(1), idle: None, clock: None, files: 10, files_of_record: 10 },
         bad_records: BadRecords::Stop,
         transforms: Arc::default(),
     };

@@ -184,7 +184,7 @@ def ensure_topic(topic, records, partitions=4, size=None, keys=None):
             consumer.close()
             return
     if topic in known:
-        AdminClient({"bootstrap.servers": KAFKA}).delete_topics([topic])[topic].result()
+        delete_topic(topic)
         time.sleep(2)
     consumer.close()
     say(f"filling topic {topic}: {records:,} records, {partitions} partitions")

@@ -44,6 +44,10 @@ impl Transform for Words {
 }
 
 fn pipeline(folder: &Path, more: &str) -> Arc<Pipeline> {
+    pipeline_with(folder, more, Arc::new(Words))
+}
+
+fn pipeline_with(folder: &Path, more: &str, transform: Arc<dyn Transform>) -> Arc<Pipeline> {
     let text = format!(
         "name: test\nsource: {{topics: [{TOPIC}], kafka: {{bootstrap.servers: 'unused:1'}}}}\nhttp: off\nsink:\n  url: 'file://{}'\n  {more}\n",
         folder.display()
@@ -55,7 +59,7 @@ fn pipeline(folder: &Path, more: &str) -> Arc<Pipeline> {
         format: Arc::clone(&plan.format),
         roll: plan.roll.clone(),
         bad_records: plan.bad_records,
-        transforms: Arc::new(Chain::new(vec![Step::Transform(Arc::new(Words))])),
+        transforms: Arc::new(Chain::new(vec![Step::Transform(transform)])),
     });
     Arc::new(pipeline)
 }
@@ -219,5 +223,35 @@ async fn a_row_that_a_file_lost_and_one_that_it_has_twice_are_found() {
         let kinds: Vec<&str> = report.findings.iter().map(|finding| finding.kind.name()).collect();
         let wanted = if damage == "remove" { "gap" } else { "double" };
         assert!(!report.ok && kinds.contains(&wanted) && kinds.contains(&kind), "{damage}: {:?}", report.findings);
+    }
+}
+
+/// Counts how often it is asked.
+#[derive(Debug, Default)]
+struct Counted(std::sync::atomic::AtomicUsize);
+
+impl Transform for Counted {
+    fn about(&self) -> String {
+        "counts".to_owned()
+    }
+
+    fn apply<'a>(&self, row: Row<'a>, out: &mut Rows<'a>) -> Result<(), Refused> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        out.push(row);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rolls_within_a_batch_make_few_rows_anew() {
+    let values: Vec<String> = (0..4_000).map(|number| format!("{{\"n\":{number},\"w\":\"{}\"}}", "x".repeat(500))).collect();
+    for roll in ["{records: 10}", "{bytes: 64KiB}"] {
+        let folder = tempfile::tempdir().unwrap();
+        let counted = Arc::new(Counted::default());
+        let more = format!("format: {{compression: none, block: 4KiB}}\n  roll: {roll}");
+        let (pipeline, log) = (pipeline_with(folder.path(), &more, Arc::clone(&counted) as _), log(&values));
+        assert_eq!(run(&pipeline, &log).await, Vec::<String>::new());
+        let asked = counted.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert!((4_000..4_000 * 10).contains(&asked), "{roll}: asked {asked} times for 4,000 records");
     }
 }

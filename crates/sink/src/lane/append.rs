@@ -15,6 +15,9 @@ use crate::{
 };
 use std::{borrow::Cow, collections::HashSet, ops::Range};
 
+/// Payload bytes of the records that are transformed at once, one large record aside: what a roll in their midst throws away.
+const CHUNK_BYTES: usize = 256 << 10;
+
 /// Payload bytes of one run of rows between two looks at the roll rules: far below a block.
 pub(super) const RUN_BYTES: usize = 128 << 10;
 
@@ -49,6 +52,21 @@ impl<'r, 'a> Made<'r, 'a> {
     }
 }
 
+/// The records from the front that are transformed at once: their rows are in memory beside them, and are made anew when a roll
+/// falls between them. At most `room`, until the next roll; without transforms: all.
+fn chunk<'r, 'a>(read: &'r [Row<'a>], chain: &Chain, room: u64) -> &'r [Row<'a>] {
+    if chain.transforms().is_empty() {
+        return read;
+    }
+    let read = &read[..read.len().min(usize::try_from(room.max(1)).unwrap_or(usize::MAX))];
+    let mut bytes = 0;
+    let fits = |row: &&Row<'_>| {
+        bytes += row.payload_bytes();
+        bytes <= CHUNK_BYTES
+    };
+    &read[..read.iter().take_while(fits).count().max(1)]
+}
+
 /// Records whose rows go to one file, one row each or none, not appended yet.
 struct Run {
     /// The first record.
@@ -81,11 +99,17 @@ impl Lane {
         if let Some(roll) = self.due(now) {
             return Ok(Progress { taken: start, roll: Some(roll) });
         }
-        let fresh = &read[start..];
         let chain = std::sync::Arc::clone(&self.plan.transforms);
-        let made = Made::of(fresh, &chain);
-        let progress = self.append_made(partition, fresh, &made, now)?;
-        Ok(Progress { taken: start + progress.taken, ..progress })
+        let mut taken = start;
+        while taken < read.len() {
+            let chunk = chunk(&read[taken..], &chain, self.room());
+            let progress = self.append_made(partition, chunk, &Made::of(chunk, &chain), now)?;
+            taken += progress.taken;
+            if progress.roll.is_some() || progress.taken < chunk.len() {
+                return Ok(Progress { taken, roll: progress.roll });
+            }
+        }
+        Ok(Progress { taken, roll: None })
     }
 
     fn append_made(&mut self, partition: usize, read: &[Row<'_>], made: &Made<'_, '_>, now: Now) -> Result<Progress> {

@@ -83,7 +83,10 @@ async fn a_renamed_pipeline_doubles_nothing_until_somebody_says_so() {
     let log = MemoryLog::new(Topic::with("a", 8));
     sink_as(called("old", folder.path()), &log).await;
     let (what, hint) = first_start(called("new", folder.path()), &log).await.unwrap_err();
-    assert!(what.contains("pipeline `old` has begun it") && what.contains("_kas3/old/topics/orders.json") && what.contains("orders/group="), "{what}");
+    assert!(
+        what.contains("pipeline `old` has begun it") && what.contains("_kas3/old/topics/orders.json") && what.contains("orders/group="),
+        "{what}"
+    );
     assert!(hint.contains("source.start: {beside: true}") && hint.contains("`name`") && hint.contains("sink.url"), "{hint}");
     assert!(!folder.path().join("_kas3/new/topics").exists(), "nothing was begun");
     assert_eq!(records(folder.path()), expected(&log));
@@ -165,7 +168,8 @@ async fn a_rehearsal_says_what_opening_would_and_writes_nothing() {
     assert!(rehearse(called("test", folder.path()), &log, &told).await.unwrap_err().contains("cut back"));
     assert_eq!(everything(folder.path()), before);
     // the sink was moved, and the report in the group tells
-    let (moved, metadata) = (tempfile::tempdir().unwrap(), Origin { kas3: 1, pipeline: "test".to_owned(), ledger: url(folder.path()), incarnation: 0 });
+    let (moved, metadata) =
+        (tempfile::tempdir().unwrap(), Origin { kas3: 1, pipeline: "test".to_owned(), ledger: url(folder.path()), incarnation: 0 });
     log.reported.lock().unwrap().insert(of(), Report { next: 5, metadata: metadata.text() });
     assert!(rehearse(called("test", moved.path()), &log, &told).await.unwrap_err().contains("sink or ledger were moved"));
     assert!(everything(moved.path()).is_empty());

@@ -11,12 +11,7 @@ use super::{
     start::RECORD_BYTES_MAX,
     stored::{HEAD_BYTES_MAX, Origin},
 };
-use crate::{
-    coalesce::each,
-    error::{Kind, Result},
-    plan::Start,
-    span::TopicPartition,
-};
+use crate::{coalesce::each, error::Result, plan::Start, report::Report, span::TopicPartition};
 use kas3_store::{Info, Store};
 use serde_json::Value;
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -166,12 +161,13 @@ impl Ledger {
 
     async fn look_for_reports(&self, of: &TopicPartition, topic: &Arc<str>) -> Result<Option<Trace>> {
         let partitions = self.patiently(of, "ask for the topic's partitions", || self.log.partitions(topic)).await?;
-        let mut asked = Vec::new();
-        for partition in 0..partitions {
-            asked.push(TopicPartition { topic: Arc::clone(topic), partition });
+        let asked: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition { topic: Arc::clone(topic), partition }).collect();
+        // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
+        let mut asks = Vec::with_capacity(asked.len());
+        for of in &asked {
+            asks.push(self.report_of(of));
         }
-        let reports = || futures::future::try_join_all(asked.iter().map(|of| self.log.reported(of)));
-        let reports = self.patiently(of, "ask for the group's offsets", reports).await?;
+        let reports = futures::future::try_join_all(asks).await?;
         let others = asked.iter().zip(reports).filter_map(|(of, report)| {
             let report = report?;
             let origin = Origin::parse(&report.metadata).ok()??;
@@ -179,6 +175,10 @@ impl Ledger {
             (origin.pipeline != self.pipeline.name).then(|| Trace::Report { name: origin.pipeline, of: of.clone(), next: report.next, group })
         });
         Ok(others.into_iter().next())
+    }
+
+    async fn report_of(&self, of: &TopicPartition) -> Result<Option<Report>> {
+        self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await
     }
 
     /// The first object that lies where files of the topic go: below a folder of its own any with our extension, elsewhere one whose

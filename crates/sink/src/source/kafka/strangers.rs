@@ -8,9 +8,6 @@ use super::{
 use crate::{plan::Pipeline, span::TopicPartition};
 use std::{collections::BTreeSet, fmt};
 
-/// The `client.id` of versions that did not name the pipeline: whose such a member is cannot be told.
-const NAMELESS: &str = "kas3";
-
 /// The group of a pipeline.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
@@ -46,7 +43,7 @@ impl Group {
         let told = !pipeline.kafka.contains_key("client.id");
         let is_stranger = |member: &Member| {
             let other = member.client_id.strip_prefix(OF_KAS3).is_some_and(|name| name != pipeline.name);
-            member.client_id != ours && member.client_id != NAMELESS && (told || other)
+            member.client_id != ours && (told || other)
         };
         let (strangers, workers): (Vec<Member>, Vec<Member>) = described.members.into_iter().partition(is_stranger);
         let mut strangers: Vec<Stranger> = strangers
@@ -74,16 +71,16 @@ impl Group {
             let (his, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|of| stranger.partitions.contains(of));
             rest = others;
             if !his.is_empty() {
-                parts.push(format!("{} belong to {}, which is no worker of this pipeline", listed(his.into_iter()), stranger.who()));
+                parts.push(format!("{}to {}, which is no worker of this pipeline", belong(&his), stranger.who()));
             }
         }
         let (ours, nobodys): (Vec<_>, Vec<_>) = rest.into_iter().partition(|of| self.ours.contains(of));
         if !ours.is_empty() {
-            parts.push(format!("{} belong to other workers of this pipeline", listed(ours.into_iter())));
+            parts.push(format!("{}to other workers of this pipeline", belong(&ours)));
         }
         if !nobodys.is_empty() {
             let why = if self.at_rest { "" } else { ", because the group rebalances" };
-            parts.push(format!("{} belong to nobody yet{why}", listed(nobodys.into_iter())));
+            parts.push(format!("{}to nobody yet{why}", belong(&nobodys)));
         }
         parts.join("; ")
     }
@@ -106,10 +103,57 @@ impl fmt::Display for Stranger {
     }
 }
 
+fn belong(partitions: &[&TopicPartition]) -> String {
+    format!("{} {} ", listed(partitions.iter().copied()), if partitions.len() == 1 { "belongs" } else { "belong" })
+}
+
 /// Partitions, the first few of many.
 fn listed<'a>(partitions: impl ExactSizeIterator<Item = &'a TopicPartition>) -> String {
     const SHOWN: usize = 4;
     let more = partitions.len().saturating_sub(SHOWN);
     let shown = partitions.take(SHOWN).map(|of| format!("`{of}`")).collect::<Vec<_>>().join(", ");
     if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn pipeline(kafka: &str) -> Pipeline {
+        let text = format!("name: lake\nsource: {{topics: [t], kafka: {{bootstrap.servers: b{kafka}}}}}\nsink: {{url: s3://lake}}");
+        config::load(&text, &|_| None).unwrap().pipeline().unwrap()
+    }
+
+    fn member(client_id: &str, partitions: &[i32]) -> Member {
+        let partitions = partitions.iter().map(|partition| TopicPartition::new("t", *partition)).collect();
+        Member { client_id: client_id.to_owned(), host: "/10.0.0.7".to_owned(), partitions, ..Member::default() }
+    }
+
+    fn strangers(kafka: &str) -> Vec<String> {
+        let members =
+            [member("kas3-lake", &[0]), member("kas3-lake", &[1]), member("kas3-other", &[3, 2]), member("reports", &[]), member("mine", &[])];
+        let group = Group::new(&pipeline(kafka), Described { at_rest: true, members: members.to_vec() });
+        assert_eq!(group.workers + group.strangers.len(), 5);
+        group.strangers.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn members_of_other_pipelines_and_other_clients_are_strangers() {
+        let other = "client `kas3-other` of pipeline `other` at `/10.0.0.7` has `t-2`, `t-3`";
+        assert_eq!(strangers(""), [other, "client `mine` at `/10.0.0.7` has no partition", "client `reports` at `/10.0.0.7` has no partition"]);
+        assert_eq!(strangers(", client.id: mine"), [other], "with an id of the user's, each worker may have another one");
+    }
+
+    #[test]
+    fn who_has_a_partition_is_said_for_each() {
+        let members = vec![member("kas3-lake", &[0]), member("reports", &[1])];
+        let group = Group::new(&pipeline(""), Described { at_rest: false, members });
+        let asked: Vec<TopicPartition> = (0..3).map(|partition| TopicPartition::new("t", partition)).collect();
+        assert_eq!(
+            group.owners_of(&asked),
+            "`t-1` belongs to client `reports` at `/10.0.0.7`, which is no worker of this pipeline; \
+             `t-0` belongs to other workers of this pipeline; `t-2` belongs to nobody yet, because the group rebalances"
+        );
+    }
 }

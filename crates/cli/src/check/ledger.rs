@@ -74,7 +74,7 @@ pub(super) async fn rehearsed(
 async fn known(ledger: &Ledger, found: &Found) -> kas3_sink::Result<Vec<Answer>> {
     let heads = ledger.heads().await?;
     let mut answers = vec![match heads.len() {
-        0 => Answer::ok("ledger", "the ledger is empty: this is the pipeline's first start"),
+        0 => Answer::ok("ledger", "the ledger knows no partition yet"),
         count => Answer::ok("ledger", format!("the ledger knows {}", readable::count(count as u64, "partition"))),
     }];
     answers.extend(ledger.other_topics().await?.map(|text| Answer::warning("ledger", text)));

@@ -9,7 +9,7 @@ use super::{
     listing::{PAGE, whole_folder},
     retry::MayPass,
     start::RECORD_BYTES_MAX,
-    stored::{HEAD_BYTES_MAX, Origin},
+    stored::{HEAD_BYTES_MAX, Origin, StartRecord},
 };
 use crate::{coalesce::each, error::Result, plan::Start, report::Report, span::TopicPartition};
 use kas3_store::{Info, Store};
@@ -207,11 +207,15 @@ impl Ledger {
 
     /// What forbids the first start of a topic, in words; `None`: it may begin.
     pub(super) async fn found_beside(&self, of: &TopicPartition, start: &Start) -> Result<Option<String>> {
-        if self.pipeline.beside {
-            return Ok(None);
-        }
         let found = self.traces(of, start).await?;
         Ok((!found.is_empty()).then(|| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+    }
+
+    /// Begins a topic beside what others wrote, as a person decided; what they wrote, and the start record. `None`: nothing forbids it.
+    pub(super) async fn begin_beside(&self, of: &TopicPartition) -> Result<Option<(String, Arc<StartRecord>)>> {
+        let rule = self.start_rule(&self.open_pipeline_record().await?, &of.topic);
+        let Some(found) = self.found_beside(of, &rule).await? else { return Ok(None) };
+        Ok(Some((found, self.open_start_record(of, true).await?)))
     }
 
     /// Topics that `pipeline.json` was written for and the configuration does not read, in words; `None` when there are none. Two

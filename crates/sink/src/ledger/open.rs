@@ -190,7 +190,7 @@ impl Ledger {
         if let Some(segment) = self.segment_without_head(of).await? {
             return Err(stops::lost_but_for(of, self.ledger.url(), &segment));
         }
-        let record = self.open_start_record(of).await?;
+        let record = self.open_start_record(of, self.pipeline.beside).await?;
         let cluster_id = self.cluster_id(of).await?;
         if record.cluster_id != cluster_id {
             return Err(stops::other_cluster(of, &record.cluster_id, &cluster_id));

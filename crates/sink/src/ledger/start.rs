@@ -107,7 +107,7 @@ impl Ledger {
     }
 
     /// Where a topic without a start record begins: by `start`, unless an expression found it after the first start.
-    fn start_rule(&self, known: &PipelineRecord, topic: &str) -> Start {
+    pub(super) fn start_rule(&self, known: &PipelineRecord, topic: &str) -> Start {
         let named = self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic));
         if named || known.topics.iter().any(|name| name == topic) { self.pipeline.start.clone() } else { Start::Earliest }
     }
@@ -170,7 +170,8 @@ impl Ledger {
     }
 
     /// The newest start record of a topic, created if the topic is new.
-    pub(super) async fn open_start_record(&self, of: &TopicPartition) -> Result<Arc<StartRecord>> {
+    /// `beside`: whatever others wrote.
+    pub(super) async fn open_start_record(&self, of: &TopicPartition, beside: bool) -> Result<Arc<StartRecord>> {
         loop {
             if let Some(newest) = self.newest_incarnation(of).await? {
                 let record = self.start_record(of, newest).await?;
@@ -194,7 +195,7 @@ impl Ledger {
                 Err(error) => return Err(error),
             };
             let rule = self.start_rule(&known, &of.topic);
-            if let Some(found) = self.found_beside(of, &rule).await? {
+            if !beside && let Some(found) = self.found_beside(of, &rule).await? {
                 if self.newest_incarnation(of).await?.is_some() {
                     continue; // begun by another worker of ours meanwhile, whose files these may be
                 }

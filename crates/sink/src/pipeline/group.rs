@@ -14,6 +14,8 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+/// How long a start waits for what the group's coordinator says.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(10);
 /// How often the group is looked at while a pipeline runs.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -74,14 +76,15 @@ impl Company {
 /// # Errors
 /// `Config` when another pipeline is in it.
 pub(super) async fn before_joining(log: &KafkaLog, pipeline: &Pipeline, topics: &[String], status: &Status) -> Result<()> {
-    match Company::of(log, pipeline, topics).await {
-        Ok(company) => {
+    match tokio::time::timeout(FIRST_LOOK_MAX, Company::of(log, pipeline, topics)).await {
+        Ok(Ok(company)) => {
             if let Some(refusal) = company.refusal() {
                 return Err(refusal);
             }
             status.set_strangers(&pipeline.group, company.strangers());
         }
-        Err(error) => tracing::debug!(error = %error.chain(), "cannot look at the group now"),
+        Ok(Err(error)) => tracing::debug!(error = %error.chain(), "cannot look at the group now"),
+        Err(_) => tracing::debug!("the group's coordinator does not say who is in it"),
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ const ASK: Duration = Duration::from_secs(20);
 /// How often topics are looked for that an expression names.
 const REFRESH: Duration = Duration::from_secs(30);
 
-/// How librdkafka names its in-process broker, which has no controller to ask for topic ids.
+/// How librdkafka names its in-process broker, which has no controller to ask for topic ids, and describes no groups.
 const IN_PROCESS: &str = "mockCluster";
 
 /// Topics that the configuration names.
@@ -134,6 +134,9 @@ impl KafkaLog {
     /// # Errors
     /// `Transient` when the group's coordinator does not say.
     pub async fn group(&self) -> Result<Group> {
+        if self.cluster.starts_with(IN_PROCESS) {
+            return Ok(Group { name: self.pipeline.group.clone(), ..Group::default() });
+        }
         let (native, group, ask) = (self.native.clone(), self.pipeline.group.clone(), self.ask);
         let described = blocking(move || native.describe(&group, ask)).await?;
         Ok(Group::new(&self.pipeline, described))

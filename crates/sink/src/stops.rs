@@ -70,9 +70,11 @@ pub fn lost(of: &TopicPartition, ledger: &str, report: &Report, reported_ledger:
 pub fn beside(of: &TopicPartition, found: &str) -> Error {
     let what =
         format!("this would be the first start of topic `{}`, and somebody else wrote it here before, so its records would be here twice", of.topic);
-    Error::new(Kind::Stopped, format!("partition `{of}` stops: {what}: {found}")).hint(
-        "go on as that pipeline, with its `name`; or give this one another `sink.url`; or, if both are wanted, set `source.start: {beside: true}`",
-    )
+    Error::new(Kind::Stopped, format!("partition `{of}` stops: {what}: {found}")).hint(format!(
+        "go on as that pipeline, with its `name`; or give this one another `sink.url`; or, if both are wanted, set `source.start: {{beside: true}}`, \
+         or begin this topic so: `{}`",
+        accept_command(of, "")
+    ))
 }
 
 /// No head and no report, but a segment of its history: the group's offsets expire sooner than a ledger.

@@ -92,6 +92,15 @@ async fn a_renamed_pipeline_doubles_nothing_until_somebody_says_so() {
     assert_eq!(records(folder.path()), expected(&log));
     assert_eq!(first_start(Pipeline { beside: true, ..called("new", folder.path()) }, &log).await, Ok(0));
     assert_eq!(first_start(called("new", folder.path()), &log).await, Ok(0), "what has begun goes on");
+    let ledger = ledger_of(called("newest", folder.path()), &log, &Arc::default()).await;
+    let accepted = ledger.accept(&of(), None).await.unwrap();
+    assert!(
+        accepted.decisions.len() == 1 && accepted.decisions[0].contains("begins beside what others wrote: pipeline `"),
+        "{:?}",
+        accepted.decisions
+    );
+    assert_eq!(first_start(called("newest", folder.path()), &log).await, Ok(0), "a person accepted it");
+    assert!(ledger.accept(&of(), None).await.is_err(), "nothing is left to accept");
     assert_eq!(first_start(called("old", folder.path()), &log).await, Ok(8));
 }
 

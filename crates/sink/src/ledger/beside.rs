@@ -19,7 +19,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 /// Other pipelines that are looked at.
 const PIPELINES_MAX: usize = 100;
 /// Heads of another pipeline's topic that are read to see where its files lie.
-const HEADS_MAX: usize = 3;
+const HEADS_MAX: i32 = 3;
 /// Where all ledgers lie, below a store's URL.
 const LEDGERS: &str = "_kas3/";
 
@@ -97,7 +97,7 @@ impl Ledger {
                     let path = format!("{folder}{topic}.json");
                     if records.iter().any(|record| record.path == path)
                         && self.begins(of, store, &path, topic).await?
-                        && self.writes_here(of, store, &name, topic, below_sink).await?
+                        && self.writes_here(store, &name, topic, below_sink).await?
                     {
                         found.push(Trace::Pipeline { name: name.clone(), url: store.url_of(&path) });
                     }
@@ -142,13 +142,12 @@ impl Ledger {
 
     /// Whether another pipeline's files of `topic` lie below our sink, as far as its heads tell. A ledger below the sink is taken to
     /// be of files there until they say otherwise; one elsewhere, which pipelines of many sinks may share, is not.
-    async fn writes_here(&self, of: &TopicPartition, store: &Store, name: &str, topic: &str, below_sink: bool) -> Result<bool> {
-        let folder = format!("{LEDGERS}{name}/ledger/{topic}/");
-        let listed = self.patiently(of, "list another pipeline's heads", || store.list(&folder, None, PAGE)).await?;
-        let heads = listed.iter().filter(|info| info.path.ends_with("/head.json")).take(HEADS_MAX);
+    async fn writes_here(&self, store: &Store, name: &str, topic: &str, below_sink: bool) -> Result<bool> {
         let (here, mut elsewhere) = (format!("{}/", self.sink.url()), false);
-        for head in heads {
-            let Ok(Some(object)) = store.read_cell(&head.path, HEAD_BYTES_MAX).await else { continue };
+        for partition in 0..HEADS_MAX {
+            let head = format!("{LEDGERS}{name}/ledger/{topic}/{partition:05}/head.json");
+            // one that may not be read tells nothing
+            let Ok(Some(object)) = store.read_cell(&head, HEAD_BYTES_MAX).await else { continue };
             for url in urls(&object.bytes) {
                 if format!("{url}/").starts_with(&here) {
                     return Ok(true);

@@ -105,7 +105,7 @@ fn named(pipeline: &Pipeline, topic: &str, plan: &TopicPlan, records: &[OwnedRec
             BadRecords::Stop => {
                 Answer::error("paths", error).about(&format!("{of}, and the first that is read stops its partition (`bad_records: stop`)"))
             }
-            _ => Answer::warning("paths", format!("{of}, and are passed over: {}", error.chain())),
+            BadRecords::Skip => Answer::warning("paths", format!("{of}, and are passed over: {}", error.chain())),
         });
     }
     answers.extend(plan.path.unfilled(records).into_iter().map(|doubt| doubted(&format!("topic `{topic}`"), doubt)));

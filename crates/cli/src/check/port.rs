@@ -3,12 +3,14 @@
 use super::answers::{Answer, Asking};
 use kas3_sink::{Error, Kind, plan::Pipeline};
 use serde_json::Value;
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
+/// How long whoever listens there may take to say who it is.
+const WHO_MAX: Duration = Duration::from_secs(2);
 /// Bytes of an answer at most.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 
@@ -27,7 +29,7 @@ async fn tried(address: SocketAddr, pipeline: &str) -> Answer {
     if error.kind() != io::ErrorKind::AddrInUse {
         return Answer::error("http", &failed.source(error).hint("set `http` to an address of this machine, as `127.0.0.1:9080`, or to `off`"));
     }
-    match who(address).await {
+    match tokio::time::timeout(WHO_MAX, who(address)).await.ok().flatten() {
         Some(other) if other == pipeline => {
             Answer::warning("http", format!("http `{address}`: a worker of this pipeline listens there already, so it runs on this machine"))
                 .fix("a second one here needs an `http` of its own, or `off`")

@@ -1,7 +1,7 @@
 //! What ledger and tools ask of a cluster. A client of its own, which never joins the group.
 
 use super::{
-    KafkaSource, Owners, Reached, client,
+    Group, KafkaSource, Owners, Reached, client,
     client::Consumer,
     native::{self, Member},
     reader::StretchReader,
@@ -135,7 +135,7 @@ impl KafkaLog {
     /// `Transient` when the group's coordinator does not say.
     pub async fn group(&self) -> Result<Group> {
         if self.cluster.starts_with(IN_PROCESS) {
-            return Ok(Group { name: self.pipeline.group.clone(), ..Group::default() });
+            return Ok(Group::new(&self.pipeline, native::Described::default()));
         }
         let (native, group, ask) = (self.native.clone(), self.pipeline.group.clone(), self.ask);
         let described = blocking(move || native.describe(&group, ask)).await?;

@@ -3,9 +3,17 @@
 use super::{PathTemplate, encode, parse::Part};
 
 impl PathTemplate {
-    /// The text before the first part that varies, for files of `topic`; and whether it ends with a folder that is the topic's own,
-    /// so that whatever lies below has to do with that topic.
+    /// The text before the first part that varies, for files of `topic`; or the folder in it that is the topic's own (`true`), so that
+    /// whatever lies below has to do with that topic.
     pub fn begins_with(&self, topic: &str) -> (String, bool) {
+        let (text, own) = self.literal(topic);
+        match text.rfind('/').filter(|_| own) {
+            Some(end) => (text[..=end].to_owned(), true),
+            None => (text, false),
+        }
+    }
+
+    fn literal(&self, topic: &str) -> (String, bool) {
         let (mut text, mut own) = (String::new(), false);
         for segment in &self.segments {
             let mut names_topic = false;
@@ -37,9 +45,9 @@ mod tests {
             let options = TemplateOptions { timezone: TimeZone::UTC, single_topic: true, limits: Limits::OBJECT };
             PathTemplate::parse(template, &options).unwrap().begins_with("_orders")
         };
-        assert_eq!(begins("{topic}/date={timestamp:%F}/{partition}_{offset}"), ("%5Forders/date=".to_owned(), true));
+        assert_eq!(begins("{topic}/date={timestamp:%F}/{partition}_{offset}"), ("%5Forders/".to_owned(), true));
         assert_eq!(begins("raw/{topic}-{partition}/{offset}"), ("raw/_orders-".replace("/_", "/%5F"), false));
-        assert_eq!(begins("a/b-{topic}/x{partition}_{offset}"), ("a/b-_orders/x".to_owned(), true));
+        assert_eq!(begins("a/b-{topic}/x{partition}_{offset}"), ("a/b-_orders/".to_owned(), true));
         assert_eq!(begins("{now:%F}/{topic}/{partition}_{offset}"), (String::new(), false));
         assert_eq!(begins("raw/{partition}_{offset}"), ("raw/".to_owned(), false));
     }

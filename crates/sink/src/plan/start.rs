@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Beginning {
                     }
                 }
                 if starts.len() > 1 {
-                    return Err(A::Error::custom("wants only one of `from`, `timestamp` and `group`"));
+                    return Err(A::Error::custom("`source.start` wants only one of `from`, `timestamp` and `group`"));
                 }
                 Ok(Beginning { start: starts.pop().unwrap_or_default(), beside })
             }

@@ -152,6 +152,8 @@ def test_two_pipelines_whose_files_would_get_the_same_names_overwrite_nothing(ka
     name = topic(partitions=4)
     produce(kafka, name, 3000, partitions=4)
     one, two = pipeline(name, files=store), pipeline(name, files=store)
+    for each in (one, two):
+        each.settings["source"]["start"] = {"beside": True}
     with Watcher(store), one.start("--until-end") as first, two.start("--until-end") as second:
         ended = [first.wait(), second.wait()]
     assert 3 in {each.code for each in ended} <= {0, 3}

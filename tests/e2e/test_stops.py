@@ -145,6 +145,7 @@ def test_an_object_of_somebody_else_stops_its_partition_and_is_never_overwritten
     name = topic(partitions=2)
     produce(kafka, name, 300, partitions=2)
     sink = pipeline(name)
+    sink.settings["source"]["start"] = {"beside": True}
     foreign = f"{name}/0_0.jsonl.gz"
     sink.files.write(foreign, gzip.compress(b"not ours\n"))
     with Watcher(sink.files) as watcher:

@@ -123,6 +123,12 @@ fn line(snapshot: &Snapshot, per_second: f64) -> String {
         let reason = store.reason.as_deref().unwrap_or("no reason was kept");
         text.push_str(&format!("\n  store {} down for {seconds:.0} s: {reason}", store.store));
     }
+    for stranger in &snapshot.strangers {
+        text.push_str(&format!("\n  stranger in the group: {stranger}"));
+    }
+    if let Some(waiting) = &snapshot.waiting {
+        text.push_str(&format!("\n  waiting: {waiting}"));
+    }
     for partition in snapshot.stopped() {
         let reason = partition.reason.as_deref().unwrap_or("no reason was kept");
         text.push_str(&format!("\n  stopped {}-{}: {reason}", partition.topic, partition.partition));

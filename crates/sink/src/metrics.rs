@@ -281,6 +281,8 @@ mod tests {
                 opened: 2,
             }],
             warnings: Vec::new(),
+            strangers: Vec::new(),
+            waiting: None,
             partitions: vec![partition(0, State::Running, None), partition(1, State::Stopped, Some("a gap"))],
         }
     }

@@ -38,6 +38,8 @@ pub struct Status {
     pub resident_max: AtomicU64,
     warnings: Mutex<Vec<(Timestamp, String)>>,
     phase: Mutex<Phase>,
+    strangers: Mutex<Vec<String>>,
+    waiting: Mutex<Option<String>>,
 }
 
 /// Where the process is in its life.
@@ -175,6 +177,8 @@ impl Status {
             resident_max: AtomicU64::new(0),
             warnings: Mutex::default(),
             phase: Mutex::new(Phase::Starting),
+            strangers: Mutex::default(),
+            waiting: Mutex::default(),
         })
     }
 
@@ -239,6 +243,30 @@ impl Status {
         self.warn(format!("`{of}`: {what} does not succeed, trying again: {}{hint}", error.chain()));
     }
 
+    /// Members of consumer group `group` that are no workers of the pipeline, one sentence each. Those that are new are logged, and
+    /// when all have left.
+    pub fn set_strangers(&self, group: &str, strangers: Vec<String>) {
+        let before = std::mem::replace(&mut *lock(&self.strangers), strangers.clone());
+        for stranger in strangers.iter().filter(|stranger| !before.contains(stranger)) {
+            self.warn(format!(
+                "consumer group `{group}` has a member that is no worker of this pipeline, and whose partitions it does not read: {stranger}"
+            ));
+        }
+        if strangers.is_empty() && !before.is_empty() {
+            tracing::info!("consumer group `{group}` has workers of this pipeline only again");
+        }
+    }
+
+    /// What the run waits for others to do, in words; logged when it begins, changes and ends.
+    pub fn set_waiting(&self, waiting: Option<String>) {
+        let before = std::mem::replace(&mut *lock(&self.waiting), waiting.clone());
+        match waiting {
+            Some(text) => tracing::warn!("waiting: {text}"),
+            None if before.is_some() => tracing::info!("no longer waiting for others"),
+            None => {}
+        }
+    }
+
     /// Everything, as of now.
     pub fn snapshot(&self) -> Snapshot {
         let load = |value: &AtomicI64| value.load(Ordering::Relaxed);
@@ -298,6 +326,8 @@ impl Status {
             retries: lock(&self.retries).iter().map(|(request, count)| (request_name(*request), *count)).collect(),
             stores: self.breakers.states().into_iter().map(StoreSnapshot::from).collect(),
             warnings: lock(&self.warnings).clone(),
+            strangers: lock(&self.strangers).clone(),
+            waiting: lock(&self.waiting).clone(),
             partitions: partitions.collect(),
         }
     }
@@ -390,6 +420,10 @@ pub struct Snapshot {
     pub stores: Vec<StoreSnapshot>,
     /// The newest warnings.
     pub warnings: Vec<(Timestamp, String)>,
+    /// Members of the consumer group that are no workers of the pipeline.
+    pub strangers: Vec<String>,
+    /// What the run waits for others to do.
+    pub waiting: Option<String>,
     /// Assigned partitions.
     pub partitions: Vec<PartitionSnapshot>,
 }

@@ -66,6 +66,17 @@ pub fn lost(of: &TopicPartition, ledger: &str, report: &Report, reported_ledger:
     }
 }
 
+/// The first start of a topic that somebody else wrote where this pipeline would.
+pub fn beside(of: &TopicPartition, found: &str) -> Error {
+    let what =
+        format!("this would be the first start of topic `{}`, and somebody else wrote it here before, so its records would be here twice", of.topic);
+    Error::new(Kind::Stopped, format!("partition `{of}` stops: {what}: {found}")).hint(format!(
+        "go on as that pipeline, with its `name`; or give this one another `sink.url`; or, if both are wanted, set `source.start: {{beside: true}}`, \
+         or begin this topic so: `{}`",
+        accept_command(of, "")
+    ))
+}
+
 /// No head and no report, but a segment of its history: the group's offsets expire sooner than a ledger.
 pub fn lost_but_for(of: &TopicPartition, ledger: &str, segment: &str) -> Error {
     let what = format!("its head is missing from ledger `{ledger}`, but its history is there, as `{segment}`; the head was lost");

@@ -157,6 +157,20 @@ fn starts_are_a_word_a_time_or_a_group() {
     assert_eq!(start("latest"), Start::Latest);
     assert_eq!(start("{timestamp: 2026-01-01T00:00:00Z}"), Start::Timestamp("2026-01-01T00:00:00Z".into()));
     assert_eq!(start("{group: connect-orders}"), Start::Group("connect-orders".into()));
+    assert_eq!(start("{from: latest}"), Start::Latest);
+}
+
+#[test]
+fn a_start_beside_others_is_asked_for_and_goes_with_every_start() {
+    let beside = |start: &str| {
+        let pipeline = pipeline(&with_sink("").replace("topics: [orders]", &format!("topics: [orders], start: {start}")));
+        (pipeline.start, pipeline.beside)
+    };
+    assert_eq!(beside("{beside: true}"), (Start::Earliest, true));
+    assert_eq!(beside("{from: latest, beside: true}"), (Start::Latest, true));
+    assert_eq!(beside("{group: connect-orders, beside: false}"), (Start::Group("connect-orders".into()), false));
+    assert_eq!(beside("{beside: \"true\", timestamp: 2026-01-01T00:00:00Z}"), (Start::Timestamp("2026-01-01T00:00:00Z".into()), true));
+    assert_eq!(beside("latest"), (Start::Latest, false));
 }
 
 #[test]

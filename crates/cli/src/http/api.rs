@@ -16,5 +16,8 @@ pub(super) async fn status(State(status): State<Arc<Status>>) -> Json<Snapshot> 
     for reason in snapshot.stores.iter_mut().filter_map(|store| store.reason.as_mut()) {
         *reason = redact::text(reason).into_owned();
     }
+    for text in snapshot.strangers.iter_mut().chain(snapshot.waiting.as_mut()) {
+        *text = redact::text(text).into_owned();
+    }
     Json(snapshot)
 }

@@ -38,6 +38,7 @@ pub(super) async fn health(State(status): State<Arc<Status>>) -> Response {
         let reason = store.reason.as_deref().unwrap_or("no reason was kept");
         format!("store `{}` has been down for {seconds:.0} s: {}", store.store, redact::text(reason))
     }));
+    reasons.extend(snapshot.strangers.iter().map(|stranger| format!("the consumer group has a stranger: {stranger}")));
     answer(&snapshot, reasons)
 }
 

@@ -2,7 +2,7 @@
 
 use super::ordered::Ordered;
 use crate::{
-    plan::Start,
+    plan::Beginning,
     properties::Properties,
     target::{SinkSettings, TopicSettings},
     transform::TransformSettings,
@@ -67,10 +67,11 @@ pub struct SourceSettings {
     #[schemars(extend("examples" = ["orders-to-lake"]))]
     pub group: Option<String>,
     /// Where topics begin that the ledger does not know: `earliest`, `latest`, `{timestamp: 2026-01-01T00:00:00Z}` or
-    /// `{group: connect-orders}` (that group's offsets).
+    /// `{group: connect-orders}` (that group's offsets). A topic that somebody else wrote to the sink before, another pipeline for
+    /// one, does not begin, because its records would be there twice; with `beside: true` it does: `{from: latest, beside: true}`.
     #[serde(default)]
-    #[schemars(extend("examples" = ["latest", {"timestamp": "2026-01-01T00:00:00Z"}]))]
-    pub start: Start,
+    #[schemars(extend("examples" = ["latest", {"timestamp": "2026-01-01T00:00:00Z"}, {"beside": true}]))]
+    pub start: Beginning,
     /// librdkafka properties, as `bootstrap.servers`. `sasl.mechanism: AWS_MSK_IAM` signs in to Amazon MSK with the AWS
     /// credentials of the process.
     #[schemars(extend("examples" = [{"bootstrap.servers": "localhost:9092"}]))]

@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 pub fn validate(settings: Settings) -> Result<Pipeline> {
     check_name(&settings.name)?;
     let topics = topic_patterns(&settings.source.topics)?;
-    check_start(&settings.source.start)?;
+    check_start(&settings.source.start.start)?;
     super::kafka::check(&settings.source.kafka)?;
     check_ledger_version(&settings, NEEDS)?;
     let given = Given { topics: &topics, sections: &settings.topics.0, transforms: &settings.transforms, ledger_url: settings.ledger.url.as_deref() };
@@ -37,7 +37,8 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
         name: settings.name,
         topics,
         group,
-        start: settings.source.start,
+        start: settings.source.start.start,
+        beside: settings.source.start.beside,
         kafka: settings.source.kafka,
         target: settings.sink.kind,
         url,

@@ -6,6 +6,7 @@
 //! | the log was cut back; topic re-created; another cluster | a new incarnation, whose file names end in `-i<n>` |
 //! | head lost, unreadable, or older than the group's report | a new head in a new incarnation at `--next`, which it asks for |
 //! | start record lost | written again from the heads |
+//! | a first start where somebody else wrote before | the start record of the topic, beside it |
 //! | segment lost | the history before it is given up |
 //! | a foreign object under a file's name | the file goes under the name of a new incarnation |
 //! | staged bytes lost beyond repair | the files are recorded as lost |
@@ -125,6 +126,12 @@ impl Ledger {
         let has_segment = self.segment_without_head(of).await?.is_some();
         let begun = unreadable.is_some() || now.reported.is_some() || has_segment;
         if !begun && !recreated && next.is_none() && (record.is_some() || !self.topic_has_heads(of).await?) {
+            if record.is_none()
+                && let Some((found, record)) = self.begin_beside(of).await?
+            {
+                decisions.push(format!("topic `{}` begins beside what others wrote: {found}", of.topic));
+                return Ok(self.new_head(of, &now.cluster_id, now.topic_id, record.incarnation, record.start(of.partition)));
+            }
             return Ok(self.new_head(of, &now.cluster_id, now.topic_id, 0, 0));
         }
         let was_at = now.reported.as_ref().map(|(report, _)| report.next);

@@ -5,7 +5,7 @@ use futures::{StreamExt, stream};
 use kas3_store::{Info, Store};
 
 /// Objects of one page of a listing.
-const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 /// Folders that are looked into at once.
 const LOOKS_AT_ONCE: usize = 16;
 

@@ -29,6 +29,7 @@
 
 mod accept;
 mod amend;
+mod beside;
 mod closed_span;
 mod head_writer;
 mod history;
@@ -46,9 +47,11 @@ pub mod stored;
 mod upload;
 
 pub use accept::Accepted;
+pub use beside::Trace;
 pub use closed_span::{Body, ClosedFile, ClosedSpan, ClosedStretch};
 pub use history::{CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, History};
 pub use observer::{LedgerObserver, Unwatched};
+pub use open::Rehearsed;
 pub use partition::Partition;
 pub use publish::{PUBLISH_DEADLINE, metadata};
 pub use remaker::{NothingRemade, Remake, Remaker};
@@ -96,10 +99,14 @@ pub struct Ledger {
     timing: Timing,
     /// Whether what may pass is tried again for ever: not where a person waits for an answer.
     patient: bool,
+    /// Nothing is written: what would be is only said.
+    dry: bool,
     /// Start records, which never change.
     records: Mutex<StartRecords>,
     /// Looks for the newest start record of a topic.
     incarnations: Coalesced<Arc<str>, Option<u32>>,
+    /// Looks for what others wrote of a topic.
+    traces: Coalesced<Arc<str>, Vec<Trace>>,
     /// Looks into folders of partitions: of the ledger, and of staged bytes.
     ledger_folders: Coalesced<String, Vec<Info>>,
     staged_folders: Coalesced<String, Vec<Info>>,

@@ -22,6 +22,17 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// What opening a partition would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rehearsed {
+    /// The next offset that is read.
+    pub next: i64,
+    /// It has no head yet: this would be its first start.
+    pub is_new: bool,
+    /// A committed span would be published first.
+    pub pending: bool,
+}
+
 /// Heads that are read or looked after at once.
 const HEADS_AT_ONCE: usize = 16;
 
@@ -40,23 +51,33 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::open`].
     pub async fn open_with(parts: LedgerParts, timing: Timing) -> Result<Arc<Ledger>> {
-        let opened = Ledger::made(parts, timing, true);
+        let opened = Ledger::made(parts, timing, true, false);
         let folder = format!("_kas3/{}/check", opened.pipeline.name);
         opened.sink.check_conditions(&folder).await?;
         if opened.ledger.url() != opened.sink.url() {
             opened.ledger.check_conditions(&folder).await?;
         }
         opened.open_pipeline_record().await?;
+        if let Some(text) = opened.other_topics().await? {
+            tracing::warn!("{text}");
+        }
         Ok(opened)
+    }
+
+    /// The ledger of a pipeline that looks what opening would do, and writes nothing. What fails is an error at once, after the
+    /// store's own retries.
+    pub fn rehearsal(parts: LedgerParts) -> Arc<Ledger> {
+        let timing = Timing { cut_back_after: Duration::ZERO, ..Timing::default() };
+        Ledger::made(parts, timing, false, true)
     }
 
     /// The ledger of a pipeline for looking (`show`, `verify`) and for `accept`: makes no request. What fails is an error at once,
     /// after the store's own retries.
     pub fn look(parts: LedgerParts) -> Arc<Ledger> {
-        Ledger::made(parts, Timing::default(), false)
+        Ledger::made(parts, Timing::default(), false, false)
     }
 
-    fn made(parts: LedgerParts, timing: Timing, patient: bool) -> Arc<Ledger> {
+    fn made(parts: LedgerParts, timing: Timing, patient: bool, dry: bool) -> Arc<Ledger> {
         let LedgerParts { pipeline, sink, ledger, log, remaker, observer } = parts;
         Arc::new(Ledger {
             pipeline,
@@ -67,8 +88,10 @@ impl Ledger {
             observer,
             timing,
             patient,
+            dry,
             records: Mutex::default(),
             incarnations: Coalesced::default(),
+            traces: Coalesced::default(),
             ledger_folders: Coalesced::default(),
             staged_folders: Coalesced::default(),
             others: Mutex::default(),
@@ -107,9 +130,7 @@ impl Ledger {
         self.tell_settings(of, &writer.head);
         // First, because it needs no Kafka: what is committed becomes visible whatever became of the topic.
         writer.publish(std::collections::HashMap::new()).await?;
-        self.check_start_record(of, &writer.head).await?;
-        self.check_segment(of, &writer.head).await?;
-        self.check_log(of, &writer.head).await?;
+        self.check_head(of, &writer.head).await?;
         if !is_new {
             // before there was a head, nobody staged anything
             self.reclaim_bundles(&writer.head).await?;
@@ -120,17 +141,48 @@ impl Ledger {
         Ok(Partition::new(writer))
     }
 
+    /// What opening a partition would do, by the same looks; for a ledger made by [`Ledger::rehearsal`].
+    ///
+    /// # Errors
+    /// As [`Ledger::open_partition`], and what cannot be asked now.
+    pub async fn rehearse(self: &Arc<Self>, of: &TopicPartition) -> Result<Rehearsed> {
+        let Some((head, _)) = self.read_head(of).await? else {
+            let head = self.first_head(of).await?;
+            return Ok(Rehearsed { next: head.next, is_new: true, pending: false });
+        };
+        self.tell_settings(of, &head);
+        if let Some(entry) = head.pending.first() {
+            self.store_of(of, entry).await?;
+            self.files(entry, of).await?;
+        }
+        self.check_head(of, &head).await?;
+        Ok(Rehearsed { next: head.next, is_new: false, pending: !head.pending.is_empty() })
+    }
+
+    /// Whether ledger and Kafka still belong together.
+    async fn check_head(&self, of: &TopicPartition, head: &Head) -> Result<()> {
+        self.check_start_record(of, head).await?;
+        self.check_segment(of, head).await?;
+        self.check_log(of, head).await
+    }
+
     async fn create_head(self: &Arc<Self>, of: &TopicPartition) -> Result<HeadWriter> {
+        let head = self.first_head(of).await?;
+        HeadWriter::create(self, of, head).await
+    }
+
+    /// The head of a partition that has none yet.
+    async fn first_head(&self, of: &TopicPartition) -> Result<Head> {
         let reported = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await?;
+        let mut other = None;
         if let Some(report) = &reported {
             match self.origin_of(of, report)? {
                 Some(origin) if origin.pipeline == self.pipeline.name => return Err(stops::lost(of, self.ledger.url(), report, &origin.ledger)),
                 Some(origin) => {
-                    let text = format!(
+                    other = Some(format!(
                         "the consumer group was used by pipeline `{}` up to {}; this pipeline does not start from it",
                         origin.pipeline, report.next
-                    );
-                    self.observer.warning(of, &text);
+                    ));
                 }
                 None => {}
             }
@@ -138,7 +190,7 @@ impl Ledger {
         if let Some(segment) = self.segment_without_head(of).await? {
             return Err(stops::lost_but_for(of, self.ledger.url(), &segment));
         }
-        let record = self.open_start_record(of).await?;
+        let record = self.open_start_record(of, self.pipeline.beside).await?;
         let cluster_id = self.cluster_id(of).await?;
         if record.cluster_id != cluster_id {
             return Err(stops::other_cluster(of, &record.cluster_id, &cluster_id));
@@ -149,8 +201,10 @@ impl Ledger {
         {
             return Err(stops::recreated(of, was, is));
         }
-        let head = self.new_head(of, &cluster_id, record.topic_id.clone().or(topic_id), record.incarnation, record.start(of.partition));
-        HeadWriter::create(self, of, head).await
+        if let Some(text) = other {
+            self.observer.warning(of, &text);
+        }
+        Ok(self.new_head(of, &cluster_id, record.topic_id.clone().or(topic_id), record.incarnation, record.start(of.partition)))
     }
 
     fn tell_settings(&self, of: &TopicPartition, head: &Head) {
@@ -280,6 +334,15 @@ impl Ledger {
                 _ => return Ok(found),
             }
         }
+    }
+
+    /// The partitions of a topic that have a head: it has begun.
+    ///
+    /// # Errors
+    /// When heads cannot be listed.
+    pub async fn begun(&self, topic: &str) -> Result<Vec<TopicPartition>> {
+        let listed = self.list_heads().await?;
+        Ok(listed.into_iter().map(|(of, _)| of).filter(|of| *of.topic == *topic).collect())
     }
 
     /// Looks through all heads of the pipeline, at start and now and then: publishes spans that are pending for a while in

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use std::{collections::HashMap, sync::Arc};
 
 /// The largest start record or `pipeline.json` that is read, in bytes: enough for 200,000 partitions or topics.
-const RECORD_BYTES_MAX: u64 = 64 << 20;
+pub(super) const RECORD_BYTES_MAX: u64 = 64 << 20;
 
 impl Ledger {
     fn pipeline_record_path(&self) -> String {
@@ -37,12 +37,18 @@ impl Ledger {
         }
     }
 
+    /// Reads `pipeline.json`; `None` when there is none.
+    pub(super) async fn pipeline_record(&self) -> Result<Option<PipelineRecord>> {
+        let object = self.ledger.get(&self.pipeline_record_path(), RECORD_BYTES_MAX).await?;
+        object.map(|object| self.decode_pipeline_record(&object.bytes)).transpose()
+    }
+
     /// Reads `pipeline.json`, or creates it with the topics of this moment.
     pub(super) async fn open_pipeline_record(&self) -> Result<PipelineRecord> {
         let path = self.pipeline_record_path();
         loop {
-            if let Some(object) = self.ledger.get(&path, RECORD_BYTES_MAX).await? {
-                return self.decode_pipeline_record(&object.bytes);
+            if let Some(record) = self.pipeline_record().await? {
+                return Ok(record);
             }
             let mut topics = self.begun_topics().await?;
             if topics.is_empty() {
@@ -61,6 +67,9 @@ impl Ledger {
                 topics,
                 extra: Map::new(),
             };
+            if self.dry {
+                return Ok(record);
+            }
             let bytes = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record has only string keys"));
             kill_point("pipeline.before");
             let created = self.ledger.create(&path, bytes, &PutOptions::ledger("application/json")).await?;
@@ -98,7 +107,7 @@ impl Ledger {
     }
 
     /// Where a topic without a start record begins: by `start`, unless an expression found it after the first start.
-    fn start_rule(&self, known: &PipelineRecord, topic: &str) -> Start {
+    pub(super) fn start_rule(&self, known: &PipelineRecord, topic: &str) -> Start {
         let named = self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic));
         if named || known.topics.iter().any(|name| name == topic) { self.pipeline.start.clone() } else { Start::Earliest }
     }
@@ -161,7 +170,8 @@ impl Ledger {
     }
 
     /// The newest start record of a topic, created if the topic is new.
-    pub(super) async fn open_start_record(&self, of: &TopicPartition) -> Result<Arc<StartRecord>> {
+    /// `beside`: whatever others wrote.
+    pub(super) async fn open_start_record(&self, of: &TopicPartition, beside: bool) -> Result<Arc<StartRecord>> {
         loop {
             if let Some(newest) = self.newest_incarnation(of).await? {
                 let record = self.start_record(of, newest).await?;
@@ -185,6 +195,12 @@ impl Ledger {
                 Err(error) => return Err(error),
             };
             let rule = self.start_rule(&known, &of.topic);
+            if !beside && let Some(found) = self.found_beside(of, &rule).await? {
+                if self.newest_incarnation(of).await?.is_some() {
+                    continue; // begun by another worker of ours meanwhile, whose files these may be
+                }
+                return Err(stops::beside(of, &found));
+            }
             // The id is asked before and after, so that the starts belong to the topic that the record names.
             let topic_id = self.topic_id(of).await?;
             let cluster_id = self.cluster_id(of).await?;
@@ -193,7 +209,11 @@ impl Ledger {
                 continue;
             }
             let partitions = (0..).zip(starts).map(|(partition, start)| PartitionStart::new(partition, start)).collect();
-            self.create_start_record(of, &self.new_start_record(of, 0, topic_id, cluster_id, partitions)).await?;
+            let record = self.new_start_record(of, 0, topic_id, cluster_id, partitions);
+            if self.dry {
+                return Ok(Arc::new(record));
+            }
+            self.create_start_record(of, &record).await?;
         }
     }
 

@@ -19,16 +19,19 @@
 
 mod charset;
 mod disjoint;
+mod doubts;
 mod encode;
 mod json;
 mod names;
 mod overlap;
 mod parse;
+mod prefix;
 mod preset;
 mod render;
 mod time;
 
 pub use disjoint::check_disjoint;
+pub use doubts::Doubt;
 pub use encode::MISSING;
 pub use names::NameParts;
 pub use preset::{PRESETS, Preset};

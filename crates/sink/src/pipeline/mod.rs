@@ -16,9 +16,11 @@
 mod assignment;
 mod command;
 mod committer;
+mod group;
 mod poll;
 mod remake;
 mod resolver;
+mod topics;
 mod worker;
 
 use crate::{
@@ -27,14 +29,12 @@ use crate::{
     ledger::LedgerObserver,
     plan::Pipeline,
     report::Report,
-    source::{
-        Log, Source,
-        kafka::{KafkaLog, Owners},
-    },
+    source::{Log, Source, kafka::KafkaLog},
     span::TopicPartition,
     status::{Phase, Status},
     target::{self, OpenPartition, Opening, Progress, Target},
 };
+pub use group::Company;
 use kas3_store::Store;
 #[cfg(test)]
 pub(crate) use remake::RemadeSpan;
@@ -45,6 +45,8 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
+use topics::AskTopics;
+pub use topics::{Named, named};
 
 /// How often a process looks for pending spans that nobody owns any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -92,7 +94,7 @@ enum Notice {
     /// How far a partition is.
     Report { of: TopicPartition, report: Report },
     /// The topics that the configuration names, as of now.
-    Topics(Vec<String>),
+    Topics(Named),
     /// How far all partitions are, those that others own included.
     Progress(Vec<Progress>),
     /// Partitions that nobody in the group owns although it is at rest.
@@ -116,19 +118,16 @@ async fn parts(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>) -
     let budget = Budget::trimming(pipeline.memory_bytes, options.trim, Arc::clone(&status));
     let (sink, ledger_store) = open_stores(&pipeline, &status).await?;
     let log = KafkaLog::connect(&pipeline).await?;
-    let topics = log.topics().await?;
-    if topics.is_empty() {
+    let topics = AskTopics::new(&pipeline, &sink, &ledger_store, &log);
+    let named = topics.now().await?;
+    if named.found.is_empty() && named.gone.is_empty() {
         status.warn("no topic matches `source.topics` yet; waiting for one".to_owned());
     }
-    let source = log.source(budget.kafka_bytes(), &topics)?;
-    let (topics_every, owners) = (log.refresh_interval(), log.owners());
+    group::before_joining(&log, &pipeline, &named.found, &status).await?;
+    let source = log.source(budget.kafka_bytes(), &named.found)?;
+    let watches = Watches { topics, named: named.clone(), log: Arc::clone(&log), group: pipeline.group.clone() };
     let destination = Destination::Configured { sink, ledger: ledger_store };
-    let parts = Parts { pipeline, destination, log: Arc::clone(&log) as Arc<dyn Log>, source, topics, budget, status };
-    let topics: AskTopics = Box::new(move || {
-        let log = Arc::clone(&log);
-        Box::pin(async move { log.topics().await })
-    });
-    Ok((parts, Watches { topics_every, topics, owners }))
+    Ok((Parts { pipeline, destination, log, source, topics: named.found, budget, status }, watches))
 }
 
 /// Where a pipeline writes.
@@ -162,25 +161,26 @@ pub struct Parts {
     pub status: Arc<Status>,
 }
 
-/// Asks again which topics the configuration names.
-type AskTopics = Box<dyn Fn() -> futures::future::BoxFuture<'static, Result<Vec<String>>> + Send + Sync>;
-
 /// What is looked at in Kafka now and then while a pipeline runs.
 pub struct Watches {
-    topics_every: Duration,
     topics: AskTopics,
-    owners: Option<Owners>,
+    /// Topics at the start.
+    named: Named,
+    log: Arc<KafkaLog>,
+    group: String,
 }
 
 impl Watches {
-    /// Tells the poll loop what is seen, until the answer is dropped.
-    fn begin(self, notices: &crossbeam_channel::Sender<Notice>) -> [Option<AbortOnDrop>; 2] {
-        let topics = tokio::spawn(watch_topics(self.topics_every, self.topics, notices.clone()));
-        let owners = self.owners.map(|owners| {
+    /// Tells the poll loop and the status what is seen, until the answer is dropped.
+    fn begin(self, notices: &crossbeam_channel::Sender<Notice>, status: &Arc<Status>) -> Vec<AbortOnDrop> {
+        let topics = topics::watch(self.log.refresh_interval(), self.topics, self.named, notices.clone());
+        let mut tasks = vec![tokio::spawn(topics)];
+        tasks.extend(self.log.owners().map(|owners| {
             let notices = notices.clone();
             tokio::spawn(owners.watch(move |orphans| _ = notices.send(Notice::Orphans(orphans))))
-        });
-        [Some(AbortOnDrop(topics)), owners.map(AbortOnDrop)]
+        }));
+        tasks.push(tokio::spawn(group::watch(self.log, self.group, Arc::clone(status))));
+        tasks.into_iter().map(AbortOnDrop).collect()
     }
 }
 
@@ -218,15 +218,18 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
     let (target, targets) = opened?;
     status.set_phase(Phase::Running);
     let (notices, inbox) = crossbeam_channel::unbounded();
-    let _watches = watches.map(|watches| watches.begin(&notices));
+    let (gone, group) = watches.as_ref().map(|watches| (watches.named.gone.clone(), Arc::clone(&watches.log))).unzip();
+    let _watches = watches.map(|watches| watches.begin(&notices, &status));
     let (swept, first_sweep) = tokio::sync::oneshot::channel();
     let _sweep = AbortOnDrop(tokio::spawn(sweep(Arc::clone(&target), swept)));
-    let context = poll::Context { pipeline, target, budget, status, notices, runtime: tokio::runtime::Handle::current() };
+    let context = poll::Context { pipeline, target, budget, status, notices, group, runtime: tokio::runtime::Handle::current() };
     let (answer, ended) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("kas3-poll".to_owned())
         .spawn(move || {
-            let ended = poll::Loop::new(context, source, inbox, first_topics, targets, stop).run();
+            let mut poll = poll::Loop::new(context, source, inbox, first_topics, targets, stop);
+            poll.note_gone(gone.unwrap_or_default());
+            let ended = poll.run();
             let _ = answer.send(ended);
         })
         .map_err(|source| Error::new(Kind::Fatal, "start the poll thread").source(source))?;
@@ -276,20 +279,6 @@ async fn ask_end_offsets(log: &Arc<dyn Log>, topics: &[String]) -> Result<HashMa
     // all at once, because they travel together
     let bounds = futures::future::try_join_all(asked.iter().map(|of| log.bounds(of))).await?;
     Ok(asked.into_iter().zip(bounds).map(|(of, (_, end))| (of, end)).collect())
-}
-
-async fn watch_topics(every: Duration, ask: AskTopics, notices: crossbeam_channel::Sender<Notice>) {
-    loop {
-        tokio::time::sleep(every).await;
-        match ask().await {
-            Ok(topics) => {
-                if notices.send(Notice::Topics(topics)).is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::debug!(error = %error.chain(), "cannot look for topics now"),
-        }
-    }
 }
 
 /// Publishes what nobody owns any more and reclaims staged bytes of no use, at start and now and then.

@@ -4,6 +4,7 @@
 mod ending;
 mod opening;
 mod reading;
+mod waiting;
 
 use super::{
     Ended, LaneId, Notice,
@@ -16,7 +17,7 @@ use crate::{
     plan::Pipeline,
     prefetch::Room,
     report::Report,
-    source::{Event, Source},
+    source::{Event, Source, kafka::KafkaLog},
     span::{Roll, TopicPartition},
     status::{Phase, Status},
     target::{Progress, Target},
@@ -30,6 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
+use waiting::Waiting;
 
 /// Average bytes of a record until the first batch was seen: cautious, because records may be large.
 const RECORD_BYTES_FIRST: usize = 8 << 10;
@@ -61,6 +63,8 @@ pub(super) struct Context {
     pub(super) budget: Arc<Budget>,
     pub(super) status: Arc<Status>,
     pub(super) notices: Sender<Notice>,
+    /// Says who is in the group; `None` where there is none.
+    pub(super) group: Option<Arc<KafkaLog>>,
     pub(super) runtime: tokio::runtime::Handle,
 }
 
@@ -77,6 +81,10 @@ pub(super) struct Loop {
     /// With `--until-end`: the ends that are not reached yet.
     targets: Option<HashMap<TopicPartition, i64>>,
     stopped: BTreeMap<TopicPartition, String>,
+    /// Topics that do not exist any more, each with its partitions.
+    gone: BTreeMap<String, Vec<TopicPartition>>,
+    /// What others own of what is still to be read.
+    waiting: Waiting,
     reports: BTreeMap<TopicPartition, Report>,
     stop: CancellationToken,
     stopping: Option<Instant>,
@@ -118,6 +126,8 @@ impl Loop {
             next_lane: 0,
             targets,
             stopped: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            waiting: Waiting::default(),
             reports: BTreeMap::new(),
             stop,
             stopping: None,
@@ -291,11 +301,14 @@ impl Loop {
                     self.reports.insert(of, report);
                 }
             }
-            Notice::Topics(topics) => {
-                if topics != self.topics && self.stopping.is_none() {
-                    tracing::info!(topics = topics.len(), "the topics that the configuration names have changed");
-                    self.source.subscribe(&topics);
-                    self.topics = topics;
+            Notice::Topics(named) => {
+                if self.stopping.is_none() {
+                    self.note_gone(named.gone);
+                    if named.found != self.topics {
+                        tracing::info!(topics = named.found.len(), "the topics that the configuration names have changed");
+                        self.source.subscribe(&named.found);
+                        self.topics = named.found;
+                    }
                 }
             }
             Notice::Orphans(orphans) => self.orphaned(&orphans),
@@ -352,6 +365,7 @@ impl Loop {
         if self.targets.is_some() && self.heads_asked.elapsed() >= HEADS_EVERY {
             self.heads_asked = now;
             self.ask_heads();
+            self.say_waiting();
         }
     }
 

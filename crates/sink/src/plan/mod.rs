@@ -4,10 +4,10 @@
 mod start;
 mod topics;
 
-pub use start::Start;
+pub use start::{Beginning, Start};
 pub use topics::{RollPlan, TopicPlan};
 
-use crate::{properties::Properties, span::TopicPartition, topics::TopicPattern, transform::Chain};
+use crate::{path::Doubt, properties::Properties, span::TopicPartition, topics::TopicPattern, transform::Chain};
 use std::{sync::Arc, time::Duration};
 
 /// A validated configuration. Its Debug shows no secrets.
@@ -21,6 +21,8 @@ pub struct Pipeline {
     pub group: String,
     /// Where topics begin that the ledger does not know.
     pub start: Start,
+    /// Begin topics also where somebody else wrote their records before.
+    pub beside: bool,
     /// librdkafka properties as the user wrote them.
     pub kafka: Properties,
     /// The kind of target, a name of [`crate::target::TARGETS`].
@@ -73,6 +75,25 @@ impl Pipeline {
         }
         chains.retain(|(_, chain)| !chain.is_empty());
         chains
+    }
+
+    /// What the path templates say that is hardly what was meant, each with the key under which it stands.
+    pub fn doubts(&self) -> Vec<(String, Doubt)> {
+        let own = self.overrides.iter().map(|(pattern, plan)| (format!("topics.{}.path", pattern.written()), plan));
+        let mut found: Vec<(String, Doubt)> = Vec::new();
+        for (key, plan) in std::iter::once(("sink.path".to_owned(), &self.default)).chain(own) {
+            let doubts = plan.path.doubts(&format!(".{}", plan.format.extension()));
+            found.extend(doubts.into_iter().map(|doubt| (key.clone(), doubt)));
+        }
+        // a section without a path of its own has that of all
+        let mut told: Vec<Doubt> = Vec::new();
+        found.retain(|(_, doubt)| {
+            !told.contains(doubt) && {
+                told.push(doubt.clone());
+                true
+            }
+        });
+        found
     }
 
     /// Whether the configuration names `topic`, literally or by expression.

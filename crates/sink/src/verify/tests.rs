@@ -110,6 +110,7 @@ impl Lab {
             topics: vec![TopicPattern::Name(TOPIC.to_owned())],
             group: "lab".to_owned(),
             start: Start::Earliest,
+            beside: false,
             kafka: crate::properties::Properties::default(),
             target: crate::target::files::NAME,
             url: url.clone(),

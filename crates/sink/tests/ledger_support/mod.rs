@@ -212,6 +212,7 @@ pub fn pipeline(url: &str) -> Pipeline {
         topics: vec![TopicPattern::Name(TOPIC.to_owned()), TopicPattern::Expression("events.*".parse().unwrap())],
         group: "test".to_owned(),
         start: Start::Earliest,
+        beside: false,
         kafka: kas3_sink::properties::Properties::default(),
         target: kas3_sink::target::files::NAME,
         url: url.to_owned(),

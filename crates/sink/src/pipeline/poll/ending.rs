@@ -42,7 +42,7 @@ impl Loop {
         owned.stops += 1;
         let wait = (REOPEN_MIN * 2_u32.saturating_pow(owned.stops - 1)).min(REOPEN_MAX);
         owned.stage = Stage::Stopped(Instant::now() + wait);
-        let reason = error.way_out().map_or_else(|| error.chain(), |hint| format!("{} (hint: {hint})", error.chain()));
+        let reason = in_full(error);
         if owned.stops == 1 {
             tracing::error!(partition = %of, hint = error.way_out().unwrap_or_default(), "partition stopped: {}", error.chain());
         }
@@ -96,10 +96,16 @@ impl Loop {
             self.context.status.forget(of);
             self.reports.remove(of);
         }
+        self.mark_gone();
         if let Err(error) = self.source.release(&assigned) {
             tracing::warn!(error = %error.chain(), "cannot give partitions back now; the group takes them");
         }
     }
+}
+
+/// An error with its way out.
+pub(super) fn in_full(error: &Error) -> String {
+    error.way_out().map_or_else(|| error.chain(), |hint| format!("{} (hint: {hint})", error.chain()))
 }
 
 pub(super) fn finish(lane: &mut LaneHandle, roll: Roll) {

@@ -30,6 +30,14 @@ pub(super) type Consumer = BaseConsumer<Context>;
 /// librdkafka's words for an instance id that is in use: the source says what follows from it, and at every try they come again.
 const UNRELEASED: &str = "The instance ID is still used";
 
+/// The `client.id` of a pipeline's clients, where the user names none.
+pub(super) fn client_id(pipeline: &str) -> String {
+    format!("{OF_KAS3}{pipeline}")
+}
+
+/// How the `client.id` of a pipeline begins, unless the user named one; its name follows.
+pub(super) const OF_KAS3: &str = "kas3-";
+
 /// Properties of every client of a pipeline. What the user wrote wins over what is only a default here.
 pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
     let mut config = kas3_kafka::client_config(&pipeline.kafka);
@@ -39,6 +47,8 @@ pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
         }
     };
     default("isolation.level", "read_committed");
+    // by which the group's members are told apart: whose they are
+    default("client.id", &client_id(&pipeline.name));
     // a full queue waits this long before it fetches again; the default of a second stalls every sink that is slower than the broker
     default("fetch.queue.backoff.ms", "2");
     if pipeline.kafka.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {

@@ -1,7 +1,7 @@
 //! What ledger and tools ask of a cluster. A client of its own, which never joins the group.
 
 use super::{
-    KafkaSource, Owners, Reached, client,
+    Group, KafkaSource, Owners, Reached, client,
     client::Consumer,
     native::{self, Member},
     reader::StretchReader,
@@ -36,8 +36,17 @@ const ASK: Duration = Duration::from_secs(20);
 /// How often topics are looked for that an expression names.
 const REFRESH: Duration = Duration::from_secs(30);
 
-/// How librdkafka names its in-process broker, which has no controller to ask for topic ids.
+/// How librdkafka names its in-process broker, which has no controller to ask for topic ids, and describes no groups.
 const IN_PROCESS: &str = "mockCluster";
+
+/// Topics that the configuration names.
+#[derive(Debug, Default)]
+pub struct Topics {
+    /// Those that exist, sorted.
+    pub found: Vec<String>,
+    /// Literal names that do not, each with what the broker said.
+    pub missing: Vec<(String, Error)>,
+}
 
 /// A cluster, as far as ledger and tools ask it.
 pub struct KafkaLog {
@@ -45,6 +54,8 @@ pub struct KafkaLog {
     consumer: Arc<Consumer>,
     native: native::Client,
     cluster: String,
+    /// How long one question may take.
+    ask: Duration,
     ending: Arc<AtomicBool>,
     readers: Mutex<Vec<StretchReader<client::Context>>>,
     topic_ids: Coalesced<String, Option<String>>,
@@ -59,6 +70,14 @@ impl KafkaLog {
     /// # Errors
     /// `Config` for a property that librdkafka refuses; `Transient` when no broker answers.
     pub async fn connect(pipeline: &Arc<Pipeline>) -> Result<Arc<KafkaLog>> {
+        KafkaLog::connect_within(pipeline, ASK).await
+    }
+
+    /// The same, with so long a time for the first answer and for each later one.
+    ///
+    /// # Errors
+    /// As [`KafkaLog::connect`].
+    pub async fn connect_within(pipeline: &Arc<Pipeline>, ask: Duration) -> Result<Arc<KafkaLog>> {
         let mut config = client::properties(pipeline);
         config.remove("group.instance.id");
         let consumer = client::create(&config, pipeline)?;
@@ -79,6 +98,7 @@ impl KafkaLog {
             consumer,
             native,
             cluster: String::new(),
+            ask,
             ending,
             readers: Mutex::default(),
             topic_ids: Coalesced::default(),
@@ -88,8 +108,8 @@ impl KafkaLog {
         };
         let asked = Arc::clone(&log.consumer);
         log.cluster = blocking(move || {
-            client::first_metadata(&asked, ASK)?;
-            asked.client().fetch_cluster_id(ASK).ok_or_else(|| client::unreachable_broker(&asked, KafkaError::NoMessageReceived))
+            client::first_metadata(&asked, ask)?;
+            asked.client().fetch_cluster_id(ask).ok_or_else(|| client::unreachable_broker(&asked, KafkaError::NoMessageReceived))
         })
         .await?;
         Ok(Arc::new(log))
@@ -109,22 +129,39 @@ impl KafkaLog {
         set.map_or(REFRESH, |ms: u64| Duration::from_millis(ms.max(100)))
     }
 
-    /// Topics that the configuration names and that exist, sorted.
+    /// Who is in the pipeline's group.
     ///
     /// # Errors
-    /// `Missing` for a literal name that does not exist.
-    pub async fn topics(&self) -> Result<Vec<String>> {
+    /// `Transient` when the group's coordinator does not say.
+    pub async fn group(&self) -> Result<Group> {
+        if self.cluster.starts_with(IN_PROCESS) {
+            return Ok(Group::new(&self.pipeline, native::Described::default()));
+        }
+        let (native, group, ask) = (self.native.clone(), self.pipeline.group.clone(), self.ask);
+        let described = blocking(move || native.describe(&group, ask)).await?;
+        Ok(Group::new(&self.pipeline, described))
+    }
+
+    /// Topics that the configuration names: those that exist, and literal names that do not.
+    ///
+    /// # Errors
+    /// `Transient` when no broker answers, `Fatal` for a topic that may not be read.
+    pub async fn topics(&self) -> Result<Topics> {
         let all: BTreeSet<String> = Log::topics(self).await?.into_iter().collect();
+        let mut missing = Vec::new();
         for pattern in &self.pipeline.topics {
             if let TopicPattern::Name(name) = pattern
                 && !all.contains(name)
             {
                 // asked by name: a broker may hide a topic, and says so only then
-                let (consumer, name) = (Arc::clone(&self.consumer), name.clone());
-                blocking(move || client::metadata(&consumer, Some(&name), ASK)).await?;
+                let (consumer, asked, ask) = (Arc::clone(&self.consumer), name.clone(), self.ask);
+                match blocking(move || client::metadata(&consumer, Some(&asked), ask)).await {
+                    Err(error) if error.kind() == Kind::Missing => missing.push((name.clone(), error)),
+                    answer => drop(answer?),
+                }
             }
         }
-        Ok(all.into_iter().filter(|topic| self.reads(topic)).collect())
+        Ok(Topics { found: all.into_iter().filter(|topic| self.reads(topic)).collect(), missing })
     }
 
     /// Whether the configuration names a topic: internal ones only by their very name.
@@ -144,10 +181,13 @@ impl KafkaLog {
     /// # Errors
     /// `Transient` when no broker answers, or the group's does not say.
     pub(super) async fn shares(&self) -> Result<Option<(BTreeSet<TopicPartition>, Vec<Member>)>> {
-        let (consumer, native, group) = (Arc::clone(&self.consumer), self.native.clone(), self.pipeline.group.clone());
+        let (consumer, native, group, ask) = (Arc::clone(&self.consumer), self.native.clone(), self.pipeline.group.clone(), self.ask);
         let asked = blocking(move || {
-            let Some(members) = native.members(&group, ASK)? else { return Ok(None) };
-            Ok(Some((client::metadata(&consumer, None, ASK)?, members)))
+            let described = native.describe(&group, ask)?;
+            if !described.at_rest {
+                return Ok(None);
+            }
+            Ok(Some((client::metadata(&consumer, None, ask)?, described.members)))
         });
         let Some((metadata, members)) = asked.await? else { return Ok(None) };
         let partitions = metadata.topics().iter().filter(|topic| self.reads(topic.name()));
@@ -173,7 +213,7 @@ impl KafkaLog {
 
     /// Offsets of one question about many partitions, each with its own outcome; `time` as ListOffsets has it.
     async fn offsets_at(&self, partitions: Vec<TopicPartition>, time: Offset) -> Result<Vec<Result<i64>>> {
-        let consumer = Arc::clone(&self.consumer);
+        let (consumer, ask) = (Arc::clone(&self.consumer), self.ask);
         blocking(move || {
             let mut list = TopicPartitionList::with_capacity(partitions.len());
             for of in &partitions {
@@ -182,7 +222,7 @@ impl KafkaLog {
             }
             let unanswered =
                 |source: KafkaError, of: &dyn std::fmt::Display| Error::new(Kind::Transient, format!("ask for offsets of `{of}`")).source(source);
-            let answers = consumer.offsets_for_times(list, ASK).map_err(|source| match &partitions[..] {
+            let answers = consumer.offsets_for_times(list, ask).map_err(|source| match &partitions[..] {
                 [of] => unanswered(source, of),
                 _ => unanswered(source, &format!("{} partitions", partitions.len())),
             })?;
@@ -223,13 +263,14 @@ impl KafkaLog {
                 client::create(&config, &self.pipeline)?
             }
         };
+        let ask = self.ask;
         blocking(move || {
             let mut list = TopicPartitionList::with_capacity(partitions.len());
             for of in &partitions {
                 list.add_partition(&of.topic, of.partition);
             }
             let topics: BTreeSet<&str> = partitions.iter().map(|of| &*of.topic).collect();
-            let answers = committed_offsets(&consumer, list).map_err(|source| {
+            let answers = committed_offsets(&consumer, list, ask).map_err(|source| {
                 let topics = topics.into_iter().collect::<Vec<_>>().join("`, `");
                 Error::new(Kind::Transient, format!("ask for the group's offsets of `{topics}`"))
                     .hint("the principal needs READ on the group: see docs/permissions.md")
@@ -248,8 +289,8 @@ impl KafkaLog {
     }
 }
 
-fn committed_offsets(consumer: &BaseConsumer<client::Context>, list: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
-    consumer.committed_offsets(list, ASK)
+fn committed_offsets(consumer: &BaseConsumer<client::Context>, list: TopicPartitionList, ask: Duration) -> Result<TopicPartitionList, KafkaError> {
+    consumer.committed_offsets(list, ask)
 }
 
 /// Runs what librdkafka blocks for, away from the async threads.
@@ -277,8 +318,8 @@ impl Log for KafkaLog {
     }
 
     async fn topics(&self) -> Result<Vec<String>> {
-        let consumer = Arc::clone(&self.consumer);
-        blocking(move || Ok(client::metadata(&consumer, None, ASK)?.topics().iter().map(|topic| topic.name().to_owned()).collect())).await
+        let (consumer, ask) = (Arc::clone(&self.consumer), self.ask);
+        blocking(move || Ok(client::metadata(&consumer, None, ask)?.topics().iter().map(|topic| topic.name().to_owned()).collect())).await
     }
 
     async fn topic_id(&self, topic: &str) -> Result<Option<String>> {
@@ -290,8 +331,8 @@ impl Log for KafkaLog {
             let mut known: BTreeMap<&str, Result<Option<String>>> = BTreeMap::new();
             for topic in &topics {
                 if !known.contains_key(topic.as_str()) {
-                    let (native, name) = (self.native.clone(), topic.clone());
-                    let id = blocking(move || native.topic_id(&name, ASK)).await;
+                    let (native, name, ask) = (self.native.clone(), topic.clone(), self.ask);
+                    let id = blocking(move || native.topic_id(&name, ask)).await;
                     // every step of the ledger that reads or writes Kafka's offsets asks this first
                     if id.as_ref().is_err_and(|error| error.kind() == Kind::Transient) {
                         self.native.bootstrap_again(self.pipeline.kafka.get("bootstrap.servers").map_or("", String::as_str));
@@ -310,9 +351,9 @@ impl Log for KafkaLog {
     }
 
     async fn partitions(&self, topic: &str) -> Result<i32> {
-        let (consumer, topic) = (Arc::clone(&self.consumer), topic.to_owned());
+        let (consumer, topic, ask) = (Arc::clone(&self.consumer), topic.to_owned(), self.ask);
         blocking(move || {
-            let metadata = client::metadata(&consumer, Some(&topic), ASK)?;
+            let metadata = client::metadata(&consumer, Some(&topic), ask)?;
             Ok(metadata.topics().first().map_or(0, |topic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)))
         })
         .await
@@ -363,8 +404,8 @@ impl Log for KafkaLog {
         if self.cluster.starts_with(IN_PROCESS) {
             return Ok(false);
         }
-        let (native, name) = (self.native.clone(), topic.to_owned());
-        match blocking(move || native.topic_setting(&name, "cleanup.policy", ASK)).await {
+        let (native, name, ask) = (self.native.clone(), topic.to_owned(), self.ask);
+        match blocking(move || native.topic_setting(&name, "cleanup.policy", ask)).await {
             Ok(policy) => Ok(policy.is_some_and(|policy| policy.contains("compact"))),
             Err(error) => {
                 tracing::debug!(topic, error = %error.chain(), "cannot ask whether the topic is compacted");

@@ -7,10 +7,12 @@ mod log;
 mod native;
 mod owners;
 mod reader;
+mod strangers;
 
-pub use log::KafkaLog;
+pub use log::{KafkaLog, Topics};
 pub use owners::Owners;
 pub use reader::{Reached, Stretch, StretchReader};
+pub use strangers::{Group, Stranger};
 
 use super::{Event, Fetched, Source};
 use crate::{

@@ -8,7 +8,7 @@
 
 mod group;
 
-pub(super) use group::Member;
+pub(super) use group::{Described, Member};
 
 use crate::{
     error::{Error, Kind, Result},

@@ -142,7 +142,11 @@ mod tests {
 
     /// What somebody sees to whom the members' shares of the partitions 0 to 3 look like this.
     fn look(found: &mut Found, shares: &[(&str, &[i32])]) -> Vec<TopicPartition> {
-        let member = |(instance, share): &(&str, &[i32])| Member { instance: Some((*instance).to_owned()), partitions: partitions(share) };
+        let member = |(instance, share): &(&str, &[i32])| Member {
+            instance: Some((*instance).to_owned()),
+            partitions: partitions(share),
+            ..Member::default()
+        };
         found.look(partitions(&[0, 1, 2, 3]).into_iter().collect(), &shares.iter().map(member).collect::<Vec<_>>())
     }
 

@@ -11,21 +11,34 @@ use std::{
     time::Duration,
 };
 
-/// A member of a group that is at rest.
+/// A group, as its coordinator tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::source::kafka) struct Described {
+    /// It does not rebalance, and has members.
+    pub(in crate::source::kafka) at_rest: bool,
+    /// Who is in it.
+    pub(in crate::source::kafka) members: Vec<Member>,
+}
+
+/// A member of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::source::kafka) struct Member {
+    /// Its `client.id`.
+    pub(in crate::source::kafka) client_id: String,
+    /// Where it is, as `/10.0.0.7`.
+    pub(in crate::source::kafka) host: String,
     /// Its `group.instance.id`, of a static member.
     pub(in crate::source::kafka) instance: Option<String>,
-    /// What the group gave to it.
+    /// What the group gave to it; while it rebalances, perhaps nothing yet.
     pub(in crate::source::kafka) partitions: Vec<TopicPartition>,
 }
 
 impl Client {
-    /// The members of a group that is at rest; `None` while it rebalances, or has none.
+    /// The members of a group.
     ///
     /// # Errors
     /// `Transient` when the coordinator does not say.
-    pub(in crate::source::kafka) fn members(&self, group: &str, timeout: Duration) -> Result<Option<Vec<Member>>> {
+    pub(in crate::source::kafka) fn describe(&self, group: &str, timeout: Duration) -> Result<Described> {
         let name = c_string(group)?;
         let mut names = [name.as_ptr()];
         // SAFETY: the name lives through the question; the event is read before it is destroyed.
@@ -41,7 +54,7 @@ impl Client {
 }
 
 /// SAFETY: `event` is null or the live event of a DescribeConsumerGroups request.
-unsafe fn read_members(event: *mut sys::rd_kafka_event_t, group: &str) -> Result<Option<Vec<Member>>> {
+unsafe fn read_members(event: *mut sys::rd_kafka_event_t, group: &str) -> Result<Described> {
     let failed = || Error::new(Kind::Transient, format!("the broker does not say who is in the group `{group}`"));
     // SAFETY: the event is live until the caller destroys it, and so is all that is reached through it.
     unsafe {
@@ -63,11 +76,11 @@ unsafe fn read_members(event: *mut sys::rd_kafka_event_t, group: &str) -> Result
         if !error.is_null() && sys::rd_kafka_error_code(error).is_error() {
             return Err(failed().source(rdkafka::error::KafkaError::AdminOp(sys::rd_kafka_error_code(error).into())));
         }
-        if sys::rd_kafka_ConsumerGroupDescription_state(described) != sys::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE {
-            return Ok(None);
-        }
+        let state = sys::rd_kafka_ConsumerGroupDescription_state(described);
+        let at_rest = state == sys::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
         let members = sys::rd_kafka_ConsumerGroupDescription_member_count(described);
-        Ok(Some((0..members).map(|index| read_member(sys::rd_kafka_ConsumerGroupDescription_member(described, index))).collect()))
+        let members = (0..members).map(|index| read_member(sys::rd_kafka_ConsumerGroupDescription_member(described, index))).collect();
+        Ok(Described { at_rest, members })
     }
 }
 
@@ -86,7 +99,9 @@ unsafe fn read_member(member: *const sys::rd_kafka_MemberDescription_t) -> Membe
             let element = (*list).elems.add(index);
             Some(TopicPartition::new(text((*element).topic)?, (*element).partition))
         };
-        Member { instance, partitions: (0..count).filter_map(element).collect() }
+        let client_id = text(sys::rd_kafka_MemberDescription_client_id(member)).unwrap_or_default();
+        let host = text(sys::rd_kafka_MemberDescription_host(member)).unwrap_or_default();
+        Member { client_id, host, instance, partitions: (0..count).filter_map(element).collect() }
     }
 }
 

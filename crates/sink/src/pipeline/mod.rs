@@ -19,6 +19,7 @@ mod committer;
 mod poll;
 mod remake;
 mod resolver;
+mod trial;
 mod worker;
 
 use crate::{
@@ -45,6 +46,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
+pub use trial::next_refused;
 
 /// How often a process looks for pending spans that nobody owns any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);

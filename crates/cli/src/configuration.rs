@@ -1,11 +1,19 @@
 //! Reads a configuration, and from then on keeps its secrets out of everything that is printed.
 
 use crate::redact;
-use kas3_sink::{Error, Kind, config, plan::Pipeline};
+use kas3_sink::{Error, Kind, config, plan::Pipeline, stops};
 use std::{path::Path, sync::Arc};
 
 /// Bytes of a configuration file at most.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The configuration of a file, or of environment variables where none is named.
+///
+/// # Errors
+/// As [`from_file`] and [`from_environment`].
+pub(crate) fn of(file: Option<&Path>) -> anyhow::Result<Arc<Pipeline>> {
+    file.map_or_else(from_environment, from_file)
+}
 
 /// The configuration of a file.
 ///
@@ -13,6 +21,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// `Config` for a file that cannot be read, or says what cannot be.
 pub(crate) fn from_file(file: &Path) -> anyhow::Result<Arc<Pipeline>> {
     let shown = file.display();
+    stops::name_configuration(Some(file));
     let text = text_of(file, "`kas3 demo` works without one; the README has one to begin with")?;
     let named = |error: anyhow::Error| error.context(format!("configuration `{shown}`"));
     take(config::load(&text, &environment).map_err(|error| named(error.into()))?).map_err(named)
@@ -40,6 +49,7 @@ pub(crate) fn text_of(file: &Path, example: &'static str) -> anyhow::Result<Stri
 /// # Errors
 /// `Config` for variables that are missing, or say what cannot be.
 pub(crate) fn from_environment() -> anyhow::Result<Arc<Pipeline>> {
+    stops::name_configuration(None);
     take(config::from_environment(&environment)?)
 }
 

@@ -9,7 +9,7 @@ use kas3_sink::{
     record::Record,
     report::Report,
     source::{Log, kafka::KafkaLog},
-    span::TopicPartition,
+    span::{Position, TopicPartition},
 };
 use kas3_store::{Store, Unobserved};
 use std::sync::Arc;
@@ -91,6 +91,12 @@ impl Log for NoKafka {
         not_asked()
     }
     async fn bounds(&self, _: &TopicPartition) -> Result<(i64, i64)> {
+        not_asked()
+    }
+    async fn high_watermark(&self, _: &TopicPartition) -> Result<i64> {
+        not_asked()
+    }
+    fn cut_back(&self, _: &TopicPartition, _: Position) -> Result<Option<i64>> {
         not_asked()
     }
     async fn reported(&self, _: &TopicPartition) -> Result<Option<Report>> {

@@ -22,8 +22,8 @@ Examples:
   kas3 ledger show orders.yaml
   kas3 ledger show orders.yaml --topic orders --partition 0 --json    with its spans and files")]
 pub(crate) struct ShowArguments {
-    /// Configuration
-    file: PathBuf,
+    /// Configuration; from the environment when there is none
+    file: Option<PathBuf>,
     /// As JSON: the heads as they are stored, and all spans
     #[arg(long)]
     json: bool,
@@ -37,7 +37,7 @@ pub(crate) struct ShowArguments {
 
 /// Runs the command.
 pub(crate) fn show(arguments: ShowArguments) -> anyhow::Result<Exit> {
-    let pipeline = configuration::from_file(&arguments.file)?;
+    let pipeline = configuration::of(arguments.file.as_deref())?;
     runtime::block_on(async move {
         let (_, ledger) = inspect::without_kafka(&pipeline).await?;
         let wanted = |of: &TopicPartition| {
@@ -99,6 +99,10 @@ async fn print_table(ledger: &Ledger, heads: &[Head], results: &mut Results) -> 
         }
         if head.incarnation > 0 {
             state.push_str(&format!(", incarnation {}", head.incarnation));
+        }
+        for begun in head.begun.iter().filter(|begun| begun.offsets_again() > 0) {
+            let again = readable::count(begun.offsets_again(), "offset");
+            state.push_str(&format!(", read again from {} by decision ({again}, incarnation {})", begun.start, begun.incarnation));
         }
         let numbers =
             [readable::number(head.start), readable::number(head.next), readable::number(spans), readable::number(records), readable::number(files)];

@@ -4,7 +4,12 @@
 
 mod run_support;
 
-use kas3_sink::{config, plan::Pipeline, record::OwnedRecord, source::memory::MemoryLog};
+use kas3_sink::{
+    config, pipeline,
+    plan::Pipeline,
+    record::OwnedRecord,
+    source::{Log, memory::MemoryLog},
+};
 use run_support::{look, of, run};
 use std::{path::Path, sync::Arc};
 
@@ -105,5 +110,16 @@ async fn each_that_does_not_fit_stops_its_partition_and_names_itself_with_everyt
         assert!(reasons.len() == 1 && reasons[0].contains(&format!("offset {at}")), "{reasons:?} for value {bad}");
         assert!(reasons[0].len() < 1000, "a message of {} bytes", reasons[0].len());
         assert_lines(folder.path(), &fitting[..at]);
+        // whoever is to decide learns which record it is without the worker that stopped
+        for (policy, found) in [("stop", Some(at as i64)), ("skip", None)] {
+            let (pipeline, log) = (pipeline(folder.path(), policy), log(&fitting));
+            let (_, ledger) = look(&pipeline, &log).await;
+            let head = ledger.head(&of()).await.unwrap().unwrap();
+            let refused = pipeline::next_refused(&pipeline, &(Arc::new(log) as Arc<dyn Log>), &head).await.unwrap();
+            assert_eq!(refused.as_ref().and_then(kas3_sink::Error::offset), found, "{policy}, value {bad}");
+            if let Some(refused) = refused {
+                assert!(refused.way_out().unwrap().contains(&format!("--topic orders --partition 0 --next {}", at + 1)), "{:?}", refused.way_out());
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kas3_sink::{
-    ledger::{Entry, File, Head, PipelineRecord, SegmentKind, StartRecord, Unusable, decode_segment, encode_segment},
+    ledger::{Begun, Entry, File, Head, PipelineRecord, SegmentKind, StartRecord, Unusable, decode_segment, encode_segment},
     span::{Roll, TopicPartition},
 };
 use serde_json::Value;
@@ -51,6 +51,14 @@ fn a_head_of_version_1_reads_as_it_always_did_and_keeps_what_it_does_not_know() 
     assert_eq!(again, head);
     assert_eq!(head.extra["a field of a later version"], Value::from(vec![1, 2, 3]));
     same(&serde_json::to_vec(&head.pending[0].files[0].extra).unwrap(), b"{\"a field of a later version\": {\"kept\": true}}");
+}
+
+#[test]
+fn beginnings_that_a_person_decided_about_read_as_they_always_did() {
+    let head = Head::decode(&bytes("head_begun.json")).unwrap();
+    reads_as("head_begun.json", &head.begun);
+    same(&head.encode(), &bytes("head_begun.json"));
+    assert_eq!(head.begun.iter().map(Begun::offsets_again).collect::<Vec<_>>(), [0, 52]);
 }
 
 #[test]
@@ -130,6 +138,8 @@ fn an_unknown_field_in_any_object_of_a_form_and_an_unknown_word_in_any_open_plac
     for place in ["/pending/0/kind", "/pending/0/roll", "/pending/0/files/0/role", "/closed/0/kind"] {
         *head.pointer_mut(place).unwrap() = "a word of tomorrow".into();
     }
+    head["begun"] = serde_json::json!([{ "incarnation": 1, "why": "a word of tomorrow", "start": 40, "read_to": 90,
+        "decided_at": "2026-03-01T11:00:00Z", "of tomorrow": ["its", "own"] }]);
     head["pending"][0]["files"][1]["staged"] = serde_json::json!({ "a place of tomorrow": { "with": ["its", "own"] } });
     let read = Head::decode(&serde_json::to_vec(&head).unwrap()).unwrap();
     same(&read.encode(), &serde_json::to_vec(&head).unwrap());

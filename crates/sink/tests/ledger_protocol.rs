@@ -7,10 +7,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kas3_sink::{
     Error, Kind,
-    ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, EntryKind, Ledger, LedgerParts, Origin, Partition, Role, random_name},
+    ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, Decision, EntryKind, Ledger, LedgerParts, Origin, Partition, Role, Why, random_name},
     plan::Start,
     report::Report,
     span::{Bounds, Checksum, Counts, Position, Roll, Span, TopicPartition},
+    stops::StopKind,
 };
 use ledger_support::*;
 use serde_json::Value;
@@ -46,7 +47,11 @@ fn stopped<T>(result: Result<T, Error>) -> (String, String) {
 }
 
 async fn accept(folder: &Path, log: &Arc<MemoryLog>, next: Option<i64>) -> Result<Vec<String>, Error> {
-    Ok(ledger(folder, log).await.accept(&of(), next).await?.decisions)
+    decide(folder, log, Decision { next, ..Decision::default() }).await
+}
+
+async fn decide(folder: &Path, log: &Arc<MemoryLog>, decision: Decision) -> Result<Vec<String>, Error> {
+    Ok(ledger(folder, log).await.accept(&of(), decision).await?.decisions)
 }
 
 fn remove(folder: &Path, wanted: impl Fn(&str) -> bool) {
@@ -203,6 +208,70 @@ async fn a_log_that_was_cut_back_goes_on_from_its_end_in_a_new_incarnation() {
 }
 
 #[tokio::test]
+async fn a_log_that_was_cut_back_and_grew_past_what_was_read_goes_on_where_it_was_cut() {
+    for (next, gap) in [(None, None), (Some(6), None), (Some(9), Some(Span { first: 6, next: 9 }))] {
+        let (folder, log) = sunk().await;
+        log.change(|topic| {
+            topic.partitions[0].truncate(6);
+            topic.partitions[0].extend((6..12).map(|offset| Some(format!("new {offset}"))));
+        });
+        *log.cut_at.lock().unwrap() = Some(6);
+        let looked = ledger(folder.path(), &log).await.stop_of(&of()).await.unwrap().unwrap();
+        assert!(looked.way_out().unwrap().contains("--next 6"), "{looked}");
+        let back = accept(folder.path(), &log, Some(4)).await.unwrap_err();
+        assert!(back.to_string().contains("2 records (offsets 4 to 5) a second time"), "what was cut off is not read again: {back}");
+        accept(folder.path(), &log, next).await.unwrap();
+        let head = ledger(folder.path(), &log).await.head(&of()).await.unwrap().unwrap();
+        let begun = &head.begun[0];
+        assert_eq!((begun.why.known(), begun.start, begun.read_to, begun.cut_at), (Some(Why::CutBack), 6, 8, Some(6)));
+        let gaps: Vec<Span> = head.closed.iter().filter(|entry| entry.kind == EntryKind::Gap).map(|entry| entry.span()).collect();
+        assert_eq!(gaps, gap.into_iter().collect::<Vec<_>>(), "nothing is passed over silently");
+        *log.cut_at.lock().unwrap() = None;
+        sink_all(folder.path(), &log).await;
+        assert_eq!(records(folder.path()).iter().filter(|value| value.contains("new")).count(), if gap.is_some() { 3 } else { 6 });
+    }
+}
+
+#[tokio::test]
+async fn going_back_needs_a_word_that_says_so_and_is_kept_for_ever() {
+    let (folder, log) = sunk().await;
+    let before = everything(folder.path());
+    let refused = accept(folder.path(), &log, Some(3)).await.unwrap_err();
+    let (what, hint) = (refused.to_string(), refused.way_out().unwrap());
+    assert_eq!(refused.kind(), Kind::Config);
+    assert!(what.contains("5 records (offsets 3 to 7) a second time") && what.contains("`-i1.txt`"), "{what}");
+    assert!(hint.contains("--topic orders --partition 0 --next 3 --again"), "{hint}");
+    assert!(everything(folder.path()) == before, "something was decided");
+
+    let decisions = decide(folder.path(), &log, Decision { next: Some(3), again: true, only: None }).await.unwrap();
+    assert!(decisions[0].contains("incarnation 1 begins at offset 3 (offsets 3 to 7 are read a second time"), "{decisions:?}");
+    sink_all(folder.path(), &log).await;
+    assert_eq!(records(folder.path()).len(), 8 + 5);
+    log.change(|topic| topic.partitions[0].truncate(6));
+    accept(folder.path(), &log, None).await.unwrap();
+    let begun = ledger(folder.path(), &log).await.head(&of()).await.unwrap().unwrap().begun;
+    let kept: Vec<_> = begun.iter().map(|begun| (begun.why.known(), begun.incarnation, begun.start, begun.read_to, begun.offsets_again())).collect();
+    assert_eq!(kept, [(Some(Why::Again), 1, 3, 8, 5), (Some(Why::CutBack), 2, 6, 8, 0)]);
+}
+
+#[tokio::test]
+async fn accepting_one_kind_of_stop_decides_nothing_that_shows_behind_it() {
+    let (folder, log) = sunk().await;
+    remove(folder.path(), |path| path.contains("/topics/"));
+    log.change(|topic| {
+        topic.partitions[0].extend((8..14).map(|offset| Some(format!("a {offset}"))));
+        topic.earliest = 11;
+    });
+    let kind = async || ledger(folder.path(), &log).await.stop_of(&of()).await.unwrap().as_ref().and_then(StopKind::of);
+    assert_eq!(kind().await, Some(StopKind::StartRecordLost));
+    let only = Decision { only: Some(StopKind::StartRecordLost), ..Decision::default() };
+    assert_eq!(decide(folder.path(), &log, only).await.unwrap().len(), 1);
+    assert_eq!(kind().await, Some(StopKind::Retention));
+    accept(folder.path(), &log, None).await.unwrap();
+    assert_eq!(kind().await, None);
+}
+
+#[tokio::test]
 async fn another_cluster_under_the_same_name_stops_the_partition() {
     let (folder, log) = sunk().await;
     "cluster-2".clone_into(&mut log.cluster.lock().unwrap());
@@ -218,6 +287,9 @@ async fn a_lost_head_is_told_by_the_groups_report_and_needs_a_place_to_go_on() {
     let (what, hint) = stop(folder.path(), &log).await;
     assert!(what.contains("was at 8") && hint.contains("--next 8"), "{what} {hint}");
     assert_eq!(accept(folder.path(), &log, None).await.unwrap_err().kind(), Kind::Config);
+    assert_eq!(ledger(folder.path(), &log).await.stop_of(&of()).await.unwrap().as_ref().and_then(StopKind::of), Some(StopKind::HeadLost));
+    let again = accept(folder.path(), &log, Some(5)).await.unwrap_err();
+    assert!(again.to_string().contains("up to 3 records (offsets 5 to 7) a second time"), "{again}");
     accept(folder.path(), &log, Some(8)).await.unwrap();
     log.change(|topic| topic.partitions[0].push(Some("a 8".to_owned())));
     sink_all(folder.path(), &log).await;
@@ -269,7 +341,9 @@ async fn missing_or_unreadable_objects_of_the_ledger_stop_the_partition_by_name(
         std::fs::write(entry.unwrap().path(), "{\"version\": 1, \"next\": -4}").unwrap();
     }
     let (what, hint) = stop(folder.path(), &log).await;
-    assert!(what.contains("head.json") && hint.contains("--next N"), "{what} {hint}");
+    assert!(what.contains("head.json") && hint.ends_with("--partition 0`"), "{what} {hint}");
+    let unknown = accept(folder.path(), &log, None).await.unwrap_err();
+    assert!(unknown.way_out().unwrap().contains("--next N") && unknown.to_string().contains("Kafka has 0 to 8"), "{unknown}");
     accept(folder.path(), &log, Some(8)).await.unwrap();
     sink_all(folder.path(), &log).await;
     assert_eq!(records(folder.path()), expected(&log));
@@ -668,7 +742,7 @@ async fn a_start_record_that_is_carried_on_into_another_incarnation_keeps_what_a
     let (folder, log) = sunk().await;
     let records = folder.path().join("_kas3/test/topics");
     change(&records.join("orders.json"), sprinkle);
-    accept(folder.path(), &log, Some(4)).await.unwrap();
+    decide(folder.path(), &log, Decision { next: Some(4), again: true, only: None }).await.unwrap();
     let (old, mut new) = (json(&records.join("orders.json")), json(&records.join("orders.1.json")));
     assert_eq!((&new["incarnation"], &new["partitions"][0]["start"]), (&1.into(), &4.into()));
     for changed in ["/incarnation", "/partitions/0/start", "/written_at"] {
@@ -720,7 +794,7 @@ async fn left_to_the_newer(what: &str, folder: &Path, log: &Arc<MemoryLog>) {
     let ledger = ledger_of(pipeline(&url(folder)), log, &told).await;
     newer("open", ledger.open_partition(&of()).await.err().unwrap());
     for next in [None, Some(0), Some(3), Some(8), Some(100)] {
-        newer(&format!("accept {next:?}"), ledger.accept(&of(), next).await.err().unwrap());
+        newer(&format!("accept {next:?}"), ledger.accept(&of(), Decision { next, again: true, only: None }).await.err().unwrap());
     }
     ledger.sweep().await.unwrap();
     assert!(everything(folder) == before, "{what}: something was touched");
@@ -782,7 +856,7 @@ async fn a_report_of_a_newer_version_is_looked_for_before_anything_else_is_decid
     let ledger = ledger(folder.path(), &log).await;
     log.reported.lock().unwrap().insert(of(), Report { next: 8, metadata: "{\"kas3\":2}".to_owned() });
     let before = everything(folder.path());
-    assert_eq!(ledger.accept(&of(), None).await.err().unwrap().kind(), Kind::Newer);
+    assert_eq!(ledger.accept(&of(), Decision::default()).await.err().unwrap().kind(), Kind::Newer);
     assert!(everything(folder.path()) == before, "something was decided");
 }
 
@@ -800,7 +874,7 @@ async fn a_ledger_that_a_newer_version_began_is_not_opened_and_nothing_of_it_acc
     let parts = LedgerParts { pipeline, sink: sink.clone(), ledger: sink, log: log.clone(), remaker: log.clone(), observer };
     let opened = Ledger::open(parts).await;
     assert_eq!(opened.err().unwrap().kind(), Kind::Newer);
-    assert_eq!(ledger.accept(&of(), Some(8)).await.err().unwrap().kind(), Kind::Newer);
+    assert_eq!(ledger.accept(&of(), Decision::at(8)).await.err().unwrap().kind(), Kind::Newer);
     assert!(everything(folder.path()) == before, "something was touched");
 }
 

@@ -65,6 +65,7 @@ fn head(start: i64, lengths: &[i64]) -> Head {
         closed,
         segment: None,
         lost_segments: Vec::new(),
+        begun: Vec::new(),
         extra: Map::new(),
     }
 }

@@ -10,30 +10,54 @@
 //! | segment lost | the history before it is given up |
 //! | a foreign object under a file's name | the file goes under the name of a new incarnation |
 //! | staged bytes lost beyond repair | the files are recorded as lost |
-//! | none of these, but `--next` | forward: a gap; backward: a new incarnation |
+//! | none of these, but `--next` | forward: a gap; backward, with `--again`: a new incarnation |
+//!
+//! Going back reads records a second time. It is refused without `--again`, and the head says for ever that it was done.
 //!
 //! What a newer kas3 wrote is nothing to decide about: it is refused before anything is recorded, whatever was asked for.
+
+mod position;
 
 use super::{
     Ledger,
     head_writer::HeadWriter,
     publish::path_of,
-    stored::Role,
-    stored::{EntryKind, File, Head, Origin, PartitionStart, Place, StartRecord, Word},
+    stored::{Begun, File, Head, Origin, PartitionStart, Place, Role, Why, Word},
 };
 use crate::{
     error::{Error, Kind, Result},
-    plan::Start,
     report::Report,
-    span::{Position, TopicPartition},
-    stops::newer,
+    span::TopicPartition,
+    stops::{StopKind, accept_command, newer},
 };
 use jiff::Timestamp;
 use kas3_store::{Store, Version};
+use serde_json::Map;
 use std::{collections::HashMap, sync::Arc};
 
 /// Rounds of deciding about the files of one span: foreign names first, then what is beyond repair, each once more at most.
 const ROUNDS_MAX: usize = 4;
+
+/// The code of the error that says that nothing stops the partition, as far as ledger and log tell.
+pub const NOTHING_TO_ACCEPT: &str = "nothing_to_accept";
+
+/// What a person decides beside accepting what is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Where to go on.
+    pub next: Option<i64>,
+    /// Records that are in files may be read a second time.
+    pub again: bool,
+    /// Only this kind of stop is accepted, and nothing that shows behind it; `None`: whatever is found.
+    pub only: Option<StopKind>,
+}
+
+impl Decision {
+    /// Going on at `next`.
+    pub fn at(next: i64) -> Self {
+        Decision { next: Some(next), ..Decision::default() }
+    }
+}
 
 /// What was decided.
 #[derive(Clone, Debug)]
@@ -71,25 +95,27 @@ impl Now {
 }
 
 impl Ledger {
-    /// Records a person's decision about a partition that stopped, so that it can be opened again. `next`: where to go on.
+    /// Records a person's decision about a partition that stopped, so that it can be opened again.
     ///
     /// # Errors
-    /// `Config` when there is nothing to decide, or `next` is needed or cannot be; `Fenced` when a worker moved the partition
-    /// meanwhile; `Newer` when a newer kas3 wrote any of what is there, and then nothing was changed.
-    pub async fn accept(self: &Arc<Self>, of: &TopicPartition, next: Option<i64>) -> Result<Accepted> {
+    /// `Config` when there is nothing to decide (with the code [`NOTHING_TO_ACCEPT`]), when `next` is needed or cannot be, or when it
+    /// goes back and `again` is not said; `Fenced` when a worker moved the partition meanwhile; `Newer` when a newer kas3 wrote any of
+    /// what is there. After `Newer`, and where going back is refused, nothing was changed.
+    pub async fn accept(self: &Arc<Self>, of: &TopicPartition, decision: Decision) -> Result<Accepted> {
         let mut decisions = Vec::new();
         self.check_pipeline_record(of).await?;
         let head = match self.read_head_object(of).await? {
-            None => self.accept_lost(of, None, next, &mut decisions).await?,
+            None => self.accept_lost(of, None, decision, &mut decisions).await?,
             Some(object) => match self.decode_head(of, &object) {
                 Err(error) if error.kind() == Kind::Newer => return Err(error),
-                Err(_) => self.accept_lost(of, Some(object.version), next, &mut decisions).await?,
-                Ok(_) => self.accept_found(of, next, &mut decisions).await?,
+                Err(_) => self.accept_lost(of, Some(object.version), decision, &mut decisions).await?,
+                Ok(_) => self.accept_found(of, decision, &mut decisions).await?,
             },
         };
         if decisions.is_empty() {
             return Err(Error::new(Kind::Config, format!("there is nothing to accept for partition `{of}`: nothing stops it"))
-                .hint("`--next N` moves it all the same: forward with a gap, backward under new names"));
+                .hint("`--next N` moves it all the same: forward with a gap, backward only with `--again`, under new names")
+                .because(NOTHING_TO_ACCEPT));
         }
         Ok(Accepted { decisions, head })
     }
@@ -112,9 +138,10 @@ impl Ledger {
         self: &Arc<Self>,
         of: &TopicPartition,
         unreadable: Option<Version>,
-        next: Option<i64>,
+        decision: Decision,
         decisions: &mut Vec<String>,
     ) -> Result<Head> {
+        let next = decision.next;
         let now = self.kafka_now(of).await?;
         let newest = self.newest_incarnation(of).await?;
         let record = match newest {
@@ -124,8 +151,8 @@ impl Ledger {
         let recreated = record.as_ref().is_some_and(|record| !now.is_of(&record.cluster_id, record.topic_id.as_deref()));
         // asked in any case: a segment of a newer kas3 says that the head was of one, too
         let has_segment = self.segment_without_head(of).await?.is_some();
-        let begun = unreadable.is_some() || now.reported.is_some() || has_segment;
-        if !begun && !recreated && next.is_none() && (record.is_some() || !self.topic_has_heads(of).await?) {
+        let was_there = unreadable.is_some() || now.reported.is_some() || has_segment;
+        if !was_there && !recreated && next.is_none() && (record.is_some() || !self.topic_has_heads(of).await?) {
             if record.is_none()
                 && let Some((found, record)) = self.begin_beside(of).await?
             {
@@ -136,17 +163,27 @@ impl Ledger {
         }
         let was_at = now.reported.as_ref().map(|(report, _)| report.next);
         if next.is_none() && !recreated {
-            let known = was_at.map_or(String::new(), |at| format!("; the consumer group says that kas3 was at {at}"));
-            return Err(Error::new(Kind::Config, format!("the head of partition `{of}` is lost, and nobody but you can say where to go on{known}"))
-                .hint("give `--next N`: the offset after the last record that is in a file"));
+            return Err(needs_next(of, &now, "the head of partition", "is lost", was_at));
         }
         if let Some(next) = next {
             now.check(of, next)?;
         }
+        let read_to = was_at.filter(|_| !recreated);
+        let again = read_to.is_some_and(|read_to| next.is_some_and(|next| next < read_to));
         let above = now.reported.as_ref().map_or(newest, |(_, origin)| Some(origin.incarnation).max(if recreated { newest } else { None }));
+        if again && !decision.again {
+            let (first, next) = (next.unwrap_or_default(), read_to.unwrap_or_default());
+            return Err(self.going_back(of, &now, above, first, next, None).await?);
+        }
         let record = self.new_incarnation(of, above, &now, next).await?;
         let start = next.unwrap_or_else(|| record.start(of.partition));
-        let head = self.new_head(of, &now.cluster_id, now.topic_id.clone(), record.incarnation, start);
+        let mut head = self.new_head(of, &now.cluster_id, now.topic_id.clone(), record.incarnation, start);
+        let why = match (again, recreated) {
+            (true, _) => Why::Again,
+            (false, true) => Why::OtherTopic,
+            (false, false) => Why::Lost,
+        };
+        head.begun.push(begun(&head, why, read_to.unwrap_or(start), None));
         let writer = match unreadable {
             Some(version) => HeadWriter::overwrite(self, of, version, head).await?,
             None => HeadWriter::create(self, of, head).await?,
@@ -160,17 +197,34 @@ impl Ledger {
         Ok(!self.patiently(of, "list heads", || self.ledger.list(&heads, None, 1)).await?.is_empty())
     }
 
-    async fn accept_found(self: &Arc<Self>, of: &TopicPartition, next: Option<i64>, decisions: &mut Vec<String>) -> Result<Head> {
+    async fn accept_found(self: &Arc<Self>, of: &TopicPartition, decision: Decision, decisions: &mut Vec<String>) -> Result<Head> {
         let Some(mut writer) = HeadWriter::read(self, of).await? else {
             return Err(Error::new(Kind::Transient, format!("the head of `{of}` vanished a moment ago")));
         };
         writer.check_understood().await?;
         self.check_nothing_newer(of, writer.head.incarnation).await?;
+        // what is refused is refused before anything is recorded
+        let asked = match decision.next {
+            Some(next) => Some(writer.stand_checked(next, decision.again).await?),
+            None => None,
+        };
         writer.accept_segments(decisions).await?;
+        if decision.only == Some(StopKind::SegmentLost) {
+            return Ok(writer.head);
+        }
         writer.accept_start_record(decisions).await?;
-        writer.accept_files(decisions).await?;
-        let now = self.kafka_now(of).await?;
-        writer.accept_position(&now, next, decisions).await?;
+        if decision.only == Some(StopKind::StartRecordLost) {
+            return Ok(writer.head);
+        }
+        writer.accept_files(decision.only, decisions).await?;
+        if matches!(decision.only, Some(StopKind::ForeignObject | StopKind::FilesLost)) {
+            return Ok(writer.head);
+        }
+        let stand = match asked {
+            Some(stand) => stand,
+            None => writer.stand().await?,
+        };
+        writer.accept_position(&stand, decision.next, decisions).await?;
         Ok(writer.head)
     }
 
@@ -182,44 +236,6 @@ impl Ledger {
         match self.start_record(of, incarnation).await {
             Err(error) if error.kind() == Kind::Newer => Err(error),
             _ => Ok(()),
-        }
-    }
-
-    /// A start record above `above` that belongs to Kafka as it is now: the newest, or a new one in which this partition
-    /// begins at `start`.
-    async fn new_incarnation(&self, of: &TopicPartition, above: Option<u32>, now: &Now, start: Option<i64>) -> Result<Arc<StartRecord>> {
-        loop {
-            let newest = self.newest_incarnation(of).await?;
-            let record = match newest {
-                Some(newest) => self.start_record(of, newest).await?,
-                None => None,
-            };
-            let fits = record.clone().filter(|record| now.is_of(&record.cluster_id, record.topic_id.as_deref()));
-            if let Some(record) = fits.as_ref().filter(|record| above.is_some_and(|above| record.incarnation > above)) {
-                return Ok(record.clone());
-            }
-            let mut number = newest.max(above).map_or(1, |highest| highest.saturating_add(1));
-            while !self.starts(of, number).await? {
-                // `orders.1.json` is the first start of a topic `orders.1`
-                number = number.saturating_add(1);
-            }
-            let (topic_id, cluster_id) = (now.topic_id.clone(), now.cluster_id.clone());
-            let mut record = match &fits {
-                Some(record) => StartRecord { incarnation: number, topic_id, cluster_id, written_at: Timestamp::now(), ..StartRecord::clone(record) },
-                None => {
-                    let starts = self.patiently(of, "resolve the start", || self.log.resolve_start(&of.topic, &Start::Earliest)).await?;
-                    let partitions = (0..).zip(starts).map(|(partition, start)| PartitionStart::new(partition, start)).collect();
-                    self.new_start_record(of, number, topic_id, cluster_id, partitions)
-                }
-            };
-            if let Some(start) = start {
-                record.move_start(of.partition, start);
-            }
-            self.create_start_record(of, &record).await?;
-            // Read back, so that of two people at once both take the one that is there.
-            if let Some(record) = self.start_record(of, number).await?.filter(|record| now.is_of(&record.cluster_id, record.topic_id.as_deref())) {
-                return Ok(record);
-            }
         }
     }
 }
@@ -280,14 +296,16 @@ impl HeadWriter {
     }
 
     /// Publishes what is pending; what cannot be is renamed or recorded as lost.
-    async fn accept_files(&mut self, decisions: &mut Vec<String>) -> Result<()> {
+    async fn accept_files(&mut self, only: Option<StopKind>, decisions: &mut Vec<String>) -> Result<()> {
         for _ in 0..ROUNDS_MAX {
             if self.head.pending.is_empty() {
                 return Ok(());
             }
             match self.publish(HashMap::new()).await {
                 Ok(()) => return self.settle().await,
-                Err(error) if error.kind() == Kind::Stopped => self.decide_files(decisions).await?,
+                Err(error) if error.kind() == Kind::Stopped && only.is_none_or(|only| StopKind::of(&error) == Some(only)) => {
+                    self.decide_files(decisions).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -347,60 +365,24 @@ impl HeadWriter {
         file.incarnation = Some(incarnation);
         Ok(())
     }
+}
 
-    async fn accept_position(&mut self, now: &Now, next: Option<i64>, decisions: &mut Vec<String>) -> Result<()> {
-        let at = self.head.next;
-        if !now.is_of(&self.head.cluster_id, self.head.topic_id.as_deref()) {
-            return self.begin_anew(now, next, "topic or cluster are others", decisions).await;
-        }
-        let behind = now.reported.as_ref().is_some_and(|(report, origin)| {
-            origin.ledger == self.ledger.ledger.url() && origin.incarnation == self.head.incarnation && report.next > at
-        });
-        if behind && next.is_none() {
-            return Err(Error::new(
-                Kind::Config,
-                format!("the head of `{}` says {at}, the consumer group later; nobody but you can say where to go on", self.of),
-            )
-            .hint("give `--next N`: the offset after the last record that is in a file"));
-        }
-        if now.end < at || behind {
-            return self.begin_anew(now, Some(next.unwrap_or(now.end)), "the log was cut back, or the ledger set back", decisions).await;
-        }
-        match next {
-            Some(next) if next < at => self.begin_anew(now, Some(next), "by request", decisions).await,
-            Some(next) if next > at => self.record_gap(now, next, "skipped by request", decisions).await,
-            _ if now.earliest > at => self.record_gap(now, now.earliest, "Kafka deleted the records before they were read", decisions).await,
-            _ => Ok(()),
-        }
-    }
+/// What is kept of a beginning that a person decided about.
+fn begun(head: &Head, why: Why, read_to: i64, cut_at: Option<i64>) -> Begun {
+    Begun { incarnation: head.incarnation, why: why.into(), start: head.start, read_to, cut_at, decided_at: Timestamp::now(), extra: Map::new() }
+}
 
-    async fn record_gap(&mut self, now: &Now, next: i64, reason: &str, decisions: &mut Vec<String>) -> Result<()> {
-        now.check(&self.of, next)?;
-        let to = Position { next, leader_epoch: -1 };
-        let mut gap = self.entry_between(EntryKind::Gap, self.head.next, to);
-        gap.reason = Some(reason.to_owned());
-        decisions.push(format!("offsets {} to {} are recorded as a gap: {reason}", self.head.next, next - 1));
-        let mut head = self.with_history(Some(gap)).await?;
-        head.next = next;
-        head.leader_epoch = -1;
-        self.swap(head, "accept").await
-    }
-
-    async fn begin_anew(&mut self, now: &Now, start: Option<i64>, why: &str, decisions: &mut Vec<String>) -> Result<()> {
-        if let Some(start) = start {
-            now.check(&self.of, start)?;
-        }
-        let record = self.ledger.new_incarnation(&self.of, Some(self.head.incarnation), now, start).await?;
-        let start = start.unwrap_or_else(|| record.start(self.of.partition));
-        let mut head = self.with_history(None).await?;
-        head.cluster_id.clone_from(&now.cluster_id);
-        head.topic_id.clone_from(&now.topic_id);
-        head.incarnation = record.incarnation;
-        head.start = start;
-        head.next = start;
-        head.leader_epoch = -1;
-        decisions.push(format!("incarnation {} begins at offset {start} ({why}); its files end in `-i{}`", record.incarnation, record.incarnation));
-        self.swap(head, "accept").await
+/// Only a person can say where a partition goes on; `known` is what the consumer group says.
+fn needs_next(of: &TopicPartition, now: &Now, what: &str, is: &str, known: Option<i64>) -> Error {
+    let kafka = format!("Kafka has {} to {}", now.earliest, now.end);
+    let text = format!("{what} `{of}` {is}, and nobody but you can say where to go on");
+    match known {
+        Some(at) => Error::new(Kind::Config, format!("{text}; the consumer group says that kas3 was at {at}, {kafka}")).hint(format!(
+            "`--next` is the offset after the last record that is in a file; by the group's word: `{}`",
+            accept_command(of, &format!("--next {at}"))
+        )),
+        None => Error::new(Kind::Config, format!("{text}; the consumer group does not know, {kafka}"))
+            .hint(format!("N is the offset after the last record that is in a file: `{}`", accept_command(of, "--next N"))),
     }
 }
 

@@ -253,6 +253,7 @@ impl Ledger {
             closed: Vec::new(),
             segment: None,
             lost_segments: Vec::new(),
+            begun: Vec::new(),
             extra: serde_json::Map::new(),
         }
     }

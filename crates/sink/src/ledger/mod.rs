@@ -43,10 +43,11 @@ mod remaker;
 mod retry;
 mod stage;
 mod start;
+mod stopped;
 pub mod stored;
 mod upload;
 
-pub use accept::Accepted;
+pub use accept::{Accepted, Decision, NOTHING_TO_ACCEPT};
 pub use beside::Trace;
 pub use closed_span::{Body, ClosedFile, ClosedSpan, ClosedStretch};
 pub use history::{CLOSED_BYTES_MAX, CLOSED_KEPT, CLOSED_MAX, FILES_BYTES_MAX, History};
@@ -56,8 +57,8 @@ pub use partition::Partition;
 pub use publish::{PUBLISH_DEADLINE, metadata};
 pub use remaker::{NothingRemade, Remake, Remaker};
 pub use stored::{
-    Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Origin, PartitionStart, PipelineRecord, Place, Role, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind,
-    Staged, StartRecord, Stretch, Unusable, VERSION, VERSION_OLDEST, Word, decode_segment, encode_segment,
+    Begun, Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Origin, PartitionStart, PipelineRecord, Place, Role, SEGMENT_BYTES_MAX, SegmentHeader,
+    SegmentKind, Staged, StartRecord, Stretch, Unusable, VERSION, VERSION_OLDEST, Why, Word, decode_segment, encode_segment,
 };
 pub use upload::{InFlight, Upload};
 

@@ -166,13 +166,8 @@ impl Ledger {
         self.check_log(of, head).await
     }
 
-    async fn create_head(self: &Arc<Self>, of: &TopicPartition) -> Result<HeadWriter> {
-        let head = self.first_head(of).await?;
-        HeadWriter::create(self, of, head).await
-    }
-
-    /// The head of a partition that has none yet.
-    async fn first_head(&self, of: &TopicPartition) -> Result<Head> {
+    /// Refuses to begin a partition whose head was there once; what is to be told of another pipeline's report.
+    pub(super) async fn check_not_lost(&self, of: &TopicPartition) -> Result<Option<String>> {
         let reported = self.patiently(of, "ask for the group's offset", || self.log.reported(of)).await?;
         let mut other = None;
         if let Some(report) = &reported {
@@ -187,20 +182,35 @@ impl Ledger {
                 None => {}
             }
         }
-        if let Some(segment) = self.segment_without_head(of).await? {
-            return Err(stops::lost_but_for(of, self.ledger.url(), &segment));
+        match self.segment_without_head(of).await? {
+            Some(segment) => Err(stops::lost_but_for(of, self.ledger.url(), &segment)),
+            None => Ok(other),
         }
-        let record = self.open_start_record(of, self.pipeline.beside).await?;
+    }
+
+    /// Whether Kafka's cluster and topic are those of the ledger; their ids.
+    pub(super) async fn check_belongs(&self, of: &TopicPartition, cluster: &str, topic: Option<&str>) -> Result<(String, Option<String>)> {
         let cluster_id = self.cluster_id(of).await?;
-        if record.cluster_id != cluster_id {
-            return Err(stops::other_cluster(of, &record.cluster_id, &cluster_id));
+        if cluster_id != cluster {
+            return Err(stops::other_cluster(of, cluster, &cluster_id));
         }
         let topic_id = self.topic_id(of).await?;
-        if let (Some(was), Some(is)) = (&record.topic_id, &topic_id)
-            && was != is
-        {
-            return Err(stops::recreated(of, was, is));
+        match (topic, &topic_id) {
+            (Some(was), Some(is)) if was != is => Err(stops::recreated(of, was, is)),
+            _ => Ok((cluster_id, topic_id)),
         }
+    }
+
+    async fn create_head(self: &Arc<Self>, of: &TopicPartition) -> Result<HeadWriter> {
+        let head = self.first_head(of).await?;
+        HeadWriter::create(self, of, head).await
+    }
+
+    /// The head of a partition that has none yet.
+    async fn first_head(&self, of: &TopicPartition) -> Result<Head> {
+        let other = self.check_not_lost(of).await?;
+        let record = self.open_start_record(of, self.pipeline.beside).await?;
+        let (cluster_id, topic_id) = self.check_belongs(of, &record.cluster_id, record.topic_id.as_deref()).await?;
         if let Some(text) = other {
             self.observer.warning(of, &text);
         }
@@ -217,7 +227,7 @@ impl Ledger {
         }
     }
 
-    async fn check_start_record(&self, of: &TopicPartition, head: &Head) -> Result<()> {
+    pub(super) async fn check_start_record(&self, of: &TopicPartition, head: &Head) -> Result<()> {
         match self.start_record(of, head.incarnation).await? {
             Some(_) => Ok(()),
             None => Err(stops::no_start_record(of, &self.ledger.url_of(&self.start_record_path(&of.topic, head.incarnation)))),
@@ -226,16 +236,7 @@ impl Ledger {
 
     /// Whether Kafka still has what the head speaks of.
     pub(super) async fn check_log(&self, of: &TopicPartition, head: &Head) -> Result<()> {
-        let cluster_id = self.cluster_id(of).await?;
-        if cluster_id != head.cluster_id {
-            return Err(stops::other_cluster(of, &head.cluster_id, &cluster_id));
-        }
-        let topic_id = self.topic_id(of).await?;
-        if let (Some(was), Some(is)) = (&head.topic_id, &topic_id)
-            && was != is
-        {
-            return Err(stops::recreated(of, was, is));
-        }
+        self.check_belongs(of, &head.cluster_id, head.topic_id.as_deref()).await?;
         let until = Instant::now() + self.timing.cut_back_after;
         let mut backoff = self.backoff();
         loop {
@@ -315,7 +316,7 @@ impl Ledger {
     }
 
     /// Partitions that have a head, and when it was last swapped by the store's clock.
-    async fn list_heads(&self) -> Result<Vec<(TopicPartition, SystemTime)>> {
+    pub(super) async fn list_heads(&self) -> Result<Vec<(TopicPartition, SystemTime)>> {
         let prefix = format!("_kas3/{}/ledger/", self.pipeline.name);
         let mut found = Vec::new();
         let mut after: Option<String> = None;

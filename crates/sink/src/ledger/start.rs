@@ -12,6 +12,7 @@ use crate::{
     coalesce::each,
     error::{Error, Kind, Result},
     plan::Start,
+    source::Identity,
     span::TopicPartition,
     stops,
     topics::TopicPattern,
@@ -110,6 +111,43 @@ impl Ledger {
     pub(super) fn start_rule(&self, known: &PipelineRecord, topic: &str) -> Start {
         let named = self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic));
         if named || known.topics.iter().any(|name| name == topic) { self.pipeline.start.clone() } else { Start::Earliest }
+    }
+
+    /// Where the partitions of a topic begin that have no head yet, in their order, by what is known now. Nothing is written.
+    ///
+    /// # Errors
+    /// When the ledger or Kafka cannot be asked; `Config` when `source.start` names nothing that is there.
+    pub async fn beginnings(&self, topic: &str, partitions: i32) -> Result<Vec<i64>> {
+        let of = TopicPartition::new(topic, 0);
+        if let Some(newest) = self.newest_incarnation(&of).await?
+            && let Some(record) = self.start_record(&of, newest).await?
+        {
+            let same = self.check_belongs(&of, &record.cluster_id, record.topic_id.as_deref()).await;
+            return match same {
+                Ok(_) => Ok((0..partitions).map(|partition| record.start(partition)).collect()),
+                // the topic of now begins at its beginning, once somebody accepts it
+                Err(error) if error.kind() == Kind::Stopped => self.log.resolve_start(topic, &Start::Earliest).await,
+                Err(error) => Err(error),
+            };
+        }
+        let record = self.ledger.get(&self.pipeline_record_path(), RECORD_BYTES_MAX).await?;
+        let rule = match record {
+            Some(object) => self.start_rule(&self.decode_pipeline_record(&object.bytes)?, topic),
+            None => self.pipeline.start.clone(),
+        };
+        self.log.resolve_start(topic, &rule).await
+    }
+
+    /// The ids of cluster and topic that an incarnation was begun with; `None` where its start record is missing or cannot be read.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read; `Newer` when a newer kas3 wrote the record.
+    pub async fn identity_of(&self, of: &TopicPartition, incarnation: u32) -> Result<Option<Identity>> {
+        match self.start_record(of, incarnation).await {
+            Ok(record) => Ok(record.map(|record| Identity { cluster_id: record.cluster_id.clone(), topic_id: record.topic_id.clone() })),
+            Err(error) if error.kind() == Kind::Stopped => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The start record of one incarnation.

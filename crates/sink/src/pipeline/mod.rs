@@ -21,6 +21,7 @@ mod poll;
 mod remake;
 mod resolver;
 mod topics;
+mod trial;
 mod worker;
 
 use crate::{
@@ -47,6 +48,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use topics::AskTopics;
 pub use topics::{Named, named};
+pub use trial::next_refused;
 
 /// How often a process looks for pending spans that nobody owns any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);

@@ -69,16 +69,7 @@ impl RemadeSpan {
     pub(crate) fn new(pipeline: &Pipeline, order: &Remake, runtime: &Handle) -> Result<Self> {
         let of = &order.of;
         let plan = pipeline.plan(&of.topic);
-        let never = Duration::MAX;
-        let files_of_record = plan.roll.files_of_record;
-        let roll = RollPlan { bytes: u64::MAX, records: u64::MAX, age: never, idle: None, clock: None, files: usize::MAX, files_of_record };
-        let endless = Arc::new(TopicPlan {
-            path: plan.path.clone(),
-            format: Arc::clone(&plan.format),
-            roll,
-            bad_records: plan.bad_records,
-            transforms: Arc::clone(&plan.transforms),
-        });
+        let endless = endless(plan);
         let wanted: HashMap<String, u32> = order.paths.iter().cloned().zip(order.wanted.iter().copied()).collect();
         let begin: BeginUpload = {
             let (numbers, runtime, order) = (wanted.clone(), runtime.clone(), order.clone());
@@ -109,6 +100,19 @@ impl RemadeSpan {
         let Some(span) = files.lane.close(Roll::End)? else { return Ok(Vec::new()) };
         Ok(span.files.into_iter().filter_map(|file| files.wanted.get(&file.path).map(|number| (*number, file))).collect())
     }
+}
+
+/// The plan of a lane that never rolls by itself.
+pub(super) fn endless(plan: &TopicPlan) -> Arc<TopicPlan> {
+    let files_of_record = plan.roll.files_of_record;
+    let roll = RollPlan { bytes: u64::MAX, records: u64::MAX, age: Duration::MAX, idle: None, clock: None, files: usize::MAX, files_of_record };
+    Arc::new(TopicPlan {
+        path: plan.path.clone(),
+        format: Arc::clone(&plan.format),
+        roll,
+        bad_records: plan.bad_records,
+        transforms: Arc::clone(&plan.transforms),
+    })
 }
 
 impl RemadeFiles {

@@ -96,9 +96,10 @@ impl Pipeline {
         found
     }
 
-    /// Whether the configuration names `topic`, literally or by expression.
+    /// Whether the configuration names `topic`, literally or by expression: an internal one (`__…`) only by its very name.
     pub fn reads(&self, topic: &str) -> bool {
-        self.topics.iter().any(|pattern| pattern.matches(topic))
+        let internal = topic.starts_with("__");
+        self.topics.iter().any(|pattern| pattern.matches(topic) && (!internal || matches!(pattern, TopicPattern::Name(_))))
     }
 
     /// Where staged bytes of a partition lie, below the sink's URL and with a trailing slash.

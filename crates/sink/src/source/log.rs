@@ -7,7 +7,7 @@ use crate::{
     plan::Start,
     record::Record,
     report::Report,
-    span::TopicPartition,
+    span::{Position, TopicPartition},
 };
 use async_trait::async_trait;
 
@@ -36,12 +36,19 @@ pub trait Log: Send + Sync {
     /// The earliest offset that Kafka still has, and the end (the last stable offset).
     async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)>;
 
+    /// The end with everything that open transactions hold back: at or after what [`Log::bounds`] calls the end.
+    async fn high_watermark(&self, of: &TopicPartition) -> Result<i64>;
+
     /// What our consumer group last reported for the partition.
     async fn reported(&self, of: &TopicPartition) -> Result<Option<Report>>;
 
     /// Whether the topic is compacted, so that records may be missing between others. Without the permission to ask, the strict
     /// answer holds: it is not.
     async fn compacted(&self, topic: &str) -> Result<bool>;
+
+    /// Where the log was cut back below a position that was read up to: from there on it holds other records, however far it has
+    /// grown. `None` also where nobody can tell, because no leader epoch is known. Blocks: not for async threads.
+    fn cut_back(&self, of: &TopicPartition, position: Position) -> Result<Option<i64>>;
 
     /// Calls `each` for the records of `[first, next)` in the order of their offsets, read-committed. Blocks: not for async threads.
     ///
@@ -60,6 +67,15 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Whether both are of the same topic: ids that nobody knows differ from none.
+    pub fn is_same(&self, other: &Identity) -> bool {
+        let same_topic = match (&self.topic_id, &other.topic_id) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        same_topic && self.cluster_id == other.cluster_id
+    }
+
     /// The ids of cluster and topic, as now; `None` when the topic is gone.
     ///
     /// # Errors

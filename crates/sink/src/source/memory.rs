@@ -109,6 +109,14 @@ impl Log for MemoryLog {
         Ok((0, self.end(of)))
     }
 
+    async fn high_watermark(&self, of: &TopicPartition) -> Result<i64> {
+        Ok(self.end(of))
+    }
+
+    fn cut_back(&self, _: &TopicPartition, _: Position) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
     async fn reported(&self, of: &TopicPartition) -> Result<Option<Report>> {
         Ok(MemoryLog::reported(self, of))
     }

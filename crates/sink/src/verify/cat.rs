@@ -63,7 +63,7 @@ pub async fn read(pipeline: &Pipeline, sink: Store, ledger: &Ledger, of: &TopicP
 async fn find_head(ledger: &Ledger, of: &TopicPartition) -> Result<Head> {
     ledger.head(of).await?.ok_or_else(|| {
         Error::new(Kind::Missing, format!("the ledger does not know partition `{of}`"))
-            .hint("`kas3 ledger show FILE` lists the partitions that it knows")
+            .hint(format!("`{}` lists the partitions that it knows", crate::stops::command("ledger show")))
     })
 }
 

@@ -32,7 +32,7 @@ impl Comparison {
     /// Looks through the sink's URL.
     pub(super) async fn foreign(&self, names: &Names) -> Result<Vec<Finding>> {
         let extensions = self.extensions();
-        let (mut candidates, mut others) = (Vec::new(), 0_u64);
+        let (mut candidates, mut beyond, mut others) = (Vec::new(), 0_u64, 0_u64);
         let mut after: Option<String> = None;
         loop {
             let page = self.stores.sink().list("", after.as_deref(), PAGE).await?;
@@ -43,10 +43,12 @@ impl Comparison {
                 if hidden || names.holds(&url) {
                     continue;
                 }
-                if extensions.iter().any(|extension| info.path.ends_with(extension)) && candidates.len() < CANDIDATES_MAX {
+                if !extensions.iter().any(|extension| info.path.ends_with(extension)) {
+                    others += 1;
+                } else if candidates.len() < CANDIDATES_MAX {
                     candidates.push((info.path.clone(), url));
                 } else {
-                    others += 1;
+                    beyond += 1;
                 }
             }
             match page.last() {
@@ -56,6 +58,11 @@ impl Comparison {
         }
         if others > 0 {
             self.note(format!("{others} objects under `{}` are not files of this pipeline", self.stores.sink().url()));
+        }
+        if beyond > 0 {
+            self.note(format!(
+                "{beyond} more objects look like files of this pipeline, and were not looked at: {CANDIDATES_MAX} others are before them"
+            ));
         }
         if candidates.is_empty() {
             return Ok(Vec::new());

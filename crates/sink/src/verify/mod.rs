@@ -1,8 +1,9 @@
 //! Compares Kafka, the ledger and the files of a pipeline by content, and reads records back by offset.
 //!
-//! Purpose: show, with nothing taken on trust, that every record of every closed span is in exactly one file. Guarantee: what
-//! is called equal was read from Kafka and from the store and compared; memory is bounded by a window of records and a few
-//! blocks, whatever the size of the pipeline. It only reads, and may run while the pipeline runs.
+//! Purpose: show, with nothing taken on trust, that every record of every closed span is in exactly one file, and list what the
+//! configuration asks for and could not be compared. Guarantee: what is called equal was read from Kafka and from the store and
+//! compared; memory is bounded by a window of records and a few blocks, whatever the size of the pipeline. It only reads, and may
+//! run while the pipeline runs.
 //!
 //! ```no_run
 //! # use kas3_sink::{ledger::Ledger, plan::Pipeline, source::Log, verify};
@@ -13,25 +14,29 @@
 //! # Ok(()) }
 //! ```
 
+mod asked;
 pub mod cat;
 mod cursor;
 mod foreign;
 mod records;
 mod report;
+mod runs;
 mod span;
 mod stored;
 
-pub use report::{FINDINGS_MAX, Finding, FindingKind, PartitionReport, Report, Totals, VERSION};
+pub use report::{FINDINGS_MAX, Finding, FindingKind, NotBegun, NotComparable, PartitionReport, Report, Totals, VERSION};
 
 use crate::{
     error::Result,
-    ledger::{EntryKind, Head, Ledger},
+    ledger::{Entry, EntryKind, File, Head, Ledger},
     plan::Pipeline,
     source::{Identity, Log},
     span::{Span, TopicPartition},
 };
 use kas3_store::Store;
 use records::Records;
+use report::Reason;
+use runs::{Copies, Incarnations, Runs};
 use span::SpanComparison;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -80,14 +85,16 @@ pub async fn verify(pipeline: Arc<Pipeline>, sink: Store, ledger: Arc<Ledger>, l
     let stores = stored::Stores::new(sink, pipeline.storage.clone());
     let comparison = Comparison { pipeline, stores, ledger, log, notes: Mutex::default() };
     let mut names = foreign::Names::default();
-    for head in comparison.ledger.heads().await? {
-        let of = head.of();
-        let compared = comparison.partition(&head, options.wants(&of), &mut names).await?;
+    let heads = comparison.ledger.heads().await?;
+    for head in &heads {
+        let compared = comparison.partition(head, options.wants(&head.of()), &mut names).await?;
         let Some((partition, findings)) = compared else { continue };
         report.totals.add(&partition.totals);
         report.partitions.push(partition);
         findings.into_iter().for_each(|finding| report.find(finding));
     }
+    comparison.not_begun(&heads, options, &mut report).await?;
+    report.complete = report.totals.is_complete() && report.absent_topics.is_empty();
     if options.topic.is_none() && options.partition.is_none() {
         for finding in comparison.foreign(&names).await? {
             report.totals.foreign += 1;
@@ -102,6 +109,7 @@ pub async fn verify(pipeline: Arc<Pipeline>, sink: Store, ledger: Arc<Ledger>, l
 
 /// What Kafka has of a partition, where it is still the one that the head was written for.
 struct Extent {
+    identity: Identity,
     earliest: i64,
     end: i64,
 }
@@ -110,8 +118,17 @@ impl Comparison {
     async fn partition(&self, head: &Head, wanted: bool, names: &mut foreign::Names) -> Result<Option<(PartitionReport, Vec<Finding>)>> {
         let of = head.of();
         let mut history = self.ledger.walk(head).await?.with_pending();
-        let settled = history.spans().len() - head.pending.len();
-        let extent = if wanted { self.extent(head, &of).await? } else { None };
+        if !wanted {
+            while let Some(entries) = history.page().await? {
+                for entry in &entries {
+                    self.ledger.files(entry, &of).await?.iter().for_each(|file| names.insert(&file.url));
+                }
+            }
+            return Ok(None);
+        }
+        let spans = history.spans().to_vec();
+        let (current, mut findings) = current(head, &of, &spans);
+        let extent = self.extent(head, &of).await?;
         let mut report = PartitionReport {
             topic: head.topic.clone(),
             partition: head.partition,
@@ -120,42 +137,29 @@ impl Comparison {
             next: head.next,
             earliest: extent.as_ref().map(|extent| extent.earliest),
             end: extent.as_ref().map(|extent| extent.end),
-            totals: Totals::default(),
+            configured: self.pipeline.reads(&head.topic),
+            begun: head.begun.clone(),
+            totals: Totals { differences: findings.len() as u64, ..Totals::default() },
         };
-        let (current, mut findings) = current(head, &of, history.spans());
-        report.totals.differences += findings.len() as u64;
-        let first = history.spans().get(current).map_or(head.next, |span| span.first);
-        let mut records = match &extent {
-            Some(extent) => {
-                let chain = Arc::clone(&self.pipeline.plan(&of.topic).transforms);
-                Records::read(Arc::clone(&self.log), of.clone(), chain, first.max(extent.earliest), head.next.min(extent.end))
-            }
-            None => Records::none(),
-        };
+        let settled = spans.len() - head.pending.len();
+        let mut walk = Walk::new(self, head, &of, (&spans, current), extent.as_ref());
         let mut number = 0;
         while let Some(entries) = history.page().await? {
             for (number, entry) in (number..).zip(&entries) {
                 let files = self.ledger.files(entry, &of).await?;
                 files.iter().for_each(|file| names.insert(&file.url));
-                if !wanted {
-                    continue;
-                }
-                let mut span = SpanComparison::new(self, &of, entry);
-                let comparable = |extent: &&Extent| number >= current && entry.span().next > extent.earliest;
-                span.earliest = extent.as_ref().filter(comparable).map(|extent| extent.earliest);
-                span.pending = number >= settled;
-                span.totals.pending = u64::from(span.pending);
-                match entry.kind.known() {
-                    Some(EntryKind::Gap) => span.totals.accepted += entry.span().next.saturating_sub(entry.span().first).unsigned_abs(),
-                    Some(EntryKind::Files | EntryKind::Empty) => span.compare(&files, &mut records).await?,
-                    None => span.not_understood(&files),
-                }
-                report.totals.add(&span.totals);
-                findings.append(&mut span.findings);
+                walk.compare((number, number >= settled), entry, &files, &mut report.totals, &mut findings).await?;
             }
             number += entries.len();
         }
-        Ok(wanted.then_some((report, findings)))
+        if report.configured && extent.is_some() {
+            let unread = self.unread(&of, head.next).await?;
+            report.totals.unread += unread.offsets;
+            report.totals.waiting_for_transaction += unread.waiting;
+        } else if extent.is_some() {
+            self.note(format!("`source.topics` does not name `{}` any more: only what was committed of it was compared", head.topic));
+        }
+        Ok(Some((report, findings)))
     }
 
     /// `None`, with a note, when the topic is gone or another one now.
@@ -164,16 +168,90 @@ impl Comparison {
             self.note(format!("topic `{}` does not exist any more: its files could only be checked by checksum", of.topic));
             return Ok(None);
         };
-        let other = match (&head.topic_id, &identity.topic_id) {
-            (Some(was), Some(is)) => was != is,
-            _ => false,
-        };
-        if identity.cluster_id != head.cluster_id || other {
+        if !identity.is_same(&Identity { cluster_id: head.cluster_id.clone(), topic_id: head.topic_id.clone() }) {
             self.note(format!("`{of}` is another topic now than the one that was sunk: its files could only be checked by checksum"));
             return Ok(None);
         }
         let (earliest, end) = self.log.bounds(of).await?;
-        Ok(Some(Extent { earliest, end }))
+        Ok(Some(Extent { identity, earliest, end }))
+    }
+}
+
+/// The spans of one partition, compared one after the other.
+struct Walk<'a> {
+    comparison: &'a Comparison,
+    head: &'a Head,
+    of: &'a TopicPartition,
+    spans: &'a [Span],
+    current: usize,
+    extent: Option<&'a Extent>,
+    runs: Runs,
+    /// The run that is being compared, and Kafka's records for it once one of its spans asks for them.
+    run: Option<usize>,
+    records: Option<Records>,
+    incarnations: Incarnations,
+    copies: Copies,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        comparison: &'a Comparison,
+        head: &'a Head,
+        of: &'a TopicPartition,
+        (spans, current): (&'a [Span], usize),
+        extent: Option<&'a Extent>,
+    ) -> Self {
+        let (incarnations, copies) = (Incarnations::default(), Copies::default());
+        Walk { comparison, head, of, spans, current, extent, runs: Runs::new(spans, current), run: None, records: None, incarnations, copies }
+    }
+
+    async fn compare(
+        &mut self,
+        (number, pending): (usize, bool),
+        entry: &Entry,
+        files: &[File],
+        totals: &mut Totals,
+        findings: &mut Vec<Finding>,
+    ) -> Result<()> {
+        let run = self.runs.of(number);
+        if self.run != Some(run) {
+            (self.run, self.records) = (Some(run), None);
+            self.copies.begin(self.runs.first_after(run));
+        }
+        let extent = match self.extent {
+            Some(extent) => {
+                let same = number >= self.current || self.incarnations.is_of(self.comparison, self.of, entry, &extent.identity).await?;
+                same.then_some(extent)
+            }
+            None => None,
+        };
+        let mut span = SpanComparison::new(self.comparison, self.of, entry, &mut self.copies);
+        match extent {
+            Some(extent) => span.earliest = (entry.span().next > extent.earliest).then_some(extent.earliest),
+            None => span.reason = Reason::OtherTopic,
+        }
+        span.certain_until = self.runs.certain_until(run, entry.incarnation, self.head);
+        span.pending = pending;
+        span.totals.pending = u64::from(pending);
+        match entry.kind.known() {
+            Some(EntryKind::Gap) => span.totals.accepted += entry.span().next.saturating_sub(entry.span().first).unsigned_abs(),
+            Some(EntryKind::Files | EntryKind::Empty) => {
+                let mut none = Records::none();
+                let records = match extent.filter(|_| span.earliest.is_some()) {
+                    Some(extent) => self.records.get_or_insert_with(|| {
+                        let chain = Arc::clone(&self.comparison.pipeline.plan(&self.of.topic).transforms);
+                        let (first, end) = (entry.span().first.max(extent.earliest), self.runs.end(run, self.spans).min(extent.end));
+                        Records::read(Arc::clone(&self.comparison.log), self.of.clone(), chain, first, end)
+                    }),
+                    None => &mut none,
+                };
+                span.compare(files, records).await?;
+            }
+            None => span.not_understood(files),
+        }
+        totals.add(&span.totals);
+        findings.append(&mut span.findings);
+        Ok(())
     }
 }
 

@@ -9,7 +9,8 @@ use super::{
     Comparison,
     cursor::{Cursor, State},
     records::{Expected, Records},
-    report::{Finding, FindingKind, Totals},
+    report::{Finding, FindingKind, Reason, Totals},
+    runs::Copies,
     stored::StoredFile,
 };
 use crate::{
@@ -33,8 +34,14 @@ pub(super) struct SpanComparison<'a> {
     pub(super) comparison: &'a Comparison,
     pub(super) of: &'a TopicPartition,
     pub(super) entry: &'a Entry,
-    /// The first offset that Kafka has; `None` when it has nothing of this incarnation.
+    /// The first offset that Kafka has; `None` when it has nothing of the span.
     pub(super) earliest: Option<i64>,
+    /// Why it has nothing, where it has not.
+    pub(super) reason: Reason,
+    /// From here on Kafka may have other records by now: what differs there cannot be compared.
+    pub(super) certain_until: i64,
+    /// Which records lie in files of an earlier incarnation.
+    copies: &'a mut Copies,
     /// Whether the span waits to be published.
     pub(super) pending: bool,
     pub(super) totals: Totals,
@@ -53,12 +60,15 @@ pub(super) struct SpanComparison<'a> {
 }
 
 impl<'a> SpanComparison<'a> {
-    pub(super) fn new(comparison: &'a Comparison, of: &'a TopicPartition, entry: &'a Entry) -> Self {
+    pub(super) fn new(comparison: &'a Comparison, of: &'a TopicPartition, entry: &'a Entry, copies: &'a mut Copies) -> Self {
         SpanComparison {
             comparison,
             of,
             entry,
             earliest: None,
+            reason: Reason::Deleted,
+            certain_until: i64::MAX,
+            copies,
             strays: Vec::new(),
             lines_left: Vec::new(),
             pending: false,
@@ -148,7 +158,9 @@ impl<'a> SpanComparison<'a> {
         };
         let Some((store, path, info)) = found else {
             self.excused += file.records;
-            if !self.pending {
+            if self.pending {
+                self.totals.unpublished += file.records;
+            } else {
                 self.totals.gaps += file.records;
                 let detail = format!("the file is not there; it held {} records", file.records);
                 let bounds = file.bounds();
@@ -166,7 +178,7 @@ impl<'a> SpanComparison<'a> {
     }
 
     async fn window(&mut self, window: &Window<'_>, cursors: &mut [Cursor<'_>], begins: &Begins) -> Result<()> {
-        self.totals.records_in_kafka += window.records.len() as u64;
+        self.totals.records_in_kafka += window.records.partition_point(|record| record.offset < self.certain_until) as u64;
         let mut seen = vec![Seen::default(); window.rows.len()];
         let mut unknown = Vec::new();
         for (index, cursor) in cursors.iter_mut().enumerate() {
@@ -192,6 +204,14 @@ impl<'a> SpanComparison<'a> {
 
     /// What was found of one record: each of its rows once, or none of them where the ledger allows it.
     fn settle_record(&mut self, record: &Expected, seen: &[Seen]) {
+        let equal = !seen.is_empty() && seen.iter().all(|seen| seen.times == 1 && !seen.unequal);
+        self.totals.doubled_by_decision += u64::from(self.copies.see(record.offset, equal));
+        if record.offset >= self.certain_until {
+            // whatever is not equal was counted with its row
+            self.totals.equal += u64::from(equal);
+            self.totals.records_in_kafka += u64::from(equal);
+            return;
+        }
         if seen.iter().all(|seen| seen.times == 0) {
             let list = if record.is_absent() { &mut self.absent } else { &mut self.missing };
             return list.push(record.offset);
@@ -236,7 +256,7 @@ impl<'a> SpanComparison<'a> {
         seen.times = seen.times.saturating_add(1);
         if let Some(why) = window.refused_at(offset) {
             seen.unequal = true;
-            self.totals.not_comparable += 1;
+            self.totals.not_comparable(Reason::PayloadGone, 1);
             let what = format!("`{}`, offset {offset}: what its row should hold cannot be fetched any more", self.of);
             self.comparison.note(format!("{what}: {why}"));
             return;
@@ -246,6 +266,9 @@ impl<'a> SpanComparison<'a> {
             return;
         }
         seen.unequal = true;
+        if offset >= self.certain_until {
+            return self.totals.not_comparable(Reason::CutBack, 1);
+        }
         let detail = format!("line {} holds `{}`, Kafka has `{}`", cursor.rows, excerpt(Some(stored)), excerpt(expected.bytes()));
         let finding = self.find(FindingKind::Difference, detail);
         finding.file = Some(cursor.file.url.clone());
@@ -261,7 +284,9 @@ impl<'a> SpanComparison<'a> {
             finding.file = Some(cursor.file.url.clone());
             finding.offsets = Some(Span { first: offset, next: offset + 1 });
         } else if self.earliest.is_none_or(|earliest| offset < earliest) {
-            self.totals.not_comparable += 1;
+            self.totals.not_comparable(self.reason, 1);
+        } else if offset >= self.certain_until {
+            self.totals.not_comparable(Reason::CutBack, 1);
         } else {
             self.strays.push((offset, cursor.rows, cursor.file.url.clone()));
         }
@@ -272,9 +297,12 @@ impl<'a> SpanComparison<'a> {
         if self.strays.is_empty() && self.lines_left.is_empty() {
             return Ok(());
         }
-        let (strays, left) = (std::mem::take(&mut self.strays), std::mem::take(&mut self.lines_left));
+        let (strays, mut left) = (std::mem::take(&mut self.strays), std::mem::take(&mut self.lines_left));
+        if self.span().next > self.certain_until {
+            self.totals.not_comparable(Reason::CutBack, left.drain(..).map(|(lines, _)| lines).sum());
+        }
         if self.comparison.log.compacted(&self.of.topic).await? {
-            self.totals.not_comparable += strays.len() as u64 + left.iter().map(|(lines, _)| lines).sum::<u64>();
+            self.totals.not_comparable(Reason::Deleted, strays.len() as u64 + left.iter().map(|(lines, _)| lines).sum::<u64>());
             return Ok(());
         }
         for (offset, line, url) in strays {
@@ -301,7 +329,7 @@ impl<'a> SpanComparison<'a> {
         let Some(places) = self.places(window, cursors, unknown, begins) else {
             for index in unknown {
                 cursors[*index].state = State::NotComparable;
-                self.totals.not_comparable += cursors[*index].file.records;
+                self.totals.not_comparable(Reason::Unmatched, cursors[*index].file.records);
                 self.excused += cursors[*index].file.records;
             }
             let Span { first, next } = self.span();
@@ -396,7 +424,7 @@ impl<'a> SpanComparison<'a> {
         cursor.close();
         self.totals.records_in_files += cursor.rows;
         if left > 0 && self.earliest.is_none_or(|earliest| earliest > self.span().first) {
-            self.totals.not_comparable += left;
+            self.totals.not_comparable(self.reason, left);
         } else if left > 0 {
             self.lines_left.push((left, cursor.file.url.clone()));
         }

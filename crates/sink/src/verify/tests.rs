@@ -3,13 +3,13 @@
 use super::*;
 use crate::{
     format::lines::{Compression, IndexPlace, LinesSettings},
-    ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, LedgerParts, NothingRemade, Role, Unwatched},
+    ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, Decision, LedgerParts, NothingRemade, Role, Unwatched},
     path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions},
     plan::{RollPlan, Start, TopicPlan},
     record::{OwnedRecord, Record},
     refused::BadRecords,
     row::Row,
-    span::{Counts, Roll},
+    span::{Counts, Position, Roll},
     topics::TopicPattern,
     units::Bytes,
 };
@@ -30,11 +30,19 @@ struct Memory {
     earliest: Mutex<i64>,
     compacted: Mutex<bool>,
     topic_id: Mutex<Option<String>>,
+    /// Offsets at the end that hold no records, as markers of transactions.
+    markers: Mutex<i64>,
+    /// Offsets behind the end that belong to an open transaction.
+    open_transaction: Mutex<i64>,
+    cut_at: Mutex<Option<i64>>,
+    /// Topics beside the one with records, and partitions of each.
+    others: Mutex<Vec<String>>,
+    partitions: Mutex<i32>,
 }
 
 impl Memory {
     fn end(&self) -> i64 {
-        self.records.lock().unwrap().keys().last().map_or(0, |last| last + 1)
+        self.records.lock().unwrap().keys().last().map_or(0, |last| last + 1) + *self.markers.lock().unwrap()
     }
 }
 
@@ -44,19 +52,25 @@ impl Log for Memory {
         Ok("cluster".to_owned())
     }
     async fn topics(&self) -> Result<Vec<String>> {
-        Ok(vec![TOPIC.to_owned()])
+        Ok([vec![TOPIC.to_owned()], self.others.lock().unwrap().clone()].concat())
     }
     async fn topic_id(&self, _: &str) -> Result<Option<String>> {
         Ok(self.topic_id.lock().unwrap().clone())
     }
     async fn partitions(&self, _: &str) -> Result<i32> {
-        Ok(1)
+        Ok(1 + *self.partitions.lock().unwrap())
     }
     async fn resolve_start(&self, _: &str, _: &Start) -> Result<Vec<i64>> {
-        Ok(vec![0])
+        Ok(vec![0; 1 + *self.partitions.lock().unwrap() as usize])
     }
     async fn bounds(&self, _: &TopicPartition) -> Result<(i64, i64)> {
         Ok((*self.earliest.lock().unwrap(), self.end()))
+    }
+    async fn high_watermark(&self, of: &TopicPartition) -> Result<i64> {
+        Ok(self.bounds(of).await?.1 + *self.open_transaction.lock().unwrap())
+    }
+    fn cut_back(&self, _: &TopicPartition, _: Position) -> Result<Option<i64>> {
+        Ok(*self.cut_at.lock().unwrap())
     }
     async fn reported(&self, _: &TopicPartition) -> Result<Option<crate::report::Report>> {
         Ok(None)
@@ -107,7 +121,7 @@ impl Lab {
         let url = format!("file://{}", folder.path().display());
         let pipeline = Arc::new(Pipeline {
             name: "lab".to_owned(),
-            topics: vec![TopicPattern::Name(TOPIC.to_owned())],
+            topics: vec![TopicPattern::Name(TOPIC.to_owned()), TopicPattern::parse("source.topics", "^more-.*").unwrap()],
             group: "lab".to_owned(),
             start: Start::Earliest,
             beside: false,
@@ -164,7 +178,8 @@ impl Lab {
         let mut partition = self.ledger.open_partition(&of).await?;
         let records: Vec<OwnedRecord> = self.log.records.lock().unwrap().range(first..next).map(|(_, record)| record.clone()).collect();
         let plan = self.pipeline.plan(TOPIC);
-        let context = NameContext { now: Timestamp::UNIX_EPOCH, incarnation: 0, extension: format!(".{}", plan.format.extension()) };
+        let context =
+            NameContext { now: Timestamp::UNIX_EPOCH, incarnation: partition.incarnation(), extension: format!(".{}", plan.format.extension()) };
         let mut cache = PathCache::default();
         let mut groups: BTreeMap<String, Vec<&OwnedRecord>> = BTreeMap::new();
         for record in records.iter().filter(|record| keep(record.offset)) {
@@ -402,7 +417,7 @@ async fn what_kafka_no_longer_has_is_counted_and_only_its_files_are_checked() {
     *lab.log.earliest.lock().unwrap() = 130;
     let report = lab.verify().await;
     assert!(report.ok, "{:#?}", report.findings);
-    assert_eq!((report.totals.equal, report.totals.not_comparable), (70, 130));
+    assert_eq!((report.totals.equal, report.totals.not_comparable, report.totals.not_comparable_because.deleted), (70, 130, 130));
     let first = &lab.files()[0];
     std::fs::write(first, std::fs::read(first).unwrap().iter().rev().copied().collect::<Vec<u8>>()).unwrap();
     assert!(!lab.verify().await.ok, "the checksums are still compared");
@@ -431,8 +446,9 @@ async fn a_topic_that_was_created_again_is_noted_and_its_old_files_are_checked_b
     *lab.log.topic_id.lock().unwrap() = Some("other".to_owned());
     let report = lab.verify().await;
     assert!(report.ok, "{:#?}", report.findings);
-    assert_eq!((report.totals.equal, report.totals.not_comparable), (0, 100));
+    assert_eq!((report.totals.equal, report.totals.not_comparable_because.other_topic, report.totals.not_comparable_because.deleted), (0, 100, 0));
     assert!(report.notes.iter().any(|note| note.contains("another topic")), "{:?}", report.notes);
+    assert_eq!((report.complete, report.not_begun[0].unread), (false, 100), "nobody has read the new topic");
 }
 
 #[tokio::test]
@@ -445,10 +461,93 @@ async fn a_partition_whose_files_got_new_names_by_accept_is_compared_as_before()
     std::fs::write(foreign.join("0_100.jsonl.gz"), "foreign").unwrap();
     assert_eq!(lab.try_sink(100, 200, |_| true).await.unwrap_err().kind(), crate::Kind::Stopped);
     let of = TopicPartition::new(TOPIC, 0);
-    lab.ledger.accept(&of, None).await.unwrap();
+    lab.ledger.accept(&of, Decision::default()).await.unwrap();
     lab.ledger.open_partition(&of).await.unwrap().settle().await.unwrap();
     let report = lab.verify().await;
     assert_eq!((report.totals.equal, report.totals.foreign, report.findings.len()), (200, 1, 1), "{:#?}", report.findings);
+}
+
+#[tokio::test]
+async fn what_the_configuration_asks_for_and_no_file_holds_is_listed() {
+    let lab = Lab::new(LinesSettings::default()).await;
+    lab.produce(0..100);
+    lab.sink(0, 100, |_| true).await;
+    *lab.log.markers.lock().unwrap() = 2;
+    let report = lab.verify().await;
+    assert!(report.ok && report.complete, "markers of transactions are no records: {report:#?}");
+    *lab.log.markers.lock().unwrap() = 0;
+    *lab.log.open_transaction.lock().unwrap() = 7;
+    let report = lab.verify().await;
+    assert_eq!((report.ok, report.complete, report.totals.unread, report.totals.waiting_for_transaction), (true, false, 0, 7));
+    *lab.log.open_transaction.lock().unwrap() = 0;
+    lab.produce(100..130);
+    let report = lab.verify().await;
+    assert_eq!((report.ok, report.complete, report.totals.unread, report.partitions[0].totals.unread), (true, false, 30, 30));
+    lab.sink(100, 130, |_| true).await;
+    assert!(lab.verify().await.complete);
+    *lab.log.partitions.lock().unwrap() = 1;
+    *lab.log.others.lock().unwrap() = vec!["more-1".to_owned(), "other".to_owned()];
+    let report = lab.verify().await;
+    let listed: Vec<_> = report.not_begun.iter().map(|of| (of.topic.as_str(), of.partition, of.from, of.end, of.unread)).collect();
+    assert_eq!(listed, [("more-1", 0, 0, 130, 130), ("more-1", 1, 0, 130, 130), (TOPIC, 1, 0, 130, 130)]);
+    assert_eq!((report.ok, report.complete, report.totals.not_begun, report.totals.unread), (true, false, 390, 0));
+    let options = Options { topic: Some(TOPIC.to_owned()), partition: Some(0) };
+    let report = verify(Arc::clone(&lab.pipeline), lab.store.clone(), Arc::clone(&lab.ledger), Arc::clone(&lab.log) as Arc<dyn Log>, &options).await;
+    assert!(report.unwrap().complete, "only what was asked about");
+}
+
+#[tokio::test]
+async fn records_that_a_person_had_read_again_are_doubled_by_decision_and_both_incarnations_are_compared() {
+    for format in formats() {
+        let lab = Lab::new(format.clone()).await;
+        lab.produce((0..152).filter(|offset| offset % 7 != 3));
+        lab.sink(0, 152, |_| true).await;
+        let of = TopicPartition::new(TOPIC, 0);
+        lab.ledger.accept(&of, Decision { next: Some(100), again: true, only: None }).await.unwrap();
+        let before = lab.verify().await;
+        let records = lab.log.records.lock().unwrap().len() as u64;
+        assert_eq!((before.ok, before.totals.equal, before.totals.not_comparable, before.totals.unread), (true, records, 0, 52), "{before:#?}");
+        lab.sink(100, 152, |offset| offset != 120).await;
+        let report = lab.verify().await;
+        assert!(report.ok, "{format:?}: {:#?}", report.findings);
+        let again = (100..152).filter(|offset| offset % 7 != 3 && *offset != 120).count() as u64;
+        assert_eq!((report.totals.doubled_by_decision, report.totals.equal, report.totals.not_comparable), (again, records + again, 0), "{format:?}");
+        assert_eq!(report.partitions[0].begun[0].start, 100);
+        // an older ledger says nothing about how the incarnation began: the records tell all the same
+        let heads = lab.folder.path().join("_kas3/lab/ledger/orders/00000");
+        for head in std::fs::read_dir(heads).unwrap().map(|entry| entry.unwrap().path()) {
+            let mut changed: serde_json::Value = serde_json::from_slice(&std::fs::read(&head).unwrap()).unwrap_or_default();
+            if changed.as_object_mut().is_some_and(|head| head.remove("begun").is_some()) {
+                std::fs::write(&head, changed.to_string()).unwrap();
+            }
+        }
+        let report = lab.verify().await;
+        assert_eq!((report.ok, report.totals.doubled_by_decision, report.partitions[0].begun.len()), (true, again, 0), "{format:?}");
+        let first = lab.files().into_iter().find(|file| file.to_str().unwrap().contains("0_0.")).unwrap();
+        std::fs::remove_file(first).unwrap();
+        assert!(!lab.verify().await.ok, "{format:?}: an older incarnation's file is missing");
+    }
+}
+
+#[tokio::test]
+async fn what_a_log_held_before_it_was_cut_back_is_not_comparable_and_nothing_is_called_a_difference() {
+    for format in formats() {
+        let lab = Lab::new(format.clone()).await;
+        lab.produce(0..200);
+        lab.sink(0, 120, |_| true).await;
+        lab.sink(120, 200, |_| true).await;
+        for (offset, record) in lab.log.records.lock().unwrap().range_mut(150..) {
+            record.value = Some(format!("{{\"new\":{offset}}}").into_bytes());
+        }
+        *lab.log.cut_at.lock().unwrap() = Some(150);
+        lab.ledger.accept(&TopicPartition::new(TOPIC, 0), Decision::default()).await.unwrap();
+        *lab.log.cut_at.lock().unwrap() = None;
+        lab.sink(150, 200, |_| true).await;
+        let report = lab.verify().await;
+        assert!(report.ok, "{format:?}: {:#?}", report.findings);
+        let because = report.totals.not_comparable_because;
+        assert_eq!((report.totals.equal, because.cut_back, because.deleted, report.totals.doubled_by_decision), (200, 50, 0, 0), "{format:?}");
+    }
 }
 
 #[tokio::test]

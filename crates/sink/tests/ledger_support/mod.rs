@@ -55,6 +55,8 @@ pub struct MemoryLog {
     pub topics: Mutex<BTreeMap<String, Topic>>,
     pub reported: Mutex<HashMap<TopicPartition, Report>>,
     pub starts: Mutex<u32>,
+    /// Where the broker would say that the log was cut back.
+    pub cut_at: Mutex<Option<i64>>,
 }
 
 impl MemoryLog {
@@ -64,6 +66,7 @@ impl MemoryLog {
             topics: Mutex::new(BTreeMap::from([(TOPIC.to_owned(), topic)])),
             reported: Mutex::default(),
             starts: Mutex::default(),
+            cut_at: Mutex::default(),
         })
     }
 
@@ -112,6 +115,12 @@ impl Log for MemoryLog {
     }
     async fn bounds(&self, of: &TopicPartition) -> Result<(i64, i64)> {
         self.with(&of.topic, |topic| (topic.earliest, topic.partitions[of.partition as usize].len() as i64))
+    }
+    async fn high_watermark(&self, of: &TopicPartition) -> Result<i64> {
+        Ok(self.bounds(of).await?.1)
+    }
+    fn cut_back(&self, _: &TopicPartition, position: Position) -> Result<Option<i64>> {
+        Ok(self.cut_at.lock().unwrap().filter(|at| *at < position.next))
     }
     async fn reported(&self, of: &TopicPartition) -> Result<Option<Report>> {
         Ok(self.reported.lock().unwrap().get(of).cloned())

@@ -4,7 +4,7 @@
 //! be. Fields and words that this version does not know are kept when the head is written again, so that old and new workers can
 //! share a ledger.
 
-use super::{Entry, Unusable, check_chain, check_version, instant, segment::check_segment_name};
+use super::{Begun, Entry, Unusable, check_chain, check_version, instant, segment::check_segment_name};
 use crate::span::{Position, TopicPartition};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,9 @@ pub struct Head {
     /// Segments that were lost and whose loss was accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost_segments: Vec<String>,
+    /// How incarnations began that a person decided about, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begun: Vec<Begun>,
     /// What newer versions keep here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,

@@ -12,6 +12,7 @@
 //! assert!(matches!(Head::decode(br#"{"version": 1, "next": "in another form"}"#), Err(Unusable::Broken(_))));
 //! ```
 
+mod begun;
 mod bounds;
 mod counts;
 mod entry;
@@ -26,6 +27,7 @@ mod start;
 mod version;
 mod word;
 
+pub use begun::{Begun, Why};
 pub use bounds::Bounds;
 pub use counts::Counts;
 pub use entry::{Entry, EntryKind, Stretch};

@@ -2,7 +2,7 @@
 //!
 //! Whoever only passes a word on need not know it. Whoever acts by its meaning asks [`Word::known`], and stops where there is none.
 
-use super::{EntryKind, Role, SegmentKind};
+use super::{EntryKind, Role, SegmentKind, Why};
 use crate::span::Roll;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -126,6 +126,19 @@ impl Vocabulary for SegmentKind {
     }
 }
 
+impl Vocabulary for Why {
+    const WORDS: &'static [Self] = &[Why::Again, Why::CutBack, Why::OtherTopic, Why::Lost];
+
+    fn word(self) -> &'static str {
+        match self {
+            Why::Again => "again",
+            Why::CutBack => "cut_back",
+            Why::OtherTopic => "other_topic",
+            Why::Lost => "lost",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +158,7 @@ mod tests {
         stays_as_it_is::<Roll>("tide");
         stays_as_it_is::<Role>("Data");
         stays_as_it_is::<EntryKind>("");
+        stays_as_it_is::<Why>("Again");
         stays_as_it_is::<SegmentKind>("\u{1f30a} \"so\"");
         assert!(serde_json::from_str::<Word<Role>>("{}").is_err(), "what is no word is another form");
     }

@@ -13,7 +13,7 @@ use crate::{
     record::Record,
     report::Report,
     source::{Log, Source},
-    span::TopicPartition,
+    span::{Position, TopicPartition},
     topics::TopicPattern,
 };
 use async_trait::async_trait;
@@ -60,6 +60,7 @@ pub struct KafkaLog {
     readers: Mutex<Vec<StretchReader<client::Context>>>,
     topic_ids: Coalesced<String, Option<String>>,
     bounds: Coalesced<TopicPartition, (i64, i64)>,
+    high_watermarks: Coalesced<TopicPartition, i64>,
     reported: Coalesced<TopicPartition, Option<Report>>,
     events: Option<std::thread::JoinHandle<()>>,
 }
@@ -103,6 +104,7 @@ impl KafkaLog {
             readers: Mutex::default(),
             topic_ids: Coalesced::default(),
             bounds: Coalesced::default(),
+            high_watermarks: Coalesced::default(),
             reported: Coalesced::default(),
             events: Some(events),
         };
@@ -161,13 +163,7 @@ impl KafkaLog {
                 }
             }
         }
-        Ok(Topics { found: all.into_iter().filter(|topic| self.reads(topic)).collect(), missing })
-    }
-
-    /// Whether the configuration names a topic: internal ones only by their very name.
-    fn reads(&self, topic: &str) -> bool {
-        let named = || self.pipeline.topics.iter().any(|pattern| matches!(pattern, TopicPattern::Name(name) if name == topic));
-        self.pipeline.reads(topic) && (!topic.starts_with("__") || named())
+        Ok(Topics { found: all.into_iter().filter(|topic| self.pipeline.reads(topic)).collect(), missing })
     }
 
     /// What sees to it that no partition is left without an owner; `None` where nobody need.
@@ -190,7 +186,7 @@ impl KafkaLog {
             Ok(Some((client::metadata(&consumer, None, ask)?, described.members)))
         });
         let Some((metadata, members)) = asked.await? else { return Ok(None) };
-        let partitions = metadata.topics().iter().filter(|topic| self.reads(topic.name()));
+        let partitions = metadata.topics().iter().filter(|topic| self.pipeline.reads(topic.name()));
         let partitions = partitions.flat_map(|topic| topic.partitions().iter().map(|partition| TopicPartition::new(topic.name(), partition.id())));
         Ok(Some((partitions.collect(), members)))
     }
@@ -200,15 +196,20 @@ impl KafkaLog {
     /// # Errors
     /// `Missing` when Kafka no longer has the beginning; whatever `each` answers.
     pub fn read_stretch(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<Reached> {
+        self.with_reader(|reader| reader.read_one(of, first, next, each))
+    }
+
+    /// Reads by a client that has nothing else to do.
+    fn with_reader<T>(&self, read: impl FnOnce(&StretchReader<client::Context>) -> Result<T>) -> Result<T> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = match idle {
             Some(reader) => reader,
             None => StretchReader::of_pipeline(&self.pipeline)?,
         };
-        let reached = reader.read_one(of, first, next, each)?;
+        let read = read(&reader)?;
         // one that failed is not kept
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        Ok(reached)
+        Ok(read)
     }
 
     /// Offsets of one question about many partitions, each with its own outcome; `time` as ListOffsets has it.
@@ -392,6 +393,14 @@ impl Log for KafkaLog {
         self.bounds.ask(of.clone(), |partitions| self.bounds_of(partitions)).await
     }
 
+    async fn high_watermark(&self, of: &TopicPartition) -> Result<i64> {
+        let ask = |partitions: Vec<TopicPartition>| async move {
+            let (native, count) = (self.native.clone(), partitions.len());
+            each(count, blocking(move || native.high_watermarks(&partitions, ASK)).await?)
+        };
+        self.high_watermarks.ask(of.clone(), ask).await
+    }
+
     async fn reported(&self, of: &TopicPartition) -> Result<Option<Report>> {
         let ask = |partitions: Vec<TopicPartition>| async move {
             let reports = self.committed(None, partitions.clone()).await?;
@@ -412,6 +421,10 @@ impl Log for KafkaLog {
                 Ok(false)
             }
         }
+    }
+
+    fn cut_back(&self, of: &TopicPartition, position: Position) -> Result<Option<i64>> {
+        if position.leader_epoch < 0 { Ok(None) } else { self.with_reader(|reader| reader.cut_back(of, position, ASK)) }
     }
 
     fn read(&self, of: &TopicPartition, first: i64, next: i64, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {

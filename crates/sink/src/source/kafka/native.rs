@@ -6,6 +6,7 @@
 //! A partition's queue is forwarded *before* it is assigned; librdkafka respects that from then on.
 #![allow(unsafe_code)]
 
+mod ends;
 mod group;
 
 pub(super) use group::{Described, Member};

@@ -2,7 +2,7 @@
 //!
 //! Reading is complete or fails: a stretch counts as read only at the end that was asked for, or at the end of the log.
 
-use super::{client, native, read_error};
+use super::{client, native, read_error, truncated_at};
 use crate::{
     error::{Error, Kind, Result},
     plan::Pipeline,
@@ -75,6 +75,45 @@ impl StretchReader<client::Context> {
         let stretch = Stretch { partition: of.partition, first, next };
         let reached = self.read(&of.topic, &[stretch], &mut |record| each(record).map(ControlFlow::Continue))?;
         Ok(Reached { next: reached.get(&of.partition).copied().unwrap_or(first) })
+    }
+
+    /// Where the log was cut back below `position`, whose leader epoch is known; `None` where it was not. Blocks.
+    ///
+    /// # Errors
+    /// `Transient` when no broker says so in time.
+    pub(super) fn cut_back(&self, of: &TopicPartition, position: Position, timeout: Duration) -> Result<Option<i64>> {
+        let until = Instant::now() + timeout;
+        let queue = self.native.split(of)?;
+        self.native.assign(&[(of.clone(), position)])?;
+        let answer = self.first_answer(of, position, &queue, until);
+        let given_back = self.native.unassign(std::slice::from_ref(of));
+        let answer = answer?;
+        given_back?;
+        Ok(answer)
+    }
+
+    /// What comes first at a position: a record or the end say that the log is the one that was read.
+    fn first_answer(&self, of: &TopicPartition, position: Position, queue: &native::Queue, until: Instant) -> Result<Option<i64>> {
+        let mut sought = false;
+        while Instant::now() < until {
+            // librdkafka asks about the leader epoch only when it seeks
+            sought = sought || self.native.seek(&[(of.clone(), position)], Duration::from_secs(1)).is_ok();
+            for message in queue.take(BATCH_RECORDS).iter().filter(|_| sought) {
+                match message.error() {
+                    None | Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::OffsetOutOfRange) => return Ok(None),
+                    Some(RDKafkaErrorCode::AutoOffsetReset) => return Ok(truncated_at(&message.error_text())),
+                    Some(code) => {
+                        let error = read_error(of, message, code, position.next);
+                        if error.kind() != Kind::Transient {
+                            return Err(error);
+                        }
+                    }
+                }
+            }
+            let _ = self.consumer.poll(Duration::from_millis(2));
+        }
+        Err(Error::new(Kind::Transient, format!("no broker says whether the log of `{of}` was cut back"))
+            .hint("look at the brokers, and run it again"))
     }
 }
 

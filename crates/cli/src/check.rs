@@ -48,6 +48,7 @@ pub(crate) fn check(arguments: CheckArguments) -> anyhow::Result<Exit> {
     runtime::block_on(async move {
         let mut findings = Findings { results: Results::new(), found: 0 };
         findings.good(&format!("configuration `{}` of pipeline `{}`", arguments.file.display(), pipeline.name))?;
+        configuration::warnings(&pipeline).iter().try_for_each(|warning| findings.known(warning))?;
         let kafka = kafka(&pipeline, &mut findings).await?;
         let stores = stores(&pipeline, &mut findings).await?;
         if let Some(stores) = stores {
@@ -124,6 +125,9 @@ async fn kafka(pipeline: &Arc<Pipeline>, findings: &mut Findings) -> anyhow::Res
                             readable::count(bounds.len() as u64, "partition"),
                             readable::number(offsets)
                         ))?;
+                        configuration::too_large(pipeline, &topic, log.record_bytes_max(&topic).await)
+                            .iter()
+                            .try_for_each(|warning| findings.known(warning))?;
                         kafka.topics.insert(topic, bounds);
                     }
                     Err(error) => findings.bad(&error)?,

@@ -50,6 +50,7 @@ async fn moved(pipeline: Arc<Pipeline>, options: Options) -> anyhow::Result<Exit
     };
     let http = port.as_ref().map_or_else(|| "off".to_owned(), |port| format!("http://{}", port.address()));
     tracing::info!(pipeline = pipeline.name, sink = %redact::text(&pipeline.url), http, until_end = options.until_end, "starting");
+    configuration::warnings(&pipeline).iter().for_each(|warning| tracing::warn!("{warning}"));
     let begun = Instant::now();
     let progress = Progress::show(&status);
     let ended = pipeline::run(pipeline, options, Arc::clone(&status), stop).await;

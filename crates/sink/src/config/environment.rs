@@ -123,7 +123,7 @@ pub fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> 
             set(&mut tree, &[key], value);
         }
     }
-    let mut loaded = finish(tree, None, Redactor::default())?;
+    let mut loaded = finish(tree, None, Vec::new(), Redactor::default())?;
     loaded.notes = notes;
     Ok(loaded)
 }

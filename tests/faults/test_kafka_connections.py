@@ -54,8 +54,8 @@ def end(kafka, topic, sink):
 def test_connections_to_kafka_that_go_wrong_end_no_worker_and_cost_no_record(name, kafka, topic, way, through):
     log = topic(partitions=2)
     sink = through(log)
-    # a connection that leads nowhere is given up after this, instead of a minute
-    sink.kafka.update({"socket.timeout.ms": 3000, "reconnect.backoff.max.ms": 1000})
+    # what leads nowhere is given up after this, and a request to join the group after the poll interval: a minute each otherwise
+    sink.kafka.update({"socket.timeout.ms": 3000, "max.poll.interval.ms": MAX_POLL_SECONDS * 1000, "reconnect.backoff.max.ms": 1000})
     with Watcher(sink.files), Stream(kafka, log, 2), sink.start() as worker:
         more_files(sink)
         before = worker.said().count("\n")

@@ -94,7 +94,8 @@ class Run:
             yield
             return
         with KafkaProxy(self.kafka, self.scenario.seed) as self.proxy:
-            self.sink.kafka.update({"bootstrap.servers": self.proxy.address, "socket.timeout.ms": 3000, "reconnect.backoff.max.ms": 1000})
+            patience = {"socket.timeout.ms": 3000, "max.poll.interval.ms": 6000, "reconnect.backoff.max.ms": 1000}
+            self.sink.kafka.update({"bootstrap.servers": self.proxy.address, **patience})
             yield
 
     # what happens

@@ -53,7 +53,7 @@ impl Of {
             Of::Claims => (
                 "the claim check",
                 "a pipeline",
-                format!("`kas3 produce {file}`, `kas3 consume {file}` and `kas3 payloads list {file}` take it; the README has one of a pipeline"),
+                format!("`kas3 produce {file}`, `kas3 consume {file}` and `kas3 payloads ls {file}` take it; the README has one of a pipeline"),
             ),
         };
         Error::new(Kind::Config, format!("the configuration `{file}` is one of {is}, not of {isnt}")).hint(hint).into()

@@ -21,12 +21,12 @@ use std::sync::{
 const LARGE_BYTES: usize = 256 << 10;
 /// Copies of a record in librdkafka: one that arrives, and one that waits.
 const COPIES_FETCHED: u64 = 2;
-/// Copies of a row while it is taken in: in its batch, in the block, and compressed.
-const COPIES_TAKEN_IN: u64 = 3;
-/// What a record of Kafka needs, in copies of itself: one more waits while another is being sent.
+/// Copies of a row while it is taken in: in its batch, in the block, compressed, and in a part on its way up.
+const COPIES_TAKEN_IN: u64 = 4;
+/// What a record of Kafka needs, in copies of itself: others wait while it is being sent.
 const COPIES_OF_RECORD: u64 = COPIES_FETCHED + COPIES_TAKEN_IN + 2;
-/// The same of what was prefetched: only one at a time is in memory.
-const COPIES_OF_PAYLOAD: u64 = COPIES_TAKEN_IN;
+/// The same of what was prefetched: only one at a time is in memory, and its parts are small beside it.
+const COPIES_OF_PAYLOAD: u64 = 3;
 /// A named `memory` is a multiple of this.
 const STEP_BYTES: u64 = 8 << 20;
 
@@ -147,7 +147,8 @@ mod tests {
     fn a_record_too_large_for_the_memory_stops_its_partition_and_the_memory_it_names_is_enough() {
         let of = TopicPartition::new("orders", 3);
         let records = records(&[10, 9 * MIB, 10]);
-        let refused = budget(64).admit(&of, &rows(&records), 0, false);
+        let small = budget(64);
+        let refused = small.admit(&of, &rows(&records), 0, false);
         let error = refused.refused.expect("a refusal");
         assert_eq!((refused.rows, error.kind()), (1, Kind::Stopped));
         assert_eq!(error.to_string(), "partition `orders-3` stops: its record at offset 1 has 9437184 bytes, too many for `memory: 64MiB`");

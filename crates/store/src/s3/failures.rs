@@ -310,8 +310,8 @@ fn credentials_failure(error: &CredentialsError, doing: &str, chain: &str) -> Fa
         _ => (Kind::Transient, "whoever gives credentials has failed: look at the profile, SSO session or role; it goes on by itself"),
     };
     let outcome = if kind == Kind::Transient { Outcome::Failed } else { Outcome::Denied };
-    // what it says first is only that
-    let why = chain.strip_prefix("the credential provider was not enabled: ").unwrap_or(chain);
+    // what the SDK says before is only that
+    let why = chain.rsplit_once("the credential provider was not enabled: ").map_or(chain, |(_, why)| why);
     FailedAttempt::new(Error::new(kind, format!("{doing}: no AWS credentials: {why}")).hint(hint), outcome)
 }
 

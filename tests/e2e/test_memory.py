@@ -1,6 +1,7 @@
 """The memory budget holds: the largest resident size of the process stays below `memory`."""
 
 import json
+import re
 
 import pytest
 
@@ -68,3 +69,28 @@ def test_one_hot_partition_among_many(kafka, topic, pipeline, local):
     sink.settings["memory"] = "128MiB"
     sink.configure(roll={"age": "10m"})
     measure(sink, read_committed(kafka, name), "one partition of 64 with 98% of the bytes")
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_records_too_large_for_the_memory_stop_their_partition_and_the_memory_that_is_named_holds(kafka, topic, pipeline, s3, bucket, compression):
+    """Records of 9 MB cannot be divided: with the least memory there is no room for their copies, with what the message names there is."""
+    name = topic(partitions=2, max_message_bytes=10_000_000)
+    produce(kafka, name, 40, partitions=2, padding=9_000_000)
+    sink = pipeline(name)
+    sink.settings["memory"] = "64MiB"
+    sink.encode(compression=compression)
+    sink.configure(roll={"age": "10m"})
+    stopped = sink.run_to_end(code=3).says("too many for `memory: 64MiB`")
+    print(f"peak of what stopped: {stopped.peak_bytes / MIB:.0f} MiB")
+    assert stopped.peak_bytes < 64 * MIB
+    sink.settings["memory"] = re.search(r"set `memory: (\d+MiB)` or more", stopped.stderr).group(1)
+    measure(sink, read_committed(kafka, name), f"records of 9 MB, {compression}")
+
+
+def test_the_least_memory_holds(kafka, topic, pipeline, local):
+    name = topic(partitions=4)
+    produce(kafka, name, 400_000, partitions=4, padding=150)
+    sink = pipeline(name, files=local)
+    sink.settings["memory"] = "64MiB"
+    sink.configure(roll={"records": 1_000_000, "age": "10m"})
+    measure(sink, read_committed(kafka, name), "the least that is accepted")

@@ -32,7 +32,7 @@ def unique_value(rng, padding=0, **fields):
 
 
 def producer(bootstrap, **properties):
-    return Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True, "message.max.bytes": 8_000_000, **properties})
+    return Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "enable.idempotence": True, "message.max.bytes": 10_000_000, **properties})
 
 
 def produce(bootstrap, topic, count, partitions=1, seed=1, padding=40, fields=None, key=None, timestamp_ms=None, value=None):

@@ -6,11 +6,13 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from datetime import datetime, timezone
 
 from e2e.driver import wait_for
 from oracle import Stream, Watcher, compare, read_committed
 
+from faults.kafka_proxy import KafkaProxy, trouble
 from .broker import meddle_with_offsets, pause, restart, shorten_session, stays
 from .kafka import ends
 from .scenario import PROTOCOLS, SESSION_MS
@@ -46,7 +48,7 @@ class Run:
         self.rng = random.Random(f"run-{scenario.seed}")
         self.slots = [Slot(number) for number in range(scenario.workers)]
         self.kills, self.events = [], Counter()
-        self.report = None
+        self.report, self.proxy = None, None
         self._workers = []
         self._configure()
 
@@ -66,7 +68,7 @@ class Run:
     def go(self, seconds, in_span=0):
         """Faults for `seconds`, and longer until `in_span` kills fell between a first staged byte and its settlement; then the oracle."""
         shape = self.scenario.shape
-        with Watcher(self.sink.files, seconds_between=0.5) as watcher:
+        with self._way(), Watcher(self.sink.files, seconds_between=0.5) as watcher:
             try:
                 stream = Stream(self.kafka, self.topic, shape.partitions, shape.records_per_second, self.scenario.seed, shape.padding, shape.fields)
                 with stream:
@@ -84,6 +86,17 @@ class Run:
         with stays():
             self.sink.verify()
         assert self.sink.staged() == [], f"staged bytes remain: {self.sink.staged()[:5]}"
+
+    @contextmanager
+    def _way(self):
+        """A proxy before Kafka for the workers of a seed in which the way there goes wrong."""
+        if not self.scenario.through_proxy:
+            yield
+            return
+        with KafkaProxy(self.kafka, self.scenario.seed) as self.proxy:
+            patience = {"socket.timeout.ms": 3000, "max.poll.interval.ms": 6000, "reconnect.backoff.max.ms": 1000}
+            self.sink.kafka.update({"bootstrap.servers": self.proxy.address, **patience})
+            yield
 
     # what happens
 
@@ -115,13 +128,21 @@ class Run:
             done = meddle_with_offsets(self.admin, self.sink.name, self.topic, self.rng)
             self.events[f"offsets {done}"] += 1
             return
-        trouble = threading.Thread(target=pause, args=(self.rng.uniform(0.5, 4),)) if fault == "broker paused" else threading.Thread(target=restart)
-        trouble.start()
-        while trouble.is_alive():
-            trouble.join(self.rng.uniform(0.3, 2))
+        going_wrong = threading.Thread(target=self._trouble, args=(fault, self.rng.uniform(0.5, 4)))
+        going_wrong.start()
+        while going_wrong.is_alive():
+            going_wrong.join(self.rng.uniform(0.3, 2))
             if self.rng.random() < 0.5:
                 self._kill(self._anyone(), "timed")
                 self._fill()
+
+    def _trouble(self, fault, seconds):
+        if fault.startswith("connections "):
+            trouble(self.proxy, fault.removeprefix("connections "), seconds)
+        elif fault == "broker paused":
+            pause(seconds)
+        else:
+            restart()
 
     def _aimed(self):
         """Waits until some worker passes a point, and kills it at once or a little later."""

@@ -3,6 +3,8 @@
 import random
 from dataclasses import dataclass, field
 
+from faults.kafka_proxy import TROUBLES
+
 SESSION_MS = 1500
 CLASSIC = {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 300}
 PROTOCOLS = {
@@ -11,6 +13,11 @@ PROTOCOLS = {
     "kip-848": {"group.protocol": "consumer"},
 }
 GROUPS = [f"{static}{protocol}" for static in ("", "static ") for protocol in PROTOCOLS]
+
+
+# What befalls the way to Kafka, in which share of the seeds.
+CONNECTIONS = [f"connections {name}" for name in TROUBLES]
+CONNECTIONS_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,11 @@ class Scenario:
     faults: list
 
     @property
+    def through_proxy(self):
+        """Whether the way to Kafka goes wrong."""
+        return any(fault in CONNECTIONS for fault in self.faults)
+
+    @property
     def static(self):
         return self.group.startswith("static ")
 
@@ -85,4 +97,7 @@ def scenario(seed, workers=None, broker=True):
     compression, settle = rng.choice(shape.compressions), rng.choice(["200ms", "500ms", "1s"])
     chosen = [fault for fault, share in [("broker paused", 0.12), ("broker restarted", 0.06), ("offsets", 0.25)] if rng.random() < share]
     faults = [fault for fault in chosen if broker or not fault.startswith("broker")]
+    # drawn apart, so that a seed of before does what it did
+    connections = random.Random(f"connections-{seed}")
+    faults += connections.sample(CONNECTIONS, 2) if connections.random() < CONNECTIONS_SHARE else []
     return Scenario(seed, GROUPS[seed % 6], workers or 1 + seed // 6 % 3, shape, compression, settle, faults)

@@ -32,8 +32,8 @@ pub(crate) enum LogFormat {
 }
 
 /// What these say is not for logs: that a client which has failed, of which an error tells, cannot leave its group as it goes; whose
-/// access key was loaded.
-const MUTED: &str = "rdkafka::consumer::base_consumer=off,aws_config=warn";
+/// access key was loaded, and which of many places had none, a kilobyte each, where the error says it in a line.
+const MUTED: &str = "rdkafka::consumer::base_consumer=off,aws_config=off";
 
 impl LoggingArguments {
     /// Installs the logs for this process; `long_running` for the command whose logs are its output. `environment` is the

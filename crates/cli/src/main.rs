@@ -17,6 +17,7 @@ mod claims;
 mod configuration;
 mod demo;
 mod exit;
+mod file;
 mod http;
 mod inspect;
 mod ledger;

@@ -53,6 +53,7 @@ async fn moved(pipeline: Arc<Pipeline>, options: Options) -> anyhow::Result<Exit
     for (key, doubt) in pipeline.doubts() {
         tracing::warn!(hint = doubt.fix, "`{key}`: {}", doubt.what);
     }
+    configuration::warnings(&pipeline).iter().for_each(|warning| tracing::warn!("{warning}"));
     let begun = Instant::now();
     let progress = Progress::show(&status);
     let ended = pipeline::run(pipeline, options, Arc::clone(&status), stop).await;

@@ -16,6 +16,8 @@ fn kas3(folder: &Path, words: &[&str]) -> Output {
         .current_dir(folder)
         .env_clear()
         .env("PATH", path)
+        // nobody outside of an instance is asked for credentials
+        .env("AWS_EC2_METADATA_DISABLED", "true")
         .stdin(Stdio::null())
         .output()
         .expect("kas3 runs")
@@ -100,6 +102,54 @@ fn a_folder_named_demo_that_is_not_ours_is_left_alone() {
     std::fs::write(folder.path().join("demo/thesis.txt"), "precious").unwrap();
     insta::assert_snapshot!(shown(&kas3(folder.path(), &["demo"])));
     assert!(folder.path().join("demo/thesis.txt").exists());
+}
+
+const CLAIMS: &str = "\
+claim_check: {url: s3://payloads/scans}
+kafka: {bootstrap.servers: \"127.0.0.1:1\"}
+";
+
+#[test]
+fn a_configuration_of_the_claim_check_is_told_from_one_of_a_pipeline_with_mistakes_and_the_other_way_round() {
+    for words in [&["check", "orders.yaml"][..], &["run", "orders.yaml"], &["ledger", "show", "orders.yaml"]] {
+        let said = with(CLAIMS, &[words, &["--log-format", "text"]].concat());
+        assert!(
+            said.contains("exit: 2") && said.contains("error: the configuration `orders.yaml` is one of the claim check, not of a pipeline\n"),
+            "{said}"
+        );
+        assert!(said.contains("hint: `kas3 produce orders.yaml`"), "{said}");
+    }
+    let said = with(GOOD, &["payloads", "ls", "orders.yaml"]);
+    assert!(
+        said.contains("exit: 2") && said.contains("error: the configuration `orders.yaml` is one of a pipeline, not of the claim check\n"),
+        "{said}"
+    );
+    assert!(said.contains("hint: `kas3 run orders.yaml`"), "{said}");
+}
+
+#[test]
+fn several_mistakes_are_told_at_once() {
+    insta::assert_snapshot!(with(&GOOD.replace("sink:", "kafk: {}\nmemory: 1MiB\nsink:\n  flavour: vanilla"), &["check", "orders.yaml"]));
+}
+
+#[test]
+fn missing_aws_credentials_are_one_line_and_the_way_out() {
+    for (text, words) in [
+        (CLAIMS.replace("scans}", "scans, storage: {region: eu-central-1}}"), &["payloads", "ls", "orders.yaml"][..]),
+        (
+            GOOD.replace("file:///tmp/kas3-no-such-folder-here/lake", "s3://lake/raw\n  storage: {region: eu-central-1}"),
+            &["ledger", "show", "orders.yaml"],
+        ),
+    ] {
+        let said = with(&text, words);
+        let lines: Vec<&str> = said.split("--- stderr\n").nth(1).unwrap().lines().collect();
+        assert_eq!(lines.len(), 2, "{said}");
+        assert!(
+            lines[0].starts_with("error: ") && lines[0].contains(": no AWS credentials: there are none in the settings, the environment"),
+            "{said}"
+        );
+        assert!(lines[1].starts_with("hint: set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`"), "{said}");
+    }
 }
 
 #[test]

@@ -135,6 +135,11 @@ impl Batch {
         self.len() == 0
     }
 
+    /// Whether something in it was prefetched.
+    pub fn is_changed(&self) -> bool {
+        matches!(self.0, Inner::Changed(_))
+    }
+
     /// Memory that the batch holds, in bytes: payloads and what a client keeps per message.
     pub fn held_bytes(&self) -> usize {
         match &self.0 {

@@ -20,10 +20,16 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+mod large;
+
+pub use large::record_bytes_max;
+
 /// What a process needs before it holds a single record: code, TLS, threads, clients.
 const BASE_BYTES: u64 = 40 << 20;
 /// Percent of the limit from which lanes give memory back; fetching pauses at the limit itself.
 const FULL_PERCENT: u64 = 90;
+/// Percent of what is left for records that is counted, or kept free for copies of large ones; the rest is nobody's.
+const COUNTED_PERCENT: u64 = 87;
 /// Resident size, in percent of `memory`, from which the process counts as full whatever was counted.
 const RESIDENT_PERCENT: u64 = 88;
 /// Looks in a row at such a size after which lanes give memory back: free pages go back to the system sooner.
@@ -43,6 +49,8 @@ const PLACE_WAIT: Duration = Duration::from_secs(5);
 /// The budget of one process.
 pub struct Budget {
     memory: u64,
+    /// What is left of it for records.
+    usable: u64,
     limit: u64,
     kafka: u64,
     queue: u64,
@@ -56,6 +64,7 @@ pub struct Budget {
     /// Milliseconds since `begun`, and one more; zero: never yet.
     released_ms: AtomicU64,
     commits: Arc<Semaphore>,
+    large: large::Large,
     status: Arc<Status>,
 }
 
@@ -70,6 +79,7 @@ impl Budget {
         let usable = memory.saturating_sub(BASE_BYTES).max(memory / 4);
         Arc::new(Budget {
             memory,
+            usable,
             limit: usable * 68 / 100,
             kafka: usable / 8,
             queue: usable / 16,
@@ -82,6 +92,7 @@ impl Budget {
             begun: Instant::now(),
             released_ms: AtomicU64::new(0),
             commits: Arc::new(Semaphore::new(COMMITS_AT_ONCE)),
+            large: large::Large::default(),
             status,
         })
     }
@@ -159,7 +170,7 @@ impl Budget {
     pub fn full(&self) -> bool {
         let (held, open) = (self.held(), self.open.load(Ordering::Relaxed).max(0).unsigned_abs());
         let queued = self.queued().max(0).unsigned_abs();
-        let full = held > self.limit * FULL_PERCENT / 100 || (self.looks_full.load(Ordering::Relaxed) > RESIDENT_LOOKS && self.much(held));
+        let full = held > self.pauses_above() * FULL_PERCENT / 100 || (self.looks_full.load(Ordering::Relaxed) > RESIDENT_LOOKS && self.much(held));
         full && open > held / 2 && !(self.comes_free() && open + queued < held - held / 4)
     }
 
@@ -172,7 +183,12 @@ impl Budget {
     /// Whether nothing should be fetched.
     pub fn pause_fetching(&self) -> bool {
         let held = self.held();
-        held > self.limit || (self.resident_full() && self.much(held))
+        held > self.pauses_above() || (self.resident_full() && self.much(held))
+    }
+
+    /// What may be held before nothing more is fetched: less when records are so large that their copies need the room.
+    fn pauses_above(&self) -> u64 {
+        self.limit.min((self.usable * COUNTED_PERCENT / 100).saturating_sub(self.large.kept_free()))
     }
 
     /// Never pause while next to nothing is held: what fills the memory then is not ours to free.

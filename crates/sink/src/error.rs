@@ -69,6 +69,40 @@ impl Error {
     }
 }
 
+/// Errors that are gathered, so that all of them are told at once.
+#[derive(Debug, Default)]
+pub struct Mistakes(Vec<Error>);
+
+impl Mistakes {
+    /// One more.
+    pub fn add(&mut self, error: Error) {
+        self.0.push(error);
+    }
+
+    /// What came of something; its error is gathered.
+    pub fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.add(error)).ok()
+    }
+
+    /// The same of something that gathers errors itself.
+    pub fn take_all<T>(&mut self, result: Result<T, Mistakes>) -> Option<T> {
+        result.map_err(|more| self.0.extend(more.0)).ok()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl IntoIterator for Mistakes {
+    type Item = Error;
+    type IntoIter = std::vec::IntoIter<Error>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl From<kas3_store::Error> for Error {
     fn from(error: kas3_store::Error) -> Self {
         let kind = match error.kind() {

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `error` `units` `suggest` `urls` `properties` `topics` `registry` `backoff` `coalesce` | the ground that all share |
 //! | [`record`] [`batch`] [`row`] [`refused`] [`span`] [`report`] | what flows |
-//! | [`status`] [`metrics`] [`budget`] | what a process says of itself, and what it may hold |
+//! | [`status`] [`metrics`] [`budget`] [`limits`] | what a process says of itself, and what it may hold |
 //! | [`path`] [`mod@format`] [`transform`] | where a row lies, what a file holds, what happens to rows |
 //! | [`plan`] | what a pipeline runs on: the configuration after it was validated |
 //! | [`source`] | where records come from |
@@ -26,6 +26,7 @@ pub mod error;
 pub mod format;
 pub mod lane;
 pub mod ledger;
+pub mod limits;
 pub mod metrics;
 pub mod path;
 pub mod pipeline;

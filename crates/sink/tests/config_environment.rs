@@ -101,6 +101,16 @@ fn one_name_serves_a_pipeline_of_several_topics_too() {
 }
 
 #[test]
+fn several_mistakes_of_an_environment_are_told_at_once() {
+    let error = loaded(&[("KAFKA_BOOTSTRAP_SERVERS", "k"), ("FLUSH_INTERVAL", "60s")]).unwrap_err().to_string();
+    let said: Vec<&str> = error.lines().filter(|line| !line.contains("hint:")).collect();
+    assert_eq!(said.len(), 4, "{error}");
+    assert!(
+        said[0] == "3 mistakes" && said[1].contains("`KAFKA_TOPICS`") && said[2].contains("`S3_BUCKET_NAME`") && said[3].contains("`FLUSH_INTERVAL`")
+    );
+}
+
+#[test]
 fn an_environment_that_says_too_little_or_too_much_is_explained() {
     let cases: [(&str, Vec<(&str, &str)>); 11] = [
         ("nothing", vec![]),

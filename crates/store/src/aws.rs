@@ -1,6 +1,10 @@
 //! AWS credentials for whoever signs requests of his own: Kafka's `AWS_MSK_IAM`.
 
-use crate::{Error, Kind, Result, StorageSettings, credentials::Keys, s3::client};
+use crate::{
+    Error, Kind, Result, StorageSettings,
+    credentials::{Keys, MISSING_HINT},
+    s3::client,
+};
 use aws_config::Region;
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 
@@ -21,6 +25,6 @@ pub async fn aws_credentials(settings: &StorageSettings, region: Option<String>)
     };
     let keys = Keys::new(settings, Region::new(region.clone()), http);
     let credentials = keys.provide_credentials().await;
-    let credentials = credentials.map_err(|source| Error::new(Kind::Denied, "no AWS credentials can be had").source(source))?;
+    let credentials = credentials.map_err(|source| Error::new(Kind::Denied, "no AWS credentials can be had").source(source).hint(MISSING_HINT))?;
     Ok((credentials, region))
 }

@@ -31,6 +31,11 @@ const PROVIDER_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Credentials younger than this are not dropped: many requests fail at once when they expire.
 const AGE_MIN: Duration = Duration::from_millis(500);
 
+/// What is said when nothing that the default chain asks has credentials: each of them has its own words for it, none of which helps.
+const NOTHING_FOUND: &str = "there are none in the settings, the environment, the AWS profile, or the container or instance that this runs on";
+/// What a metadata service says to those whom it gives nothing: outside of instances such a name may be answered by anybody.
+const METADATA_DISABLED: &str = "IMDS is disabled";
+
 /// Credentials that renew themselves. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys(Arc<Shared>);
@@ -104,7 +109,7 @@ impl Keys {
             }
             (Err(error), None) => {
                 state.provider = None;
-                Err(error)
+                Err(if self.0.source.found_nothing(&error) { CredentialsError::not_loaded(NOTHING_FOUND) } else { error })
             }
         }
     }
@@ -130,6 +135,14 @@ impl Source {
             role = role.external_id(id.expose());
         }
         SharedCredentialsProvider::new(role.build_from_provider(base).await)
+    }
+
+    /// Whether the default chain was asked, and nobody in it has credentials.
+    fn found_nothing(&self, error: &CredentialsError) -> bool {
+        let settings = &self.settings;
+        let asked = settings.access_key_id.is_none() && settings.profile.is_none() && settings.role_arn.is_none();
+        let disabled = || chain(error).contains(METADATA_DISABLED);
+        asked && (matches!(error, CredentialsError::CredentialsNotLoaded(_)) || disabled())
     }
 
     async fn base(&self) -> SharedCredentialsProvider {
@@ -164,4 +177,42 @@ pub(crate) fn loader(settings: &StorageSettings, http: SharedHttpClient) -> Conf
 /// Whether the keys stand in the settings, where nothing can renew them.
 pub(crate) fn are_fixed(settings: &StorageSettings) -> bool {
     settings.access_key_id.is_some() && settings.role_arn.is_none()
+}
+
+/// The messages of an error and its causes.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// What missing credentials are told as, and the way out.
+pub(crate) const MISSING_HINT: &str =
+    "set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` in the environment, or `storage: {profile: …}` or its keys, or run where a role gives them";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(settings: StorageSettings) -> Source {
+        let http = crate::s3::client::http_client(&settings).expect("a client");
+        Source { settings, region: Region::from_static("us-east-1"), http }
+    }
+
+    #[test]
+    fn a_chain_in_which_nobody_has_credentials_is_told_from_one_that_failed() {
+        let nothing = CredentialsError::not_loaded("no providers in chain provided credentials");
+        let disabled =
+            CredentialsError::provider_error("failed to load IMDS session token: IMDS is disabled or the caller has insufficient permissions");
+        let broken = CredentialsError::provider_error("the SSO session has expired");
+        let chain = source(StorageSettings::default());
+        assert!(chain.found_nothing(&nothing) && chain.found_nothing(&disabled) && !chain.found_nothing(&broken));
+        let profile = source(StorageSettings { profile: Some("lake".to_owned()), ..StorageSettings::default() });
+        assert!(!profile.found_nothing(&nothing), "the profile's own words say more");
+    }
 }

@@ -4,7 +4,7 @@ use super::{
     QUESTION_MAX,
     answers::{Answer, Asking},
 };
-use crate::readable;
+use crate::{configuration, readable};
 use kas3_sink::{
     Error,
     pipeline::Company,
@@ -44,14 +44,15 @@ pub(super) async fn connect(asking: &Asking, pipeline: &Arc<Pipeline>) -> (Vec<A
 }
 
 /// Which topics there are.
-pub(super) async fn topics(asking: &Asking, log: &KafkaLog) -> (Vec<Answer>, Found) {
+pub(super) async fn topics(asking: &Asking, pipeline: &Pipeline, log: &KafkaLog) -> (Vec<Answer>, Found) {
     let mut found = Found::default();
     let asked = asking.ask("topics", "Kafka", async {
         let topics = log.topics().await?;
         let mut bounded = Vec::new();
         for topic in topics.found {
             let bounds = bounds(log, &topic).await;
-            bounded.push((topic, bounds));
+            let largest = log.record_bytes_max(&topic).await;
+            bounded.push((topic, bounds, largest));
         }
         Ok::<_, Error>((bounded, topics.missing))
     });
@@ -64,12 +65,14 @@ pub(super) async fn topics(asking: &Asking, log: &KafkaLog) -> (Vec<Answer>, Fou
     if bounded.is_empty() && missing.is_empty() {
         answers.push(Answer::warning("topics", "no topic matches `source.topics` yet; `run` waits for one"));
     }
-    for (topic, bounds) in bounded {
+    for (topic, bounds, largest) in bounded {
         match bounds {
             Ok(bounds) => {
                 let offsets = bounds.iter().map(|(earliest, end)| end.saturating_sub(*earliest).max(0)).sum::<i64>();
                 let partitions = readable::count(bounds.len() as u64, "partition");
                 answers.push(Answer::ok("topics", format!("topic `{topic}`: {partitions}, {} offsets", readable::number(offsets))));
+                let large = configuration::too_large(pipeline, &topic, largest);
+                answers.extend(large.map(|warning| Answer::warning("topics", warning)));
                 found.topics.insert(topic, bounds);
             }
             Err(error) => answers.push(Answer::error("topics", &error)),

@@ -54,6 +54,7 @@ pub(crate) fn check(arguments: CheckArguments) -> anyhow::Result<Exit> {
     runtime::block_on(async move {
         let asking = Asking::begin();
         let mut answers = vec![configured(&arguments, &pipeline)];
+        answers.extend(configuration::warnings(&pipeline).into_iter().map(|warning| Answer::warning("configuration", warning)));
         answers.extend(all(&asking, &pipeline).await);
         asking.end();
         let report = Report::new(&pipeline.name, answers);
@@ -84,7 +85,7 @@ async fn all(asking: &Asking, pipeline: &Arc<Pipeline>) -> Vec<Answer> {
         let (mut answers, log) = kafka::connect(asking, pipeline).await;
         let mut topics = kafka::Found::default();
         if let Some(log) = &log {
-            let (more, found) = kafka::topics(asking, log).await;
+            let (more, found) = kafka::topics(asking, pipeline, log).await;
             answers.extend(more);
             topics = found;
             let (records, group) = tokio::join!(records::read(asking, log, &topics), kafka::group(asking, pipeline, log, &topics));

@@ -4,8 +4,11 @@ use super::{
     environment,
     settings::{Claims, ClaimsSettings, Origin, PUBLIC, hide_properties},
 };
-use crate::{configuration, redact};
-use kas3_sink::config;
+use crate::{
+    file::{Of, is_rather, text_of},
+    redact,
+};
+use kas3_sink::config::{self, Settings};
 use std::{path::Path, time::Duration};
 
 /// Reads the settings of `file`, or of the environment without one.
@@ -18,10 +21,11 @@ pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Claims> {
         redact::install(redactor);
         return Ok(claims);
     };
-    let text = configuration::text_of(file, "`docs/claim-check.md` has one to begin with")?;
+    let text = text_of(file, "`docs/claim-check.md` has one to begin with")?;
     let named = |error: anyhow::Error| error.context(format!("configuration `{}`", file.display()));
     let loaded = config::load_as::<ClaimsSettings>(&text, &|name| std::env::var(name).ok(), "it needs at least `claim_check` and `kafka`", &PUBLIC);
-    let (settings, mut redactor) = loaded.map_err(|error| named(error.into()))?;
+    let told = |error: kas3_sink::Error| if is_rather::<Settings, ClaimsSettings>(&text) { Of::Pipeline.told(file) } else { named(error.into()) };
+    let (settings, mut redactor) = loaded.map_err(told)?;
     hide_properties(&settings.kafka, &mut redactor);
     redact::install(redactor);
     let http_is_wanted = settings.http != "off";

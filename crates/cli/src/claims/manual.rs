@@ -9,7 +9,8 @@ const HEAD: &str = "<!-- Generated from the settings, formats and counters thems
 # Settings of the claim check
 
 One YAML file serves `kas3 produce`, `kas3 consume` and `kas3 payloads`; [claim-check.md](claim-check.md) is the manual. Unknown keys are
-refused. `${NAME}` and `${NAME:-default}` take values from the environment. The same trees are `ProducerSettings` and `ConsumerSettings`
+refused, but for top-level keys that begin with `x-`, which are yours, for YAML anchors. `${NAME}` and `${NAME:-default}` take values from
+the environment. The same trees are `ProducerSettings` and `ConsumerSettings`
 of the crate `kas3-claimcheck`.
 ";
 

@@ -6,8 +6,9 @@
 use super::{
     Redactor,
     load::{Loaded, finish},
+    mistakes::{Lines, told},
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Mistakes, Result};
 use serde_yaml_ng::{Mapping, Value};
 
 /// A name that `kas3 run` without a file reads.
@@ -110,11 +111,16 @@ pub fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> 
     let family = names.family()?;
     let mut tree = Value::Mapping(Mapping::new());
     let mut notes = Vec::new();
-    names.source(family, &mut tree)?;
-    names.sink(&mut tree)?;
-    match family {
-        Family::Zooz => names.zooz(&mut tree, &mut notes)?,
-        Family::DeltaConnector | Family::Both => names.delta_connector(&mut tree)?,
+    let mut mistakes = Mistakes::default();
+    mistakes.take(names.source(family, &mut tree));
+    mistakes.take(names.sink(&mut tree));
+    mistakes.take(match family {
+        Family::Zooz => names.zooz(&mut tree, &mut notes),
+        Family::DeltaConnector | Family::Both => names.delta_connector(&mut tree),
+    });
+    if !mistakes.is_empty() {
+        let nowhere = Lines::default();
+        return Err(told(mistakes.into_iter().map(|error| nowhere.mistake(&error)).collect()));
     }
     let group = get(&tree, &["source", "group"]);
     set(&mut tree, &["name"], names.get("KAS3_NAME").unwrap_or_else(|| pipeline_name(&group, &mut notes)));
@@ -123,7 +129,7 @@ pub fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> 
             set(&mut tree, &[key], value);
         }
     }
-    let mut loaded = finish(tree, None, Redactor::default())?;
+    let mut loaded = finish(tree, None, Vec::new(), Redactor::default())?;
     loaded.notes = notes;
     Ok(loaded)
 }

@@ -1,7 +1,7 @@
 //! librdkafka's properties that kas3 owns, and the one that must be there.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Mistakes},
     properties::Properties,
     suggest::nearest,
 };
@@ -20,21 +20,21 @@ const OWNED: [(&str, &str); 9] = [
 ];
 
 /// Refuses properties that kas3 owns, and asks for the brokers.
-pub(super) fn check(kafka: &Properties) -> Result<()> {
+pub(super) fn check(kafka: &Properties, mistakes: &mut Mistakes) {
     for (property, instead) in OWNED {
         if kafka.contains_key(property) {
-            return Err(Error::config(format!("`source.kafka.{property}` is kas3's own to set")).hint(instead));
+            mistakes.add(Error::config(format!("`source.kafka.{property}` is kas3's own to set")).hint(instead));
         }
     }
     match kafka.get("bootstrap.servers") {
         Some(servers) if servers.trim().is_empty() => {
-            return Err(Error::config("`source.kafka.bootstrap.servers` is empty").hint("name at least one broker, as `localhost:9092`"));
+            mistakes.add(Error::config("`source.kafka.bootstrap.servers` is empty").hint("name at least one broker, as `localhost:9092`"));
         }
         Some(_) => {}
         None => {
             let names: Vec<&str> = kafka.keys().map(String::as_str).collect();
             let error = Error::config("`source.kafka.bootstrap.servers` is missing");
-            return Err(match nearest("bootstrap.servers", &names) {
+            mistakes.add(match nearest("bootstrap.servers", &names) {
                 Some(near) => error.hint(format!("`source.kafka.{near}` looks like it")),
                 None => error.hint("name the brokers, as `kafka: {bootstrap.servers: \"localhost:9092\"}`"),
             });
@@ -43,8 +43,9 @@ pub(super) fn check(kafka: &Properties) -> Result<()> {
     let sasl = kafka.get("security.protocol").is_some_and(|protocol| protocol.to_lowercase().starts_with("sasl"));
     let mechanism = kafka.keys().find(|name| name.starts_with("sasl.mechanism"));
     if let (Some(mechanism), false) = (mechanism, sasl) {
-        return Err(Error::config(format!("`source.kafka.{mechanism}` is set, but `source.kafka.security.protocol` asks for no SASL"))
-            .hint("set `security.protocol: SASL_SSL`, or `SASL_PLAINTEXT` without TLS"));
+        mistakes.add(
+            Error::config(format!("`source.kafka.{mechanism}` is set, but `source.kafka.security.protocol` asks for no SASL"))
+                .hint("set `security.protocol: SASL_SSL`, or `SASL_PLAINTEXT` without TLS"),
+        );
     }
-    Ok(())
 }

@@ -2,7 +2,8 @@
 //! validated is [`Pipeline`](crate::plan::Pipeline).
 //!
 //! The doc comment of a field of [`Settings`] is its manual text: the reference page and the JSON Schema are generated from it.
-//! Errors name the whole path of a setting and what was probably meant; secrets appear in none of them.
+//! Errors tell every mistake of a file at once, each with its line, the whole path of the setting and what was probably meant;
+//! secrets appear in none of them.
 //!
 //! ```
 //! let text = "
@@ -16,21 +17,26 @@
 //! # Ok::<(), kas3_sink::Error>(())
 //! ```
 
+mod check;
 mod environment;
+mod homes;
 mod kafka;
+mod lines;
 mod load;
+mod mistakes;
 mod ordered;
+mod place;
 mod redact;
 mod reference;
+mod scalars;
+mod schema;
 mod settings;
 mod substitute;
-mod tree;
 mod validate;
 
 pub use environment::{ENVIRONMENT, EnvironmentName, Family, KAFKA_PROPERTIES, from_environment, kafka_property};
-pub use load::{Loaded, load, load_as};
+pub use load::{Loaded, is_meant_as, load, load_as};
 pub use ordered::Ordered;
 pub use redact::Redactor;
 pub use reference::{reference_markdown, schema_json, settings_markdown};
 pub use settings::{LedgerSettings, Settings, SourceSettings};
-pub use validate::validate;

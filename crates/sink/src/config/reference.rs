@@ -3,7 +3,7 @@
 
 use super::{
     environment::ENVIRONMENT,
-    tree::{Schema, types, variants, words},
+    schema::{Schema, types, variants, words},
 };
 use crate::{path::PRESETS, registry::DEFAULT_TYPE};
 use serde_json::Value as Json;
@@ -46,7 +46,7 @@ const HEAD: &str = "<!-- Generated from the doc comments of the settings; do not
 # Settings
 
 One YAML file describes one pipeline. Unknown keys are refused. `${NAME}` and `${NAME:-default}` take values from the environment,
-`$${` stands for `${` itself. Sizes are written as `128MiB`, durations as `5m`. A JSON Schema for editors is `docs/schema.json`.
+`$${` stands for `${` itself. Top-level keys that begin with `x-` are yours, for YAML anchors. Sizes are written as `128MiB`, durations as `5m`. A JSON Schema for editors is `docs/schema.json`.
 ";
 
 /// One table of keys, then the tables of the sections in it. A String never refuses what is written to it, so results of

@@ -4,6 +4,7 @@
 //! in parsed texts do marks give way to values. So a password with `#`, `: ` or quotes in it changes nothing but itself, and
 //! what a comment mentions need not be set.
 
+use super::mistakes::Mistake;
 use crate::error::{Error, Kind, Result};
 use std::fmt::Write;
 
@@ -37,6 +38,8 @@ pub(super) struct Replaced {
     pub(super) text: String,
     /// Values that came from the environment.
     pub(super) from_environment: Vec<String>,
+    /// Why it is not whole.
+    pub(super) mistakes: Vec<Mistake>,
 }
 
 impl Marks {
@@ -71,18 +74,22 @@ impl Marks {
     }
 
     /// `text` with its marks replaced by their values; `None` when it has none.
-    pub(super) fn replace(&self, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Replaced>> {
+    pub(super) fn replace(&self, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<Replaced> {
         if !text.contains(OPEN) {
-            return Ok(None);
+            return None;
         }
-        let mut replaced = Replaced { text: String::new(), from_environment: Vec::new() };
+        let mut replaced = Replaced { text: String::new(), from_environment: Vec::new(), mistakes: Vec::new() };
         for piece in pieces(text) {
             match piece {
                 Ok(plain) => replaced.text.push_str(plain),
-                Err(number) => self.0.get(number).map_or(Ok(()), |mark| mark.append(&mut replaced, env))?,
+                Err(number) => {
+                    if let Some(mark) = self.0.get(number) {
+                        mark.append(&mut replaced, env);
+                    }
+                }
             }
         }
-        Ok(Some(replaced))
+        Some(replaced)
     }
 
     /// `text` as it was written, for messages.
@@ -115,12 +122,13 @@ fn variable(inside: &str) -> Meaning {
 }
 
 impl Mark {
-    fn append(&self, replaced: &mut Replaced, env: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+    fn append(&self, replaced: &mut Replaced, env: &dyn Fn(&str) -> Option<String>) {
+        let mistake = |what: String, hint: String| Mistake { line: Some(self.line), what, hint: Some(hint) };
         match &self.meaning {
             Meaning::Text(text) => replaced.text.push_str(text),
             Meaning::Wrong(why) => {
-                return Err(Error::new(Kind::Config, format!("`{}` on line {}: {why}", self.written, self.line))
-                    .hint("write `${NAME}` or `${NAME:-default}`; `$${` stands for `${` itself"));
+                let hint = "write `${NAME}` or `${NAME:-default}`; `$${` stands for `${` itself".to_owned();
+                replaced.mistakes.push(mistake(format!("`{}`: {why}", self.written), hint));
             }
             Meaning::Variable { name, default } => match (env(name), default) {
                 // As in a shell, `:-` also counts for a variable that is set to nothing.
@@ -131,11 +139,10 @@ impl Mark {
                     replaced.from_environment.push(value);
                 }
                 (None, None) => {
-                    return Err(Error::new(Kind::Config, format!("the environment variable `{name}` on line {} is not set", self.line))
-                        .hint(format!("set it, or write `${{{name}:-default}}`")));
+                    let hint = format!("set it, or write `${{{name}:-default}}`");
+                    replaced.mistakes.push(mistake(format!("the environment variable `{name}` is not set"), hint));
                 }
             },
         }
-        Ok(())
     }
 }

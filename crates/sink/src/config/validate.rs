@@ -1,8 +1,8 @@
 //! From [`Settings`] to [`Pipeline`]: every template parsed, every contradiction refused. A contradiction names both keys.
 
-use super::Settings;
+use super::{Settings, SourceSettings};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Mistakes, Result},
     ledger::{VERSION, VERSION_OLDEST},
     plan::{Pipeline, Start},
     target::{Given, SinkPlan},
@@ -13,27 +13,35 @@ use serde_json::{Value as Json, json};
 /// Checks settings and builds from them what the pipeline runs on.
 ///
 /// # Errors
-/// `Config` for a contradiction or a value that cannot be.
-pub fn validate(settings: Settings) -> Result<Pipeline> {
-    check_name(&settings.name)?;
-    let topics = topic_patterns(&settings.source.topics)?;
-    check_start(&settings.source.start.start)?;
-    super::kafka::check(&settings.source.kafka)?;
-    check_ledger_version(&settings, NEEDS)?;
-    let given = Given { topics: &topics, sections: &settings.topics.0, transforms: &settings.transforms, ledger_url: settings.ledger.url.as_deref() };
-    let sink = settings.sink.settings.plan(&given)?;
+/// `Config` for every contradiction and every value that cannot be.
+pub(super) fn validate(settings: Settings) -> Result<Pipeline, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    mistakes.take(check_name(&settings.name));
+    let topics = topic_patterns(&settings.source, &mut mistakes);
+    check_source(&settings.source, &mut mistakes);
+    mistakes.take(check_ledger_version(&settings, NEEDS));
+    let sink = topics.as_ref().and_then(|topics| {
+        let (sections, ledger_url) = (&settings.topics.0, settings.ledger.url.as_deref());
+        mistakes.take_all(settings.sink.settings.plan(&Given { topics, sections, transforms: &settings.transforms, ledger_url }))
+    });
     if settings.memory.0 < MEMORY_BYTES_MIN {
-        return Err(Error::config(format!("`memory` is `{}`, less than `64MiB`", settings.memory))
-            .hint("Kafka's queues and one part in flight need that much"));
+        mistakes.add(
+            Error::config(format!("`memory` is `{}`, less than `64MiB`", settings.memory))
+                .hint("Kafka's queues and one part in flight need that much"),
+        );
     }
-    let http = address(&settings.http)?;
+    let http = mistakes.take(address(&settings.http));
+    match (topics, sink, http) {
+        (Some(topics), Some(sink), Some(http)) if mistakes.is_empty() => Ok(pipeline(settings, topics, sink, http)),
+        _ => Err(mistakes),
+    }
+}
+
+fn pipeline(settings: Settings, topics: Vec<TopicPattern>, sink: SinkPlan, http: Option<std::net::SocketAddr>) -> Pipeline {
     let settings_digest = digest(&settings, &sink.shape);
     let group = settings.source.group.clone().unwrap_or_else(|| settings.name.clone());
-    if group.is_empty() {
-        return Err(Error::config("`source.group` is empty").hint("leave it out to use the pipeline's name"));
-    }
     let SinkPlan { url, ledger_url, storage, timezone, settle, amend_after, default, overrides, cursor, .. } = sink;
-    Ok(Pipeline {
+    Pipeline {
         name: settings.name,
         topics,
         group,
@@ -56,7 +64,7 @@ pub fn validate(settings: Settings) -> Result<Pipeline> {
         overrides,
         cursor,
         settings_digest,
-    })
+    }
 }
 
 /// The least `memory`.
@@ -97,16 +105,28 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn topic_patterns(topics: &[String]) -> Result<Vec<TopicPattern>> {
+/// The topics to read, unless one of them cannot be.
+fn topic_patterns(source: &SourceSettings, mistakes: &mut Mistakes) -> Option<Vec<TopicPattern>> {
+    let topics = &source.topics;
     if topics.is_empty() {
-        return Err(Error::config("`source.topics` is empty").hint("name at least one topic, or an expression, as `\"^orders-.*\"`"));
+        mistakes.add(Error::config("`source.topics` is empty").hint("name at least one topic, or an expression, as `\"^orders-.*\"`"));
+        return None;
     }
     for (index, topic) in topics.iter().enumerate() {
         if topics[..index].contains(topic) {
-            return Err(Error::config(format!("`source.topics` names `{topic}` twice")));
+            mistakes.add(Error::config(format!("`source.topics` names `{topic}` twice")));
         }
     }
-    topics.iter().map(|topic| TopicPattern::parse("source.topics", topic)).collect()
+    let read: Vec<Option<TopicPattern>> = topics.iter().map(|topic| mistakes.take(TopicPattern::parse("source.topics", topic))).collect();
+    read.into_iter().collect()
+}
+
+fn check_source(source: &SourceSettings, mistakes: &mut Mistakes) {
+    mistakes.take(check_start(&source.start.start));
+    super::kafka::check(&source.kafka, mistakes);
+    if source.group.as_deref() == Some("") {
+        mistakes.add(Error::config("`source.group` is empty").hint("leave it out to use the pipeline's name"));
+    }
 }
 
 fn check_start(start: &Start) -> Result<()> {
@@ -189,8 +209,10 @@ mod tests {
     #[test]
     fn a_version_of_the_ledger_that_this_kas3_does_not_know_is_refused() {
         for version in [0, VERSION + 1] {
-            let error = validate(settings(&format!("sink: {{url: s3://lake}}\nledger: {{version: {version}}}"))).expect_err("a refusal");
-            assert!(error.kind() == Kind::Config && error.to_string().contains(&format!("`ledger.version` is `{version}`")), "{error}");
+            let settings = settings(&format!("sink: {{url: s3://lake}}\nledger: {{version: {version}}}"));
+            let errors: Vec<Error> = validate(settings).expect_err("a refusal").into_iter().collect();
+            let text = errors[0].to_string();
+            assert!(errors.len() == 1 && errors[0].kind() == Kind::Config && text.contains(&format!("`ledger.version` is `{version}`")), "{text}");
         }
     }
 }

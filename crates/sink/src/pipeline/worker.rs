@@ -257,8 +257,13 @@ impl LaneState {
         batch.rows(&topic, &mut rows);
         let last = if refused.is_some() { rows.pop() } else { None };
         let now = Now::read();
-        if !self.append(&rows, batch, now, budget) || self.finishing.is_some() {
+        let admitted = budget.admit(self.open.lane.of(ONLY), &rows, self.open.lane.position(ONLY).next, batch.is_changed());
+        if !self.append(&rows[..admitted.rows], batch, now, budget) || self.finishing.is_some() {
             return self.finishing.is_some();
+        }
+        if let Some(error) = admitted.refused {
+            self.finish(Roll::Shutdown, Some(error), budget);
+            return true;
         }
         let Some(last) = last else { return true };
         if self.waiting.is_some() {

@@ -11,7 +11,7 @@ pub use settings::{Given, RollSettings, SinkPlan, TopicSettings, chain, roll};
 
 use crate::{
     budget::Budget,
-    error::{Error, Kind, Result},
+    error::{Error, Kind, Mistakes, Result},
     lane::BeginUpload,
     ledger::{ClosedSpan, LedgerObserver, Remaker},
     plan::Pipeline,
@@ -36,8 +36,8 @@ pub trait Configured: fmt::Debug + Send + Sync {
     /// Checks the settings, together with what the file says beside `sink`, and makes the plan of the sink.
     ///
     /// # Errors
-    /// `Config`, naming the keys and the way out.
-    fn plan(&self, given: &Given<'_>) -> Result<SinkPlan>;
+    /// `Config` for everything that cannot be, naming the keys and the way out.
+    fn plan(&self, given: &Given<'_>) -> Result<SinkPlan, Mistakes>;
 
     /// The settings as JSON, without secrets.
     fn json(&self) -> Json;

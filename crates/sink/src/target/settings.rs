@@ -1,7 +1,7 @@
 //! What every target's settings have in common: when files are closed, and what differs for some topics.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Mistakes},
     format::FormatSettings,
     plan::{RollPlan, TopicPlan},
     refused::BadRecords,
@@ -133,27 +133,24 @@ pub struct TopicSettings {
 const ROLL_BYTES_MAX: u64 = (kas3_store::PART_BYTES * kas3_store::PARTS_MAX) as u64;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The transforms of a list, which stands under `key`; `storage` is how the sink's store is reached, and its key.
-///
-/// # Errors
-/// `Config`, naming the keys.
-pub fn chain(key: &str, transforms: &[TransformSettings], storage: (&str, &StorageSettings)) -> Result<Arc<Chain>> {
+/// The transforms of a list, which stands under `key`; `storage` is how the sink's store is reached, and its key. What cannot be is
+/// added to `mistakes`, naming the keys.
+pub fn chain(key: &str, transforms: &[TransformSettings], storage: (&str, &StorageSettings), mistakes: &mut Mistakes) -> Option<Arc<Chain>> {
     let mut plans = Vec::with_capacity(transforms.len());
     for (index, transform) in transforms.iter().enumerate() {
         if transforms[..index].iter().any(|before| before.kind == transform.kind) {
-            return Err(Error::config(format!("`{key}` holds `{}` twice", transform.kind))
-                .hint("one says it all: name further places in its `read_from`, and further formats in its `accept`"));
+            mistakes.add(
+                Error::config(format!("`{key}` holds `{}` twice", transform.kind))
+                    .hint("one says it all: name further places in its `read_from`, and further formats in its `accept`"),
+            );
         }
-        plans.push(transform.settings.build(&format!("{key}[{index}]"), storage)?);
+        plans.push(mistakes.take(transform.settings.build(&format!("{key}[{index}]"), storage)));
     }
-    Ok(Arc::new(Chain::new(plans)))
+    plans.into_iter().collect::<Option<_>>().map(Chain::new).map(Arc::new)
 }
 
-/// Checks when files are closed; `key` is where it stands.
-///
-/// # Errors
-/// `Config`, naming the keys.
-pub fn roll(key: &str, settings: &RollSettings) -> Result<RollPlan> {
+/// Checks when files are closed; `key` is where it stands. What cannot be is added to `mistakes`, naming the keys.
+pub fn roll(key: &str, settings: &RollSettings, mistakes: &mut Mistakes) -> RollPlan {
     let positive = [
         ("bytes", settings.bytes.0 > 0),
         ("records", settings.records > 0),
@@ -161,22 +158,26 @@ pub fn roll(key: &str, settings: &RollSettings) -> Result<RollPlan> {
         ("idle", settings.idle.is_none_or(|idle| !idle.0.is_zero())),
         ("files", settings.files > 0),
     ];
-    if let Some((name, _)) = positive.iter().find(|(_, fits)| !fits) {
-        return Err(Error::config(format!("`{key}.{name}` is zero")).hint("no file could ever hold a record; leave the key out for its default"));
+    for (name, _) in positive.iter().filter(|(_, fits)| !fits) {
+        mistakes.add(Error::config(format!("`{key}.{name}` is zero")).hint("no file could ever hold a record; leave the key out for its default"));
     }
     if settings.bytes.0 > ROLL_BYTES_MAX {
-        return Err(Error::config(format!("`{key}.bytes` is `{}`, more than an upload of 10,000 parts holds", settings.bytes))
-            .hint(format!("at most `{}`", Bytes(ROLL_BYTES_MAX))));
+        mistakes.add(
+            Error::config(format!("`{key}.bytes` is `{}`, more than an upload of 10,000 parts holds", settings.bytes))
+                .hint(format!("at most `{}`", Bytes(ROLL_BYTES_MAX))),
+        );
     }
     if let Some(clock) = settings.clock {
         let day = DAY.as_millis();
         let clock_ms = clock.0.as_millis();
         if clock_ms < 1000 || (!day.is_multiple_of(clock_ms) && !clock_ms.is_multiple_of(day)) {
-            return Err(Error::config(format!("`{key}.clock` is `{clock}`, which neither divides a day nor is a number of days"))
-                .hint("write for instance `15m`, `1h`, `6h` or `1d`"));
+            mistakes.add(
+                Error::config(format!("`{key}.clock` is `{clock}`, which neither divides a day nor is a number of days"))
+                    .hint("write for instance `15m`, `1h`, `6h` or `1d`"),
+            );
         }
     }
-    Ok(RollPlan {
+    RollPlan {
         bytes: settings.bytes.0,
         records: settings.records,
         age: settings.age.0,
@@ -184,5 +185,5 @@ pub fn roll(key: &str, settings: &RollSettings) -> Result<RollPlan> {
         clock: settings.clock.map(|clock| clock.0),
         files: settings.files,
         files_of_record: settings.files,
-    })
+    }
 }

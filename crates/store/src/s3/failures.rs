@@ -1,7 +1,11 @@
 //! What an answer that is no success means: which kind of error, and the way out.
 
 use super::S3;
-use crate::{Error, Kind, Outcome, Request, StoreUrl, attempt::FailedAttempt};
+use crate::{
+    Error, Kind, Outcome, Request, StoreUrl,
+    attempt::FailedAttempt,
+    credentials::{MISSING_HINT, chain},
+};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::{
@@ -300,15 +304,15 @@ fn expired_hint(fixed_keys: bool) -> &'static str {
 fn credentials_failure(error: &CredentialsError, doing: &str, chain: &str) -> FailedAttempt {
     let (kind, hint) = match error {
         CredentialsError::ProviderTimedOut(_) => (Kind::Transient, "whoever gives credentials does not answer; it goes on by itself"),
-        CredentialsError::CredentialsNotLoaded(_) => {
-            (Kind::Denied, "no credentials were found: set `access_key_id` and `secret_access_key`, `profile`, or what the default AWS chain reads")
-        }
+        CredentialsError::CredentialsNotLoaded(_) => (Kind::Denied, MISSING_HINT),
         _ if chain.contains("AccessDenied") => (Kind::Denied, "the role may not be assumed: look at its trust policy, `role_arn` and `external_id`"),
         CredentialsError::InvalidConfiguration(_) => (Kind::Config, "look at the AWS profile and environment"),
         _ => (Kind::Transient, "whoever gives credentials has failed: look at the profile, SSO session or role; it goes on by itself"),
     };
     let outcome = if kind == Kind::Transient { Outcome::Failed } else { Outcome::Denied };
-    FailedAttempt::new(Error::new(kind, format!("{doing}: no credentials: {chain}")).hint(hint), outcome)
+    // what the SDK says before is only that
+    let why = chain.rsplit_once("the credential provider was not enabled: ").map_or(chain, |(_, why)| why);
+    FailedAttempt::new(Error::new(kind, format!("{doing}: no AWS credentials: {why}")).hint(hint), outcome)
 }
 
 fn credentials_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {
@@ -320,17 +324,6 @@ fn credentials_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option
         cause = error.source();
     }
     None
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn verb(request: Request) -> &'static str {

@@ -228,7 +228,7 @@ async fn a_role_that_may_not_be_assumed_and_missing_credentials_are_explained() 
     let denied = run(with(settings(&store), role), &[&keys()[..], &[own("AWS_ENDPOINT_URL_STS", sts.url())]].concat()).await.unwrap_err();
     assert!(denied.contains("Denied: ") && denied.contains("AccessDenied"), "{denied}");
     let none = run(settings(&store), &[]).await.unwrap_err();
-    assert!(none.contains("Denied: ") && none.contains("no credentials"), "{none}");
+    assert!(none.contains("Denied: ") && none.contains("no AWS credentials"), "{none}");
     assert!(store.asked().is_empty());
 }
 

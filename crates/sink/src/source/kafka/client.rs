@@ -49,6 +49,7 @@ pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
     default("isolation.level", "read_committed");
     // by which the group's members are told apart: whose they are
     default("client.id", &client_id(&pipeline.name));
+    default("max.poll.interval.ms", &poll_interval_ms(pipeline).to_string());
     // a full queue waits this long before it fetches again; the default of a second stalls every sink that is slower than the broker
     default("fetch.queue.backoff.ms", "2");
     if pipeline.kafka.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
@@ -60,6 +61,20 @@ pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
     config.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
     config.set_log_level(if pipeline.kafka.contains_key("debug") { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     config
+}
+
+/// How long the poll loop may be silent, and with it how long a request to join waits for its answer. The loop is never silent, so
+/// librdkafka's five minutes would only be the time that a worker has no partitions after such a request was swallowed.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// librdkafka's own default.
+const SESSION_TIMEOUT_MS: u64 = 45_000;
+
+/// A session may not be longer, and a rebalance waits for as long: until everybody has given back what it must.
+fn poll_interval_ms(pipeline: &Pipeline) -> u64 {
+    let session_ms = pipeline.kafka.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(SESSION_TIMEOUT_MS);
+    let giving_back = POLL_INTERVAL / 2 + pipeline.revoke_deadline;
+    let giving_back_ms = u64::try_from(giving_back.as_millis()).unwrap_or(u64::MAX);
+    u64::try_from(POLL_INTERVAL.as_millis()).unwrap_or(u64::MAX).max(session_ms).max(giving_back_ms)
 }
 
 /// What librdkafka keeps around each message, and a payload of usual size, in bytes.
@@ -251,4 +266,23 @@ pub(super) fn unreachable_broker(consumer: &Consumer, source: KafkaError) -> Err
     let reason = consumer.context().last_error().unwrap_or_default();
     let seen = if reason.is_empty() { String::new() } else { format!(" (last seen: {reason})") };
     Error::new(Kind::Transient, format!("no broker of `bootstrap.servers` answers{seen}")).hint(refusal::way_out(&reason)).source(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_request_to_join_waits_a_minute_unless_a_session_or_giving_back_takes_longer() {
+        let interval = |kafka: &str, source: &str| {
+            let text = format!("name: p\nsource: {{topics: [t], kafka: {{bootstrap.servers: 'b:1'{kafka}}}{source}}}\nsink: {{url: s3://lake}}\n");
+            let pipeline = config::load(&text, &|_| None).and_then(|loaded| loaded.pipeline()).expect("a pipeline");
+            properties(&pipeline).get("max.poll.interval.ms").map(str::to_owned)
+        };
+        assert_eq!(interval("", "").as_deref(), Some("60000"));
+        assert_eq!(interval(", session.timeout.ms: 90000", "").as_deref(), Some("90000"));
+        assert_eq!(interval("", ", revoke_deadline: 5m").as_deref(), Some("330000"));
+        assert_eq!(interval(", max.poll.interval.ms: 300000", "").as_deref(), Some("300000"), "what the user wrote wins");
+    }
 }

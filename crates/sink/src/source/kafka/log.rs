@@ -212,6 +212,13 @@ impl KafkaLog {
         Ok(read)
     }
 
+    /// The largest record that a topic takes, in bytes as producers send it; `None` when the broker does not say.
+    pub async fn record_bytes_max(&self, topic: &str) -> Option<u64> {
+        let (native, name) = (self.native.clone(), topic.to_owned());
+        let asked = blocking(move || native.topic_setting(&name, "max.message.bytes", ASK)).await;
+        asked.ok().flatten().and_then(|bytes| bytes.parse().ok())
+    }
+
     /// Offsets of one question about many partitions, each with its own outcome; `time` as ListOffsets has it.
     async fn offsets_at(&self, partitions: Vec<TopicPartition>, time: Offset) -> Result<Vec<Result<i64>>> {
         let (consumer, ask) = (Arc::clone(&self.consumer), self.ask);

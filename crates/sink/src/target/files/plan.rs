@@ -2,7 +2,7 @@
 
 use super::{FilesSettings, Settle};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Mistakes, Result},
     format::{Format, FormatSettings},
     path::{Limits, PathTemplate, TemplateOptions, check_disjoint},
     plan::TopicPlan,
@@ -20,15 +20,21 @@ use std::sync::Arc;
 const STORAGE_KEY: &str = "sink.storage";
 
 impl Configured for FilesSettings {
-    fn plan(&self, given: &Given<'_>) -> Result<SinkPlan> {
-        let url = check_url("sink.url", &self.url)?;
-        let ledger_url = given.ledger_url.map_or(Ok(url.clone()), |ledger| check_url("ledger.url", ledger))?;
-        check_storage(STORAGE_KEY, &self.storage, &[url.clone(), ledger_url.clone()])?;
-        let timezone = timezone(&self.timezone)?;
-        let default = Arc::new(default_plan(self, given, &url, &timezone)?);
-        let overrides = override_plans(self, given, &default, &url, &timezone)?;
-        check_names(given.topics, &default, &overrides)?;
-        check_cursor(self.cursor, &default, &overrides)?;
+    fn plan(&self, given: &Given<'_>) -> Result<SinkPlan, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let url = mistakes.take(check_url("sink.url", &self.url));
+        let ledger_url = given.ledger_url.map_or_else(|| url.clone(), |ledger| mistakes.take(check_url("ledger.url", ledger)));
+        let urls: Vec<String> = url.iter().chain(&ledger_url).cloned().collect();
+        mistakes.take(check_storage(STORAGE_KEY, &self.storage, &urls));
+        let timezone = mistakes.take(timezone(&self.timezone));
+        // Templates and formats are looked at whatever is wrong with the rest.
+        let (below, zone) = (url.clone().unwrap_or_default(), timezone.clone().unwrap_or(TimeZone::UTC));
+        let default = default_plan(self, given, &below, &zone, &mut mistakes).map(Arc::new);
+        let overrides = override_plans(self, given, default.as_deref(), &below, &zone, &mut mistakes);
+        let (Some(default), Some(overrides)) = (default, overrides) else { return Err(mistakes) };
+        mistakes.take(check_names(given.topics, &default, &overrides));
+        mistakes.take(check_cursor(self.cursor, &default, &overrides));
+        let (Some(url), Some(ledger_url), Some(timezone), true) = (url, ledger_url, timezone, mistakes.is_empty()) else { return Err(mistakes) };
         Ok(SinkPlan {
             storage: self.storage.clone(),
             timezone,
@@ -70,52 +76,69 @@ fn timezone(name: &str) -> Result<TimeZone> {
     })
 }
 
-fn default_plan(sink: &FilesSettings, given: &Given<'_>, url: &str, timezone: &TimeZone) -> Result<TopicPlan> {
+fn default_plan(sink: &FilesSettings, given: &Given<'_>, url: &str, timezone: &TimeZone, mistakes: &mut Mistakes) -> Option<TopicPlan> {
     let options =
         TemplateOptions { timezone: timezone.clone(), single_topic: matches!(given.topics, [TopicPattern::Name(_)]), limits: Limits::below(url) };
-    Ok(TopicPlan {
-        path: path("sink.path", &sink.path, &options)?,
-        format: build_format("sink.format", &sink.format)?,
-        roll: roll("sink.roll", &sink.roll)?,
-        bad_records: sink.bad_records,
-        transforms: chain("transforms", given.transforms, (STORAGE_KEY, &sink.storage))?,
-    })
+    let path = mistakes.take(path("sink.path", &sink.path, &options));
+    let format = mistakes.take(build_format("sink.format", &sink.format));
+    let roll = roll("sink.roll", &sink.roll, mistakes);
+    let transforms = chain("transforms", given.transforms, (STORAGE_KEY, &sink.storage), mistakes);
+    Some(TopicPlan { path: path?, format: format?, roll, bad_records: sink.bad_records, transforms: transforms? })
 }
 
+/// The plans of topics with sections of their own; `default` is missing when something in it cannot be, which was told.
 fn override_plans(
     sink: &FilesSettings,
     given: &Given<'_>,
-    default: &TopicPlan,
+    default: Option<&TopicPlan>,
     url: &str,
     timezone: &TimeZone,
-) -> Result<Vec<(TopicPattern, Arc<TopicPlan>)>> {
+    mistakes: &mut Mistakes,
+) -> Option<Vec<(TopicPattern, Arc<TopicPlan>)>> {
     let single = matches!(given.topics, [TopicPattern::Name(_)]);
     let mut plans = Vec::new();
     for (topic, section) in given.sections {
-        let pattern = TopicPattern::parse("topics", topic)?;
-        let key = format!("topics.{topic}");
-        check_reach(given.topics, &pattern, topic)?;
-        let TopicSettings { path: own_path, format, roll: own_roll, bad_records, transforms } = section;
-        // A section of its own for one literal topic need not name it, but one inherited from all topics must.
-        let own_topic = own_path.is_some() && matches!(pattern, TopicPattern::Name(_));
-        let options = TemplateOptions { timezone: timezone.clone(), single_topic: single || own_topic, limits: Limits::below(url) };
-        let bad_records = bad_records.unwrap_or(sink.bad_records);
-        let (path_key, path_text) = own_path.as_ref().map_or(("sink.path".to_owned(), &sink.path), |own| (format!("{key}.path"), own));
-        let (format_key, format) = format.as_ref().map_or(("sink.format".to_owned(), &sink.format), |own| (format!("{key}.format"), own));
-        let (roll_key, roll_settings) = own_roll.as_ref().map_or(("sink.roll".to_owned(), &sink.roll), |own| (format!("{key}.roll"), own));
-        let plan = TopicPlan {
-            path: path(&path_key, path_text, &options)?,
-            format: build_format(&format_key, format)?,
-            roll: roll(&roll_key, roll_settings)?,
-            bad_records,
-            transforms: match transforms {
-                Some(own) => chain(&format!("{key}.transforms"), own, (STORAGE_KEY, &sink.storage))?,
-                None => Arc::clone(&default.transforms),
-            },
+        let Some(pattern) = mistakes.take(TopicPattern::parse("topics", topic)) else {
+            plans.push(None);
+            continue;
         };
-        plans.push((pattern, Arc::new(plan)));
+        let key = format!("topics.{topic}");
+        mistakes.take(check_reach(given.topics, &pattern, topic));
+        // A section of its own for one literal topic need not name it, but one inherited from all topics must.
+        let own_topic = section.path.is_some() && matches!(pattern, TopicPattern::Name(_));
+        let options = TemplateOptions { timezone: timezone.clone(), single_topic: single || own_topic, limits: Limits::below(url) };
+        plans.push(override_plan(sink, (&key, section), default, &options, mistakes).map(|plan| (pattern, Arc::new(plan))));
     }
-    Ok(plans)
+    plans.into_iter().collect()
+}
+
+/// The plan of one section; what it does not name is as in the default.
+fn override_plan(
+    sink: &FilesSettings,
+    (key, section): (&str, &TopicSettings),
+    default: Option<&TopicPlan>,
+    options: &TemplateOptions,
+    mistakes: &mut Mistakes,
+) -> Option<TopicPlan> {
+    let TopicSettings { path: own_path, format: own_format, roll: own_roll, bad_records, transforms: own_transforms } = section;
+    let path = match own_path {
+        Some(own) => mistakes.take(path(&format!("{key}.path"), own, options)),
+        // it is read again, because a template need not name the one topic of its section
+        None => default.and_then(|_| mistakes.take(path("sink.path", &sink.path, options))),
+    };
+    let format = match own_format {
+        Some(own) => mistakes.take(build_format(&format!("{key}.format"), own)),
+        None => default.map(|default| Arc::clone(&default.format)),
+    };
+    let roll = match own_roll {
+        Some(own) => Some(roll(&format!("{key}.roll"), own, mistakes)),
+        None => default.map(|default| default.roll.clone()),
+    };
+    let transforms = match own_transforms {
+        Some(own) => chain(&format!("{key}.transforms"), own, (STORAGE_KEY, &sink.storage), mistakes),
+        None => default.map(|default| Arc::clone(&default.transforms)),
+    };
+    Some(TopicPlan { path: path?, format: format?, roll: roll?, bad_records: bad_records.unwrap_or(sink.bad_records), transforms: transforms? })
 }
 
 /// A section for a literal topic that is not read, but for a letter or two, is a misspelling. Others may wait for their topic.
@@ -127,7 +150,7 @@ fn check_reach(topics: &[TopicPattern], pattern: &TopicPattern, written: &str) -
     let names: Vec<&str> = topics.iter().filter_map(|read| if let TopicPattern::Name(name) = read { Some(name.as_str()) } else { None }).collect();
     match nearest(name, &names) {
         Some(near) => Err(Error::config(format!("`topics.{written}` is a section for a topic that `source.topics` does not name"))
-            .hint(format!("did you mean `topics.{near}`?"))),
+            .hint(format!("did you mean `topics.{near}`? or name `{written}` in `source.topics` as well"))),
         None => Ok(()),
     }
 }

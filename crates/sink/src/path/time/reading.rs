@@ -59,11 +59,17 @@ fn moment(civil: DateTime, timezone: &TimeZone) -> Option<i64> {
     }
 }
 
+/// The last day of the year 9999 in seconds, wherever it is: how some say "never", in milliseconds as well. As a thousandth of that it
+/// would be four minutes of the year 1978.
+const NEVER_S: std::ops::Range<u64> = 253_402_128_000..253_402_387_200;
+
 /// A number of units since 1970 in milliseconds: below 10^11 seconds (until the year 5138), below 10^14 milliseconds, below
 /// 10^17 microseconds, else nanoseconds.
 fn counted(text: &str) -> Option<i64> {
     if let Ok(number) = text.parse::<i64>() {
         return match number.unsigned_abs() {
+            seconds if NEVER_S.contains(&seconds) => number.checked_mul(1000),
+            ms if NEVER_S.contains(&(ms / 1000)) => Some(number),
             0..100_000_000_000 => number.checked_mul(1000),
             100_000_000_000..100_000_000_000_000 => Some(number),
             100_000_000_000_000..100_000_000_000_000_000 => Some(number.div_euclid(1000)),
@@ -148,6 +154,8 @@ mod tests {
             ("1767225600250", at("2026-01-01T00:00:00.25Z"), at("2026-01-01T00:00:00.25Z")),
             ("1767225600250000", at("2026-01-01T00:00:00.25Z"), at("2026-01-01T00:00:00.25Z")),
             ("1767225600250000000", at("2026-01-01T00:00:00.25Z"), at("2026-01-01T00:00:00.25Z")),
+            ("253402300799999", Some(253_402_300_799_999), Some(253_402_300_799_999)),
+            ("253402300799", Some(253_402_300_799_000), Some(253_402_300_799_000)),
             ("17672256002500000", at("2530-01-05T00:00:02.5Z"), at("2530-01-05T00:00:02.5Z")),
         ] {
             assert_eq!(time_from_text(digits, &berlin()), text, "text {digits}");

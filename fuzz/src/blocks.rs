@@ -9,7 +9,7 @@ use kas3_sink::{
     Error, Kind, Result,
     format::{
         lines::{
-            Compression, IndexPlace, LinesSettings,
+            BlockSize, Compression, IndexPlace, LinesSettings,
             index::BlockIndex,
             read::{LinesFile, compression_of, read_all},
         },
@@ -221,7 +221,8 @@ pub fn damaged_file(data: &[u8]) {
     let Some((&[choice, number, width, gap], damage)) = data.split_first_chunk::<4>() else { return };
     let compression = if choice & 1 == 0 { Compression::Gzip } else { Compression::Zstd };
     let index = if choice & 2 == 0 || compression != Compression::Gzip { IndexPlace::Inside } else { IndexPlace::SideFile };
-    let settings = LinesSettings { compression, index, envelope: choice & 4 != 0, block: Size(4096), ..LinesSettings::default() };
+    let block = if choice & 16 != 0 && index == IndexPlace::Inside { BlockSize::File } else { BlockSize::Fixed(Size(4096)) };
+    let settings = LinesSettings { compression, index, envelope: choice & 4 != 0, block, ..LinesSettings::default() };
     let value = |number: usize| format!("{{\"id\":{number},\"text\":\"{}\"}}", "ab1".repeat(number * usize::from(width) % 200)).into_bytes();
     let record = |number: usize| OwnedRecord {
         topic: "orders".into(),

@@ -24,7 +24,8 @@ pub struct Record<'a> {
     pub partition: i32,
     /// Offset in the partition.
     pub offset: i64,
-    /// Milliseconds since the epoch; `None` when the message has no timestamp (formats older than Kafka 0.10).
+    /// Milliseconds since the epoch, negative before 1970; `None` when the message has no timestamp (formats older than Kafka 0.10,
+    /// and the number -1, by which Kafka means none).
     pub timestamp_ms: Option<i64>,
     /// Key; `None` is Kafka's null.
     pub key: Option<&'a [u8]>,

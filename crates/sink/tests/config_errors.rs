@@ -52,6 +52,7 @@ fn every_usual_mistake_is_named_with_its_place_and_the_way_out() {
         ("a level out of bounds", sink("format: {level: 900}")),
         ("a start that does not exist", topics("[orders]\n  start: beginning")),
         ("a start that is no time", topics("[orders]\n  start: {timestamp: yesterday}")),
+        ("a start before 1970", topics("[orders]\n  start: {timestamp: 1969-12-31T00:00:00Z}")),
         ("two starts", topics("[orders]\n  start: {timestamp: 2026-01-01T00:00:00Z, group: g}")),
         ("a variable that is not set", sink("timezone: ${ZONE}")),
         ("a variable that is no name", sink("timezone: ${9}")),

@@ -8,7 +8,7 @@ use kas3_sink::{
     format::{
         Encoder, FORMATS, Finished, Format,
         lines::{
-            Compression, IndexPlace, LinesSettings, envelope,
+            BlockSize, Compression, IndexPlace, LinesSettings, envelope,
             index::BlockIndex,
             read::{LinesFile, compression_of, read_all},
         },
@@ -61,13 +61,24 @@ fn text(lines: LinesSettings) -> Settings {
     Settings { kind: "text", lines }
 }
 
-/// Every format with every compression, envelope and place of the index that it takes, with the smallest blocks.
+/// The smallest blocks.
+const SMALL: BlockSize = BlockSize::Fixed(Size(4096));
+
+/// Every format with every compression, envelope, place of the index and kind of blocks that it takes.
 fn every_format() -> Vec<Settings> {
     let mut all = Vec::new();
     for row in FORMATS {
         for compression in COMPRESSIONS {
-            for (envelope, index) in [(false, IndexPlace::Inside), (true, IndexPlace::Inside), (false, IndexPlace::SideFile)] {
-                let lines = LinesSettings { compression, envelope, index, block: Size(4096), ..LinesSettings::default() };
+            let inside = IndexPlace::Inside;
+            for (envelope, index, block) in [
+                (false, inside, SMALL),
+                (true, inside, SMALL),
+                (false, IndexPlace::SideFile, SMALL),
+                (false, inside, BlockSize::Auto),
+                (false, IndexPlace::SideFile, BlockSize::Auto),
+                (false, inside, BlockSize::File),
+            ] {
+                let lines = LinesSettings { compression, envelope, index, block, ..LinesSettings::default() };
                 let settings = Settings { kind: row.name, lines };
                 if settings.format().is_ok() {
                     all.push(settings);
@@ -80,7 +91,7 @@ fn every_format() -> Vec<Settings> {
 }
 
 fn has_index(settings: &Settings) -> bool {
-    settings.compression != Compression::None && settings.index == IndexPlace::Inside
+    settings.compression != Compression::None && settings.index == IndexPlace::Inside && settings.block != BlockSize::File
 }
 
 fn encoder(settings: &Settings) -> Box<dyn Encoder> {
@@ -130,14 +141,14 @@ fn record(offset: i64, value: Option<Vec<u8>>) -> OwnedRecord {
     OwnedRecord { topic: "orders".into(), partition: 2, offset, timestamp_ms: Some(1_700_000_000_000 + offset % 7), value, ..OwnedRecord::default() }
 }
 
-/// Records that ask for trouble: gaps, doubled offsets, no bytes, a megabyte, bytes that are not UTF-8, carriage returns.
+/// Records that ask for trouble: gaps, doubled offsets, no bytes, a megabyte, bytes that are not UTF-8.
 fn records() -> Vec<OwnedRecord> {
     let plain = |n: i64| record(n + 1000, Some(format!("{{\"id\":{n},\"text\":\"{}\"}}", "ab".repeat(n as usize % 50)).into_bytes()));
     let mut all: Vec<OwnedRecord> = (0..400).map(plain).collect();
     let noise = (0..1_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
-    let large: Vec<u8> = noise.map(|byte| if byte == b'\n' { b' ' } else { byte }).collect();
+    let large: Vec<u8> = noise.map(|byte| if b"\r\n".contains(&byte) { b' ' } else { byte }).collect();
     let odd: [(i64, Option<&[u8]>); 5] =
-        [(2000, Some(b"")), (2000, None), (2000, Some(&large)), (5000, Some(b"\xff\xfe\r \0")), (5001, Some(b"[]\r"))];
+        [(2000, Some(b"")), (2000, None), (2000, Some(&large)), (5000, Some(b"\xff\xfe\x0b \0")), (5001, Some(b"[]"))];
     for (offset, value) in odd {
         let headers = OwnedHeaders(vec![(b"h".to_vec(), None)]);
         all.push(OwnedRecord { timestamp_ms: None, key: Some(vec![0xc3]), headers, ..record(offset, value.map(<[u8]>::to_vec)) });
@@ -231,7 +242,7 @@ fn the_same_records_give_the_same_bytes_and_early_closed_blocks_the_same_content
 #[test]
 fn the_size_of_an_open_file_is_near_that_of_the_finished_one() {
     for compression in COMPRESSIONS {
-        let settings = json(LinesSettings { compression, block: Size(64 << 10), ..LinesSettings::default() });
+        let settings = json(LinesSettings { compression, block: BlockSize::Fixed(Size(64 << 10)), ..LinesSettings::default() });
         let mut encoder = encoder(&settings);
         for n in 0..20_000_i64 {
             let value = format!("{{\"id\":{n},\"hash\":\"{:016x}\"}}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed()));
@@ -266,7 +277,7 @@ fn thousands_of_idle_files_cost_little_and_shrinking_gives_memory_back() {
 fn a_record_never_spans_two_blocks_and_a_huge_one_has_a_block_of_its_own() {
     let records = records();
     for compression in [Compression::Gzip, Compression::Zstd] {
-        let settings = text(LinesSettings { compression, block: Size(4096), ..LinesSettings::default() });
+        let settings = text(LinesSettings { compression, block: SMALL, ..LinesSettings::default() });
         let index = BlockIndex::of_bytes(&write_plainly(&settings, &records).0, compression).unwrap().unwrap();
         let (large, small): (Vec<_>, Vec<_>) = index.blocks().iter().partition(|block| block.content_bytes > 4096);
         assert_eq!(large.iter().map(|block| (block.rows, block.content_bytes)).collect::<Vec<_>>(), [(1, (1 << 20) + 1)]);
@@ -274,10 +285,99 @@ fn a_record_never_spans_two_blocks_and_a_huge_one_has_a_block_of_its_own() {
     }
 }
 
+/// Records of about `bytes` each, which compress about as well as usual ones.
+fn long_records(count: i64, bytes: usize) -> Vec<OwnedRecord> {
+    let value = |n: i64| {
+        let unit =
+            format!("{{\"id\":{n},\"hash\":\"{:016x}\",\"text\":\"{}\"}}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed()), "ab".repeat(40));
+        format!("[{}]", vec![unit; bytes / 130].join(",")).into_bytes()
+    };
+    (0..count).map(|n| record(3 * n, Some(value(n)))).collect()
+}
+
+#[test]
+fn blocks_grow_with_the_file_and_no_block_takes_more_memory_than_the_first() {
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let settings = json(LinesSettings { compression, level: Some(1), ..LinesSettings::default() });
+        let mut encoder = encoder(&settings);
+        let records = long_records(1600, 100_000);
+        let (mut file, mut held) = (Vec::new(), 0);
+        for record in &records {
+            encoder.append(&[Row::of(record.borrow())]).unwrap();
+            held = held.max(encoder.buffered());
+            file.extend_from_slice(&encoder.take());
+        }
+        // a zstd frame is held as it is stored
+        assert!(held < 4 << 20, "{compression:?}: {held}");
+        file.extend_from_slice(&encoder.finish().unwrap().tail);
+        let file = Bytes::from(file);
+        let index = BlockIndex::of_bytes(&file, compression).unwrap().unwrap();
+        let mut before = 0;
+        for block in index.blocks() {
+            assert!(block.content_bytes <= (before / 4).max(1 << 20), "{block:?} behind {before}");
+            before += block.content_bytes;
+        }
+        assert!(before > 140 << 20 && index.blocks().len() <= 32, "{} blocks in {before} bytes", index.blocks().len());
+        assert!(index.blocks().iter().any(|block| block.content_bytes > 15 << 20));
+        for offsets in [0..1, 3 * 700..3 * 701 + 1, 3 * 1599..i64::MAX] {
+            let options = ReadOptions { offsets: offsets.clone(), ..ReadOptions::default() };
+            let lines: Vec<StoredRow> = read_all(file.clone(), compression, options).unwrap().collect::<Result<_, _>>().unwrap();
+            let wanted: Vec<OwnedRecord> = records.iter().filter(|record| offsets.contains(&record.offset)).cloned().collect();
+            assert_lines(&settings, &lines, &wanted);
+        }
+    }
+}
+
+#[test]
+fn giving_memory_back_adds_no_member_and_batches_do_not_show_in_large_blocks() {
+    let records = long_records(150, 90_000);
+    let contents = |file: &Bytes, compression| -> Vec<u64> {
+        BlockIndex::of_bytes(file, compression).unwrap().unwrap().blocks().iter().map(|block| block.content_bytes).collect()
+    };
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let settings = json(LinesSettings { compression, level: Some(1), ..LinesSettings::default() });
+        let (file, finished) = write_plainly(&settings, &records);
+        assert!(write(&settings, &records, 64, 2, usize::MAX).0 == file, "batches and takes do not show: {compression:?}");
+        let (shrunk, shrunk_finished) = write(&settings, &records, 3, 1, 1);
+        assert_eq!(shrunk_finished.checksum, finished.checksum);
+        assert!(all_lines(&settings, &shrunk) == all_lines(&settings, &file));
+        if compression == Compression::Gzip {
+            assert_eq!(contents(&shrunk, compression), contents(&file, compression));
+        }
+    }
+}
+
+#[test]
+fn a_file_of_one_block_is_one_member_or_frame_however_large_it_gets_and_takes_little_memory() {
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let settings = json(LinesSettings { compression, block: BlockSize::File, ..LinesSettings::default() });
+        for (records, shrink) in [(long_records(3, 1000), usize::MAX), (long_records(200, 100_000), usize::MAX), (long_records(200, 100_000), 3)] {
+            let (file, _) = write(&settings, &records, 2, 1, shrink);
+            let mut member = flate2::bufread::GzDecoder::new(&file[..]);
+            match compression {
+                Compression::Gzip => {
+                    let mut content = Vec::new();
+                    member.read_to_end(&mut content).unwrap();
+                    assert!(member.into_inner().is_empty(), "one member, and nothing behind it");
+                    assert_eq!(content.iter().filter(|byte| **byte == b'\n').count(), records.len());
+                }
+                _ => assert_eq!(zstd::zstd_safe::find_frame_compressed_size(&file), Ok(file.len()), "one frame, and nothing behind it"),
+            }
+            assert_lines(&settings, &all_lines(&settings, &file), &records);
+        }
+        let mut encoder = encoder(&settings);
+        for record in long_records(200, 100_000) {
+            encoder.append(&[Row::of(record.borrow())]).unwrap();
+            encoder.take();
+            assert!(encoder.buffered() < 4 << 20, "{compression:?}: {}", encoder.buffered());
+        }
+    }
+}
+
 #[test]
 fn the_side_file_describes_members_that_inflate_alone() {
     let records = records();
-    let settings = text(LinesSettings { index: IndexPlace::SideFile, block: Size(4096), ..LinesSettings::default() });
+    let settings = text(LinesSettings { index: IndexPlace::SideFile, block: SMALL, ..LinesSettings::default() });
     let (file, finished) = write_plainly(&settings, &records);
     let index: serde_json::Value = serde_json::from_slice(&finished.side_file.unwrap()).unwrap();
     let (mut position, mut counted) = (0, 0);
@@ -324,7 +424,7 @@ impl RangeRead for Counting {
 #[test]
 fn one_record_of_a_large_file_costs_its_block_and_the_index() {
     for compression in [Compression::Gzip, Compression::Zstd] {
-        let settings = json(LinesSettings { compression, block: Size(64 << 10), ..LinesSettings::default() });
+        let settings = json(LinesSettings { compression, block: BlockSize::Fixed(Size(64 << 10)), ..LinesSettings::default() });
         let value = |n: i64| format!("{:x}", (n as u128 + 1).pow(5).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)).into_bytes();
         let records: Vec<OwnedRecord> = (0..60_000).map(|n| record(2 * n, Some(value(n)))).collect();
         let (file, _) = write_plainly(&settings, &records);
@@ -398,7 +498,7 @@ fn a_bomb_ends_at_the_limit() {
 
 fn sequence() -> impl Strategy<Value = Vec<OwnedRecord>> {
     let step = prop_oneof![6 => Just(1_i64), 1 => Just(0), 2 => 2..50_i64];
-    let value = vec(any::<u8>().prop_map(|byte| if byte == b'\n' { b'.' } else { byte }), 0..900);
+    let value = vec(any::<u8>().prop_map(|byte| if b"\r\n".contains(&byte) { b'.' } else { byte }), 0..900);
     vec((step, option::of(any::<i64>()), option::weighted(0.9, value)), 0..120).prop_map(|steps| {
         let mut offset = 100;
         let next = |(step, timestamp_ms, value)| {
@@ -466,7 +566,7 @@ fn run(program: &str, arguments: &[&str], file: &Path) -> Vec<u8> {
 #[test]
 fn gzip_and_python_read_the_file_and_python_finds_a_record_by_the_documented_index() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = text(LinesSettings { block: Size(4096), ..LinesSettings::default() });
+    let settings = text(LinesSettings { block: SMALL, ..LinesSettings::default() });
     // Gaps everywhere make an index of several members.
     let mut records = records();
     records.extend((0..40_000).map(|n| record(20_000 + 3 * n, Some(format!("value {n}").into_bytes()))));
@@ -482,7 +582,7 @@ fn gzip_and_python_read_the_file_and_python_finds_a_record_by_the_documented_ind
 
     let manual = include_str!("../../../docs/block-index.md");
     let reader = manual.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
-    let cases = [(20_000 + 3 * 31_234, "value 31234\n"), (5001, "[]\r\n"), (1000, "{\"id\":0,\"text\":\"\"}\n"), (9001, ""), (20_001, "")];
+    let cases = [(20_000 + 3 * 31_234, "value 31234\n"), (5001, "[]\n"), (1000, "{\"id\":0,\"text\":\"\"}\n"), (9001, ""), (20_001, "")];
     for (offset, wanted) in cases {
         let asked = format!("{reader}\nimport sys\nfor line in find(sys.argv[1], {offset}): sys.stdout.buffer.write(line)\n");
         assert_eq!(String::from_utf8(run("python3", &["-c", &asked], &path)).unwrap(), wanted, "offset {offset}");

@@ -1,5 +1,6 @@
 //! Stored forms that stay readable for ever. `golden/format/v1` holds files as the first version wrote them, and beside each
-//! (`<file>.json`) what it must read as. A later version adds a folder and leaves this one alone.
+//! (`<file>.json`) what it must read as. A later version adds a folder and leaves this one alone: `v1-pieces` has blocks of
+//! several pieces, with the same index.
 //!
 //! What is written today is compared with them too. When a newer compressor gives other bytes, look that only compressed
 //! blocks changed, keep the old files under another name and write the folder again with `KAS3_GOLDEN=write`.
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use kas3_sink::{
     format::{
         lines::{
-            Compression, IndexPlace, LinesSettings, Newlines,
+            BlockSize, Compression, IndexPlace, LinesSettings, Newlines,
             index::{Block, BlockIndex},
             read::{compression_of, read_all},
         },
@@ -23,8 +24,10 @@ use kas3_sink::{
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/format/v1")
+const FOLDERS: [&str; 2] = ["v1", "v1-pieces"];
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/format").join(name)
 }
 
 fn records() -> Vec<OwnedRecord> {
@@ -52,7 +55,8 @@ fn records() -> Vec<OwnedRecord> {
 fn cases() -> Vec<(&'static str, &'static str, LinesSettings)> {
     // levels are named: a default may change, what a level gives may not
     let level = |compression| (compression == Compression::Zstd).then_some(3);
-    let with = |compression| LinesSettings { compression, level: level(compression), block: Size(4096), ..LinesSettings::default() };
+    let with =
+        |compression| LinesSettings { compression, level: level(compression), block: BlockSize::Fixed(Size(4096)), ..LinesSettings::default() };
     let text = |settings| LinesSettings { newlines: Newlines::Space, ..settings };
     vec![
         ("lines.jsonl.gz", "json_lines", with(Compression::Gzip)),
@@ -65,6 +69,33 @@ fn cases() -> Vec<(&'static str, &'static str, LinesSettings)> {
         ("side-file.json.gz", "json_lines", LinesSettings { index: IndexPlace::SideFile, ..with(Compression::Gzip) }),
     ]
 }
+
+/// Long records that compress well: some twenty MiB, whose files are small.
+fn long_records() -> Vec<OwnedRecord> {
+    let value = |n: i64| format!("{{\"id\":{n},\"long\":\"{}{n}\"}}", "x".repeat(700_000));
+    let record = |n| OwnedRecord {
+        topic: "orders".into(),
+        offset: 7 * n,
+        timestamp_ms: Some(-1000 * n),
+        value: Some(value(n).into_bytes()),
+        ..OwnedRecord::default()
+    };
+    (0..30).map(record).collect()
+}
+
+/// Files with blocks of several pieces.
+fn cases_in_pieces() -> Vec<(&'static str, &'static str, LinesSettings)> {
+    let with = |compression, block| LinesSettings { compression, level: Some(3), block, ..LinesSettings::default() };
+    vec![
+        ("grown.jsonl.gz", "json_lines", with(Compression::Gzip, BlockSize::Auto)),
+        ("grown.jsonl.zst", "json_lines", with(Compression::Zstd, BlockSize::Auto)),
+        ("one.jsonl.gz", "json_lines", with(Compression::Gzip, BlockSize::File)),
+        ("one.jsonl.zst", "json_lines", with(Compression::Zstd, BlockSize::File)),
+    ]
+}
+
+/// Bytes from which on a line stands in a golden file by its length and checksum.
+const LINE_BYTES_MAX: usize = 10_000;
 
 /// What a file holds, as its `.json` says it: an entry a block and a line.
 fn reading(file: Bytes) -> Vec<Value> {
@@ -82,6 +113,11 @@ fn reading(file: Bytes) -> Vec<Value> {
     }
     for line in read_all(file, compression, ReadOptions::default()).unwrap() {
         let line = line.unwrap();
+        if line.bytes.len() > LINE_BYTES_MAX {
+            let checksum = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&line.bytes));
+            entries.push(json!({ "offset": line.offset, "bytes": line.bytes.len(), "xxh3": checksum }));
+            continue;
+        }
         entries.push(json!({ "offset": line.offset, "line": line.bytes.escape_ascii().to_string() }));
     }
     entries
@@ -89,37 +125,38 @@ fn reading(file: Bytes) -> Vec<Value> {
 
 #[test]
 fn every_golden_file_reads_as_it_always_did() {
-    let mut names: Vec<String> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|name| !name.ends_with(".json"));
-    assert!(names.len() >= cases().len(), "{names:?}");
-    for name in names {
-        let file = fs::read(folder().join(&name)).unwrap();
-        let expected = fs::read_to_string(folder().join(format!("{name}.json"))).unwrap();
-        let expected: Vec<Value> = expected.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert!(reading(file.into()) == expected, "`{name}` reads as something else");
+    for folder in FOLDERS.map(folder) {
+        let mut names: Vec<String> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.ends_with(".json"));
+        assert!(names.len() >= 4, "{names:?}");
+        for name in names {
+            let file = fs::read(folder.join(&name)).unwrap();
+            let expected = fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+            let expected: Vec<Value> = expected.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert!(reading(file.into()) == expected, "`{name}` reads as something else");
+        }
     }
 }
 
 #[test]
 fn what_is_written_today_is_byte_for_byte_the_golden_files() {
-    let records = records();
-    let rows: Vec<Row<'_>> = records.iter().map(|record| Row::of(record.borrow())).collect();
-    let mut written = Vec::new();
-    for (name, kind, settings) in cases() {
-        let mut encoder = settings.of(kind).unwrap().settings.build("format").unwrap().encoder().unwrap();
-        assert_eq!(encoder.append(&rows).unwrap().refused, None);
-        let finished = encoder.finish().unwrap();
-        written.push((name.to_owned(), finished.tail));
-        if let Some(side_file) = finished.side_file {
-            assert!(fs::read(folder().join("side-file.index.json")).unwrap() == side_file, "the side file is written differently");
+    for (name, cases, records) in [("v1", cases(), records()), ("v1-pieces", cases_in_pieces(), long_records())] {
+        let rows: Vec<Row<'_>> = records.iter().map(|record| Row::of(record.borrow())).collect();
+        for (file, kind, settings) in cases {
+            let mut encoder = settings.of(kind).unwrap().settings.build("format").unwrap().encoder().unwrap();
+            assert_eq!(encoder.append(&rows).unwrap().refused, None);
+            let finished = encoder.finish().unwrap();
+            let bytes = finished.tail;
+            let path = folder(name).join(file);
+            if std::env::var("KAS3_GOLDEN").as_deref() == Ok("write") {
+                fs::write(&path, &bytes).unwrap();
+                let lines: String = reading(bytes.clone()).iter().map(|entry| format!("{entry}\n")).collect();
+                fs::write(folder(name).join(format!("{file}.json")), lines).unwrap();
+            }
+            assert!(fs::read(&path).unwrap() == bytes, "`{file}` is written differently");
+            if let Some(side_file) = finished.side_file {
+                assert!(fs::read(folder(name).join("side-file.index.json")).unwrap() == side_file, "the side file is written differently");
+            }
         }
-    }
-    for (name, bytes) in written {
-        if std::env::var("KAS3_GOLDEN").as_deref() == Ok("write") {
-            fs::write(folder().join(&name), &bytes).unwrap();
-            let lines: String = reading(bytes.clone()).iter().map(|entry| format!("{entry}\n")).collect();
-            fs::write(folder().join(format!("{name}.json")), lines).unwrap();
-        }
-        assert!(fs::read(folder().join(&name)).unwrap() == bytes, "`{name}` is written differently");
     }
 }

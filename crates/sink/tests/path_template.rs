@@ -235,6 +235,37 @@ fn a_topic_too_long_for_its_names_is_refused_where_it_is_known_and_stops_where_i
 }
 
 #[test]
+fn a_time_in_a_value_is_the_one_that_was_meant_and_never_is_a_date_as_well() {
+    for (time, folder) in [
+        (r#""9999-12-31""#, "9999-12-31"),
+        (r#""9999-12-31T23:59:59Z""#, "9999-12-31"),
+        (r#""0001-01-01T00:00:00Z""#, "0001-01-01"),
+        ("253402300799000", "9999-12-31"),
+        ("20260101", "2026-01-01"),
+        (r#""20260101""#, "2026-01-01"),
+        (r#""2026""#, "2026-01-01"),
+        (r#""20260101123000""#, "2026-01-01"),
+        ("20260101123000", "2026-01-01"),
+        ("1767225600", "2026-01-01"),
+        (r#""1767225600000""#, "2026-01-01"),
+        ("-1", "1969-12-31"),
+    ] {
+        assert_eq!(
+            name("{topic}/{value.t:%Y-%m-%d}/{partition}_{offset}", &format!("{{\"t\": {time}}}")),
+            format!("orders/{folder}/7_1234.jsonl.gz"),
+            "{time}"
+        );
+    }
+    for time in [r#""20261399""#, "20261399", r#""202613""#, r#""12345678""#, r#""00000000""#] {
+        let error = name_in(&template("{topic}/{value.t:%Y}/{partition}_{offset}"), &record(&format!("{{\"t\": {time}}}")), &context()).unwrap_err();
+        assert_eq!((error.kind(), error.reason()), (Kind::BadRecord, Some("no_time")), "{time}");
+    }
+    let before = OwnedRecord { timestamp_ms: Some(-1001), ..record("{}") };
+    let made = name_in(&template("{topic}/{timestamp:%Y-%m-%dT%s}/{partition}_{offset}"), &before, &context()).unwrap();
+    assert_eq!(made, "orders/1969-12-31T-2/7_1234.jsonl.gz");
+}
+
+#[test]
 fn times_in_the_first_days_of_all_are_refused_or_read_back() {
     let template = PathTemplate::parse("{timestamp:%G}-{timestamp:%C%y}-{partition}_{offset}", &options(true)).unwrap();
     for days in -3..800_i64 {

@@ -122,6 +122,7 @@ fn type_text(schema: &Schema, resolved: &Json) -> String {
         ("size", _) => "size".to_owned(),
         ("duration", _) => "duration".to_owned(),
         ("settle", _) => "duration or `next`".to_owned(),
+        ("block", _) => "size, `auto` or `file`".to_owned(),
         ("address", _) => "address or `off`".to_owned(),
         (_, "object") => match resolved["properties"].as_object() {
             Some(keys) if resolved["maxProperties"] == 1 => keys.keys().map(|key| format!("`{{{key}: …}}`")).collect::<Vec<_>>().join(" or "),

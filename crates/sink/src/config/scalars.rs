@@ -61,6 +61,7 @@ pub(super) fn scalar(value: &mut Value, schema: &Json, secret: bool) -> Result<(
         let (what, hint) = match (types.first().copied().unwrap_or_default(), format) {
             ("string", "duration" | "settle") => ("a duration", "write a number with its unit, as `5m`"),
             ("string", "size") => ("a size", "write a whole number with its unit, as `128MiB`"),
+            ("string", "block") => ("a size, `auto` or `file`", "write a whole number with its unit, as `256KiB`, or one of these words"),
             ("string", "address") => ("an address", "write `127.0.0.1:9080`, or `off`"),
             ("string", _) => ("text", if value.is_mapping() || value.is_sequence() { "" } else { "put it in quotes" }),
             ("integer", _) => ("a whole number", ""),
@@ -71,7 +72,7 @@ pub(super) fn scalar(value: &mut Value, schema: &Json, secret: bool) -> Result<(
     }
     if let Some(number) = value.as_i64().or_else(|| value.as_u64().map(|number| number.try_into().unwrap_or(i64::MAX))) {
         let (least, most) = (schema["minimum"].as_i64(), schema["maximum"].as_i64());
-        if least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most) || (number < 0 && format == "size") {
+        if least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most) || (number < 0 && matches!(format, "size" | "block")) {
             let bounds = most.map_or(String::new(), |most| format!(" and at most {most}"));
             return Err((format!("is `{number}`; it must be at least {}{bounds}", least.unwrap_or(0)), String::new()));
         }
@@ -86,6 +87,8 @@ fn formatted(value: &Value, format: &str) -> Result<(), String> {
     match format {
         "size" => text.parse::<Bytes>().map(drop).map_err(wrong),
         "settle" if text == "next" => Ok(()),
+        "block" if matches!(text.as_str(), "auto" | "file") => Ok(()),
+        "block" => text.parse::<Bytes>().map(drop).map_err(|message| wrong(format!("{message}, or `auto`, or `file`"))),
         "settle" => text.parse::<Period>().map(drop).map_err(|message| wrong(format!("{message}, or `next`"))),
         "duration" => text.parse::<Period>().map(drop).map_err(wrong),
         "date-time" if text.parse::<jiff::Timestamp>().is_err() => {

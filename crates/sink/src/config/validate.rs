@@ -131,8 +131,17 @@ fn check_source(source: &SourceSettings, mistakes: &mut Mistakes) {
 
 fn check_start(start: &Start) -> Result<()> {
     match start {
-        Start::Timestamp(time) if time.parse::<jiff::Timestamp>().is_err() => {
-            Err(Error::config(format!("`source.start.timestamp` is `{time}`, which is no RFC 3339 time")).hint("write it as `2026-01-01T00:00:00Z`"))
+        Start::Timestamp(time) => {
+            match time.parse::<jiff::Timestamp>() {
+                // Kafka takes negative numbers for words, as -1 for the end
+                Ok(at) if at.as_millisecond() < 0 => {
+                    Err(Error::config(format!("`source.start.timestamp` is `{time}`: Kafka finds no times before 1970"))
+                        .hint("to begin with the first record, write `start: earliest`"))
+                }
+                Ok(_) => Ok(()),
+                Err(_) => Err(Error::config(format!("`source.start.timestamp` is `{time}`, which is no RFC 3339 time"))
+                    .hint("write it as `2026-01-01T00:00:00Z`")),
+            }
         }
         Start::Group(group) if group.is_empty() => {
             Err(Error::config("`source.start.group` is empty").hint("name the consumer group whose offsets count"))

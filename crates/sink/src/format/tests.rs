@@ -1,4 +1,4 @@
-use super::lines::{Absent, Compression, IndexPlace, LinesSettings, Newlines};
+use super::lines::{Absent, BlockSize, Compression, IndexPlace, LinesSettings, Newlines};
 use super::*;
 use crate::{Kind, record::OwnedRecord, units::Bytes as Size};
 
@@ -43,7 +43,7 @@ fn an_unknown_format_names_the_nearest_and_those_that_exist() {
 
 #[test]
 fn every_contradiction_and_every_value_out_of_range_is_refused_with_its_keys() {
-    let cases: [(LinesSettings, &[&str]); 13] = [
+    let cases: [(LinesSettings, &[&str]); 15] = [
         (
             LinesSettings { index: IndexPlace::SideFile, compression: Compression::Zstd, ..settings() },
             &["`format.index: side_file`", "`format.compression: zstd`"],
@@ -56,8 +56,10 @@ fn every_contradiction_and_every_value_out_of_range_is_refused_with_its_keys() {
         (LinesSettings { level: Some(13), ..settings() }, &["`format.level: 13`", "`format.compression: gzip`"]),
         (LinesSettings { level: Some(20), compression: Compression::Zstd, ..settings() }, &["`format.level: 20`", "`format.compression: zstd`"]),
         (LinesSettings { level: Some(1), compression: Compression::None, ..settings() }, &["`format.level: 1`", "`format.compression: none`"]),
-        (LinesSettings { block: Size(4095), ..settings() }, &["`format.block: 4095`"]),
-        (LinesSettings { block: Size((64 << 20) + 1), ..settings() }, &["`format.block: 67108865`"]),
+        (LinesSettings { block: BlockSize::Fixed(Size(4095)), ..settings() }, &["`format.block: 4095`"]),
+        (LinesSettings { block: BlockSize::Fixed(Size((64 << 20) + 1)), ..settings() }, &["`format.block: 67108865`"]),
+        (LinesSettings { block: BlockSize::File, index: IndexPlace::SideFile, ..settings() }, &["`format.block: file`", "`format.index: side_file`"]),
+        (LinesSettings { envelope: true, check_json: true, ..settings() }, &["`format.envelope`", "`format.check_json`"]),
         (LinesSettings { envelope: true, newlines: Newlines::Space, ..settings() }, &["`format.envelope`", "`format.newlines`"]),
         (
             LinesSettings { content_encoding: true, compression: Compression::None, ..settings() },
@@ -75,6 +77,8 @@ fn every_contradiction_and_every_value_out_of_range_is_refused_with_its_keys() {
     }
     let error = build("text", &LinesSettings { envelope: true, ..settings() }).err().unwrap();
     assert!(["`format.envelope`", "`format.type: text`"].iter().all(|key| error.to_string().contains(key)), "{error}");
+    let error = build("text", &LinesSettings { check_json: true, ..settings() }).err().unwrap();
+    assert!(["`format.check_json`", "`format.type: text`"].iter().all(|key| error.to_string().contains(key)), "{error}");
     for level in [1, 12] {
         assert!(build("json_lines", &LinesSettings { level: Some(level), ..settings() }).is_ok());
     }
@@ -96,18 +100,44 @@ fn names_and_types_follow_format_compression_and_settings() {
 }
 
 #[test]
-fn a_value_with_a_newline_is_written_as_the_policy_says() {
-    let broken: &[Option<&[u8]>] = &[Some(b"{\"a\":\r\n 1.0}"), Some(b"plain")];
+fn a_value_with_a_newline_of_any_kind_is_written_as_the_policy_says() {
     let with = |newlines| LinesSettings { newlines, ..settings() };
-    let json = |newlines| write("json_lines", &with(newlines), broken).1;
-    assert_eq!(json(Newlines::Compact), "{\"a\":1.0}\nplain\n");
-    assert_eq!(json(Newlines::Space), "{\"a\":  1.0}\nplain\n");
-    assert_eq!(json(Newlines::Escape), "\"{\\\"a\\\":\\r\\n 1.0}\"\nplain\n");
-    assert_eq!(write("text", &with(Newlines::Space), broken).1, "{\"a\":  1.0}\nplain\n");
-    for (kind, newlines) in [("json_lines", Newlines::Reject), ("text", Newlines::Compact), ("text", Newlines::Reject)] {
-        let (appended, content) = write(kind, &with(newlines), broken);
-        assert_eq!((appended.taken(), appended.refused.unwrap().code, content), (0, "newline", String::new()));
+    for (newline, escaped, spaces) in [("\n", "\\n", " "), ("\r", "\\r", " "), ("\r\n", "\\r\\n", " "), ("\r\r\n\n", "\\r\\r\\n\\n", "   ")] {
+        let value = format!("{{\"id\":1,{newline}\"b\":2.0}}");
+        let broken: &[Option<&[u8]>] = &[Some(value.as_bytes()), Some("{\"c\":\"\u{2028}\u{85}\u{b}\"}".as_bytes())];
+        let json = |newlines| write("json_lines", &with(newlines), broken).1;
+        let other = "{\"c\":\"\u{2028}\u{85}\u{b}\"}\n";
+        assert_eq!(json(Newlines::Compact), format!("{{\"id\":1,\"b\":2.0}}\n{other}"));
+        assert_eq!(json(Newlines::Space), format!("{{\"id\":1,{spaces}\"b\":2.0}}\n{other}"));
+        assert_eq!(json(Newlines::Escape), format!("\"{{\\\"id\\\":1,{escaped}\\\"b\\\":2.0}}\"\n{other}"));
+        assert_eq!(write("text", &with(Newlines::Space), broken).1, format!("{{\"id\":1,{spaces}\"b\":2.0}}\n{other}"));
+        for (kind, newlines) in [("json_lines", Newlines::Reject), ("text", Newlines::Compact), ("text", Newlines::Reject)] {
+            let (appended, content) = write(kind, &with(newlines), broken);
+            assert_eq!((appended.taken(), appended.refused.unwrap().code, content), (0, "newline", String::new()));
+        }
     }
+    // at the end of a value too, where it would look like the end of a line of another system
+    assert_eq!(write("json_lines", &settings(), &[Some(b"[]\r")]).1, "[]\n");
+    assert_eq!(write("json_lines", &settings(), &[Some(b"\"a\rb\"")]).0.refused.unwrap().code, "not_json");
+}
+
+#[test]
+fn lines_are_looked_at_when_the_settings_say_so() {
+    let with = |newlines| LinesSettings { check_json: true, newlines, ..settings() };
+    let good: &[Option<&[u8]>] = &[Some(b" {\"a\": 1}"), None, Some(b""), Some(b"[1,\n2]"), Some(b"7")];
+    assert_eq!(write("json_lines", &with(Newlines::Compact), good), (appended(5, 0), " {\"a\": 1}\nnull\nnull\n[1,2]\n7\n".into()));
+    assert_eq!(write("json_lines", &with(Newlines::Escape), &[Some(b"a\nb")]).1, "\"a\\nb\"\n");
+    for wrong in [&b"oops"[..], b"[1,2", b"NaN", b"\xef\xbb\xbf{}", b"\"\xff\"", b" ", b"{}{}"] {
+        let (appended, content) = write("json_lines", &with(Newlines::Compact), &[Some(b"1"), Some(wrong), Some(b"2")]);
+        let refused = appended.refused.clone().unwrap();
+        assert_eq!((appended.taken(), refused.code, content), (1, "not_json", "1\n".into()), "{}", wrong.escape_ascii());
+        assert!(refused.hint.unwrap().contains("`format.check_json: false`"));
+        // nobody looks unless told to
+        assert_eq!(write("json_lines", &settings(), &[Some(wrong)]).0.written, 1);
+    }
+    // what the policy for newlines makes of a value is looked at, not the value
+    assert_eq!(write("json_lines", &with(Newlines::Space), &[Some(b"\"a\nb\"")]).1, "\"a b\"\n");
+    assert_eq!(write("json_lines", &with(Newlines::Space), &[Some(b"a\nb")]).0.refused.unwrap().code, "not_json");
 }
 
 #[test]

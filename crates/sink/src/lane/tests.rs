@@ -3,7 +3,7 @@
 use super::{append::RUN_BYTES, *};
 use crate::{
     Kind, config,
-    format::lines::{Compression, IndexPlace, LinesSettings},
+    format::lines::{BlockSize, Compression, IndexPlace, LinesSettings},
     ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, Remake, Role},
     path::NameContext,
     pipeline::RemadeSpan,
@@ -183,12 +183,13 @@ prop_compose! {
         log in vec((prop_oneof![9 => Just(0_u64), 1 => 1..50_u64], option::of(0..4_000_000_000_000_i64), values()), 0..150),
         steps in vec(steps(), 0..25), roll in rolls(), path in select(PATHS.to_vec()),
         compression in select(vec![Compression::None, Compression::None, Compression::Gzip, Compression::Zstd]),
-        side_file: bool, skip: bool, berlin: bool,
+        side_file: bool, skip: bool, berlin: bool, one_block: bool,
     ) -> Scenario {
         // what a compressed file will have as its size is nothing that a model can know
         let bytes = if compression == Compression::None { roll.bytes } else { u64::MAX };
         let index = if side_file && compression == Compression::Gzip { IndexPlace::SideFile } else { IndexPlace::Inside };
-        let format = LinesSettings { compression, index, block: Size(4096), ..LinesSettings::default() };
+        let one_block = one_block && index == IndexPlace::Inside;
+        let format = LinesSettings { compression, index, block: if one_block { BlockSize::File } else { BlockSize::Fixed(Size(4096)) }, ..LinesSettings::default() };
         Scenario { start, log, steps, roll: RollPlan { bytes, ..roll }, path, format, skip, berlin }
     }
 }

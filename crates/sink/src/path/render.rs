@@ -141,17 +141,18 @@ impl PathTemplate {
     }
 
     fn time_in_value(&self, path: &ValuePath, row: &Row<'_>) -> Result<Option<i64>> {
-        let text = match scalar(path, row)? {
+        let (time, text) = match scalar(path, row)? {
             Found::Missing => return Ok(None),
             Found::Text(text) if text.is_empty() => return Ok(None),
-            Found::Text(text) => text,
-            Found::Number(number) => Cow::Borrowed(number.as_bytes()),
-            Found::Bool(value) => Cow::Borrowed(if value { &b"true"[..] } else { &b"false"[..] }),
+            Found::Text(text) => (std::str::from_utf8(&text).ok().and_then(|text| time::time_from_text(text.trim(), &self.timezone)), text),
+            Found::Number(number) => (time::time_from_number(number, &self.timezone), Cow::Borrowed(number.as_bytes())),
+            Found::Bool(value) => (None, Cow::Borrowed(if value { &b"true"[..] } else { &b"false"[..] })),
         };
-        let time = std::str::from_utf8(&text).ok().and_then(|text| time::time_from_text(text.trim(), &self.timezone));
         time.map(Some).ok_or_else(|| {
             let error = Error::new(Kind::BadRecord, format!("`value.{}` is no time: `{}`", path.text, shown(&text)));
-            error.because("no_time").hint("a time is RFC 3339 text, or a number of seconds, milli-, micro- or nanoseconds since 1970")
+            error
+                .because("no_time")
+                .hint("a time is RFC 3339 text, a date in digits as `20260101`, or a count of seconds, milli-, micro- or nanoseconds since 1970")
         })
     }
 

@@ -1,5 +1,10 @@
 //! The strftime parts: which patterns are allowed, what their output can hold, and a cache, because formatting a time costs
-//! more than everything else that a path does with a record.
+//! more than everything else that a path does with a record. What counts as a time in a value is said in reading.rs.
+
+mod edge;
+mod reading;
+
+pub(super) use reading::{time_from_number, time_from_text};
 
 use super::{charset::CharSet, encode};
 use crate::error::{Error, Kind, Result};
@@ -128,9 +133,10 @@ fn known_conversions() -> String {
     letters.map(|letter| format!("`%{letter}`")).collect::<Vec<_>>().join(" ")
 }
 
-/// Times of which a year has four digits, that of the week (`%G`) as well: the years 1 to 9999, in milliseconds (a day aside at
-/// either end for timezones).
-const RANGE_MS: std::ops::Range<i64> = -62_135_510_400_000..253_402_214_400_000;
+/// Times that are shown, in milliseconds: those of the years 1 to 9999, wherever they are given, and so a day more at either end.
+/// (At the end of the year 9999 no timezone shows a later one, see edge.rs; at the beginning of the year 1 some show the year 0,
+/// which has four digits, that of the week as well.)
+const RANGE_MS: std::ops::Range<i64> = -62_135_683_200_000..253_402_387_200_000;
 
 /// Formatted times of one part: entries by the unit that the pattern can see, so that a record whose hour was seen before
 /// costs two comparisons. It grows while records jump between more units than it holds.
@@ -187,28 +193,30 @@ impl TimeCache {
 
 #[cold]
 fn render(entry: &mut Entry, scratch: &mut String, format: &TimeFormat, timezone: &TimeZone, at_ms: i64, leading: bool) -> Result<()> {
-    let timestamp = time_of(at_ms)?;
-    let zoned = timestamp.to_zoned(timezone.clone());
-    scratch.clear();
-    write!(scratch, "{}", zoned.strftime(&format.pattern))
-        .map_err(|_| Error::new(Kind::BadRecord, format!("time `{timestamp}` does not fit the pattern `{}`", format.pattern)).because("no_time"))?;
-    entry.text.clear();
-    // Forgotten first: when something below fails, the entry must not hold for any time.
-    (entry.from_ms, entry.until_ms) = (0, 0);
-    encode::push(&mut entry.text, scratch.as_bytes(), leading);
-    (entry.from_ms, entry.until_ms) = window(format.unit_ms, timezone, at_ms, i64::from(zoned.offset().seconds()) * 1000);
-    Ok(())
-}
-
-/// The time of a number of milliseconds, unless its year has more than four digits.
-pub(super) fn time_of(at_ms: i64) -> Result<Timestamp> {
-    // Whole seconds, rounded down: no pattern shows less, and `%s` would round times before 1970 up.
-    let in_range = RANGE_MS.contains(&at_ms).then(|| Timestamp::from_second(at_ms.div_euclid(1000)).ok()).flatten();
-    in_range.ok_or_else(|| {
-        Error::new(Kind::BadRecord, format!("time `{at_ms}` (milliseconds since 1970) lies outside the years 1 to 9999"))
+    if !RANGE_MS.contains(&at_ms) {
+        return Err(Error::new(Kind::BadRecord, format!("time `{at_ms}` (milliseconds since 1970) lies outside the years 1 to 9999"))
             .because("no_time")
-            .hint("a producer that counts in microseconds or seconds makes such times")
-    })
+            .hint("a producer that counts in microseconds or seconds makes such times"));
+    }
+    // Whole seconds, rounded down: no pattern shows less, and `%s` would round times before 1970 up.
+    let second = at_ms.div_euclid(1000);
+    scratch.clear();
+    let (written, window) = match Timestamp::from_second(second) {
+        Ok(timestamp) => {
+            let zoned = timestamp.to_zoned(timezone.clone());
+            let window = window(format.unit_ms, timezone, at_ms, i64::from(zoned.offset().seconds()) * 1000);
+            (write!(scratch, "{}", zoned.strftime(&format.pattern)).is_ok(), window)
+        }
+        Err(_) => (edge::write(scratch, &format.pattern, timezone, second).is_some(), (at_ms, at_ms + 1)),
+    };
+    if !written {
+        let message = format!("time `{at_ms}` (milliseconds since 1970) does not fit the pattern `{}`", format.pattern);
+        return Err(Error::new(Kind::BadRecord, message).because("no_time"));
+    }
+    entry.text.clear();
+    encode::push(&mut entry.text, scratch.as_bytes(), leading);
+    (entry.from_ms, entry.until_ms) = window;
+    Ok(())
 }
 
 /// From when until when local time shows the same unit under the same offset.
@@ -221,47 +229,6 @@ fn window(unit_ms: i64, timezone: &TimeZone, at_ms: i64, offset_ms: i64) -> (i64
     let changed = timezone.preceding(at(second + 1)).next().map_or(from, |change| change.timestamp().as_millisecond());
     let changes = timezone.following(at(second)).next().map_or(until, |change| change.timestamp().as_millisecond());
     (from.max(changed.min(at_ms)), until.min(changes.max(at_ms + 1)))
-}
-
-/// A time from text: RFC 3339; without an offset, in `timezone`; or a number of seconds, milli-, micro- or nanoseconds since
-/// 1970, told apart by its size. In milliseconds.
-pub(super) fn time_from_text(text: &str, timezone: &TimeZone) -> Option<i64> {
-    if let Some(ms) = time_from_number(text) {
-        return Some(ms);
-    }
-    if let Ok(timestamp) = text.parse::<Timestamp>() {
-        return Some(floor_ms(timestamp));
-    }
-    let civil: jiff::civil::DateTime = text.parse().ok()?;
-    civil.to_zoned(timezone.clone()).ok().map(|zoned| floor_ms(zoned.timestamp()))
-}
-
-fn floor_ms(timestamp: Timestamp) -> i64 {
-    let nanoseconds = timestamp.as_nanosecond().div_euclid(1_000_000);
-    i64::try_from(nanoseconds).unwrap_or(i64::MAX)
-}
-
-/// A number of units since 1970 in milliseconds: below 10^11 seconds (until the year 5138), below 10^14 milliseconds, below
-/// 10^17 microseconds, else nanoseconds.
-pub(super) fn time_from_number(text: &str) -> Option<i64> {
-    if let Ok(number) = text.parse::<i64>() {
-        return match number.unsigned_abs() {
-            0..100_000_000_000 => number.checked_mul(1000),
-            100_000_000_000..100_000_000_000_000 => Some(number),
-            100_000_000_000_000..100_000_000_000_000_000 => Some(number.div_euclid(1000)),
-            _ => Some(number.div_euclid(1_000_000)),
-        };
-    }
-    let begins = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    let number: f64 = if begins { text.parse().ok()? } else { return None };
-    let factor = match number.abs() {
-        size if size < 1e11 => 1e3,
-        size if size < 1e14 => 1.0,
-        size if size < 1e17 => 1e-3,
-        size if size < 1e20 => 1e-6,
-        _ => return None,
-    };
-    Some((number * factor).floor() as i64)
 }
 
 #[cfg(test)]
@@ -277,22 +244,48 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_from_text_and_numbers_of_every_usual_unit() {
-        let berlin = TimeZone::get("Europe/Berlin").unwrap();
-        for same in [
-            "2026-01-01T00:00:00.250Z",
-            "2026-01-01T01:00:00.25+01:00",
-            "2026-01-01T01:00:00.25",
-            "1767225600.25",
-            "1767225600250",
-            "1767225600250000",
+    fn the_usual_times_of_never_are_shown_in_every_timezone() {
+        let pattern = "%Y-%m-%dT%T %G-W%V %a %j %q %s %z%Z";
+        let shown = |zone: &str, text: &str| {
+            let timezone = TimeZone::get(zone).unwrap();
+            let at_ms = time_from_text(text, &timezone).unwrap_or_else(|| panic!("{text} is no time"));
+            let format = TimeFormat::parse(pattern).unwrap();
+            let mut cache = TimeCache::default();
+            let (text, from, until) = cache.text(&format, &timezone, at_ms, false).unwrap();
+            assert!(from <= at_ms && at_ms < until);
+            assert!(text.bytes().all(|byte| format.output.contains(byte)) && text.len() <= format.longest, "{text}");
+            text.replace("%3A", ":")
+        };
+        for (zone, text, expected) in [
+            ("UTC", "9999-12-31", "9999-12-31T00:00:00 9999-W52 Fri 365 4 253402214400 +0000UTC"),
+            ("UTC", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59 9999-W52 Fri 365 4 253402300799 +0000UTC"),
+            ("UTC", "9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59 9999-W52 Fri 365 4 253402300799 +0000UTC"),
+            ("UTC", "9999-12-30T21:59:59Z", "9999-12-30T21:59:59 9999-W52 Thu 364 4 253402207199 +0000UTC"),
+            ("UTC", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00 0001-W01 Mon 001 1 -62135596800 +0000UTC"),
+            ("UTC", "00010101", "0001-01-01T00:00:00 0001-W01 Mon 001 1 -62135596800 +0000UTC"),
+            ("UTC", "9999", "9999-01-01T00:00:00 9998-W53 Fri 001 1 253370764800 +0000UTC"),
+            ("America/New_York", "9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59 9999-W52 Fri 365 4 253402318799 -0500EST"),
+            ("America/New_York", "9999-12-31", "9999-12-31T00:00:00 9999-W52 Fri 365 4 253402232400 -0500EST"),
+            // there it is 1:00 of the year 10000: a name has four digits for a year, and nobody means more than "never"
+            ("Europe/Berlin", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59 9999-W52 Fri 365 4 253402300799 +0100CET"),
+            ("Pacific/Auckland", "9999-12-31", "9999-12-31T00:00:00 9999-W52 Fri 365 4 253402167600 +1300NZDT"),
+            ("Pacific/Auckland", "9999-12-31T23:59:59+00:00", "9999-12-31T23:59:59 9999-W52 Fri 365 4 253402300799 +1300NZDT"),
+            ("Europe/Berlin", "0001-01-01", "0001-01-01T00:00:00 0001-W01 Mon 001 1 -62135600008 +0053LMT"),
+            ("America/New_York", "0001-01-01T00:00:00Z", "0000-12-31T19:03:58 0000-W52 Sun 366 4 -62135596800 -0456LMT"),
         ] {
-            assert_eq!(time_from_text(same, &berlin), Some(1_767_225_600_250), "{same}");
+            assert_eq!(shown(zone, text), expected, "{text} in {zone}");
         }
-        assert_eq!(time_from_text("2026-01-01", &berlin), Some(1_767_222_000_000));
-        assert_eq!(time_from_text("1767225600250000000", &berlin), Some(1_767_225_600_250));
-        for no_time in ["", "yesterday", "nan", "1e300", "2026-13-01"] {
-            assert_eq!(time_from_text(no_time, &berlin), None, "{no_time}");
+    }
+
+    #[test]
+    fn times_outside_of_the_years_one_to_9999_are_refused() {
+        let format = TimeFormat::parse("%Y").unwrap();
+        for at_ms in [i64::MIN, -62_135_683_200_001, 253_402_387_200_000, i64::MAX] {
+            let error = TimeCache::default().text(&format, &TimeZone::UTC, at_ms, false).map(drop).unwrap_err();
+            assert_eq!((error.kind(), error.reason()), (Kind::BadRecord, Some("no_time")), "{at_ms}");
+        }
+        for at_ms in [-62_135_683_200_000, 253_402_387_199_999] {
+            assert!(TimeCache::default().text(&format, &TimeZone::UTC, at_ms, false).is_ok(), "{at_ms}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    format::lines::{Compression, IndexPlace, LinesSettings},
+    format::lines::{BlockSize, Compression, IndexPlace, LinesSettings},
     ledger::{Body, ClosedFile, ClosedSpan, ClosedStretch, Decision, LedgerParts, NothingRemade, Role, Unwatched},
     path::{Limits, NameContext, PathCache, PathTemplate, TemplateOptions},
     plan::{RollPlan, Start, TopicPlan},
@@ -260,7 +260,9 @@ fn plain() -> LinesSettings {
 /// Every way in which a line may find its record: by index, by the ledger, by its envelope, by the path template.
 fn formats() -> Vec<LinesSettings> {
     vec![
-        LinesSettings { block: Bytes(16 << 10), ..LinesSettings::default() },
+        LinesSettings { block: BlockSize::Fixed(Bytes(16 << 10)), ..LinesSettings::default() },
+        LinesSettings { block: BlockSize::File, ..LinesSettings::default() },
+        LinesSettings { compression: Compression::Zstd, block: BlockSize::File, ..LinesSettings::default() },
         LinesSettings { compression: Compression::Zstd, ..LinesSettings::default() },
         LinesSettings { envelope: true, ..plain() },
         LinesSettings { index: IndexPlace::SideFile, ..LinesSettings::default() },

@@ -6,35 +6,41 @@
 
 use super::envelope;
 use crate::{record::OwnedRecord, row::Row, span::TopicPartition};
+use memchr::memchr2;
 
 /// Whether `line`, without its newline, holds `row`.
 pub(super) fn holds(line: &[u8], row: &Row<'_>) -> bool {
     match row.bytes() {
-        Some(value) if !value.is_empty() => line == value || (value.contains(&b'\n') && holds_broken(line, value)) || is_envelope(line, row),
+        Some(value) if !value.is_empty() => {
+            line == value || (memchr2(b'\n', b'\r', value).is_some() && holds_broken(line, value)) || is_envelope(line, row)
+        }
         _ => line.is_empty() || line == b"null" || is_envelope(line, row),
     }
 }
 
-/// A value that holds a newline, by one of the policies of `format.newlines`.
+/// A value that holds a newline (`\n`, `\r` or both), by one of the policies of `format.newlines`.
 fn holds_broken(line: &[u8], value: &[u8]) -> bool {
     !line.contains(&b'\n') && (is_spaced(line, value) || is_compact(line, value) || is_escaped(line, value))
 }
 
-/// `space`: a space for each newline and the carriage return before it.
+/// `space`: a space for each newline, `\n`, `\r` or both. An earlier kas3 left a `\r` alone that no `\n` follows.
 fn is_spaced(line: &[u8], value: &[u8]) -> bool {
-    let mut lines = value.split(|byte| *byte == b'\n').peekable();
-    let mut rest = line;
-    while let Some(piece) = lines.next() {
-        let last = lines.peek().is_none();
-        let piece = if last { piece } else { piece.strip_suffix(b"\r").unwrap_or(piece) };
-        let Some(after) = rest.strip_prefix(piece) else { return false };
-        rest = match (last, after.split_first()) {
-            (true, _) => after,
-            (false, Some((b' ', after))) => after,
-            (false, _) => return false,
+    let (mut line, mut value) = (line, value);
+    while let Some((byte, rest)) = value.split_first() {
+        let Some((written, after)) = line.split_first() else { return false };
+        let same = match byte {
+            b'\r' => *written == b' ' || *written == b'\r',
+            b'\n' => *written == b' ',
+            byte => written == byte,
         };
+        if !same {
+            return false;
+        }
+        // both together are one
+        value = if *byte == b'\r' && *written == b' ' { rest.strip_prefix(b"\n").unwrap_or(rest) } else { rest };
+        line = after;
     }
-    rest.is_empty()
+    line.is_empty()
 }
 
 /// `compact`: the same JSON without white space between its tokens.
@@ -92,6 +98,21 @@ mod tests {
         }
         for line in ["{\"a\":\"x\\\" y\",\"b\":1}", "{\"a\":\"x \\\" y\",\"b\":2}", "{\"a\": \"x \\\" y\", \"b\": 1}", "", "null"] {
             assert!(!holds(line.as_bytes(), &row.borrow()), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_carriage_return_alone_is_a_newline_and_a_line_of_before_that_still_holds_its_record() {
+        for (value, lines) in [
+            ("[1,\r2]", &["[1,2]", "[1, 2]", r#""[1,\r2]""#, "[1,\r2]"][..]),
+            ("a\rb\r\nc\n", &["a b c ", "a\rb c ", r#""a\rb\r\nc\n""#]),
+            ("a\r\r\n", &["a  ", "a\r "]),
+        ] {
+            let row = row(Some(value.as_bytes()));
+            assert!(lines.iter().all(|line| holds(line.as_bytes(), &row.borrow())), "{value:?}");
+            for line in ["[1, 3]", "ab c ", "a b  c ", "a b", "a", ""] {
+                assert!(!holds(line.as_bytes(), &row.borrow()), "{value:?} and {line:?}");
+            }
         }
     }
 

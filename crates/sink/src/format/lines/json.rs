@@ -1,8 +1,8 @@
-//! The two things that we do to JSON ourselves: writing a string, and taking the white space out between tokens.
+//! What we do to JSON ourselves: writing a string, taking the white space out between tokens, and looking whether a text is JSON.
 //!
-//! Both leave every other byte alone: numbers keep their digits, objects their order and their doubled keys.
+//! Every other byte is left alone: numbers keep their digits, objects their order and their doubled keys.
 
-use memchr::{memchr_iter, memchr2};
+use memchr::memchr2;
 use serde::de::IgnoredAny;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -67,16 +67,34 @@ fn string_end(text: &[u8]) -> usize {
     text.len()
 }
 
-/// Appends `value` with a space for every newline and the carriage return before it.
+/// Appends `value` with a space for every newline: `\n`, `\r`, or both behind each other, which are one.
 pub(super) fn spaced(value: &[u8], out: &mut Vec<u8>) {
-    let mut from = 0;
-    for at in memchr_iter(b'\n', value) {
-        let line = &value[from..at];
-        out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+    let mut rest = value;
+    while let Some(at) = memchr2(b'\n', b'\r', rest) {
+        out.extend_from_slice(&rest[..at]);
         out.push(b' ');
-        from = at + 1;
+        let newline = if rest[at..].starts_with(b"\r\n") { 2 } else { 1 };
+        rest = &rest[at + newline..];
     }
-    out.extend_from_slice(&value[from..]);
+    out.extend_from_slice(rest);
+}
+
+/// Looks whether `text` is one JSON value (RFC 8259) and nothing else, white space around it aside. Takes no memory, and nesting
+/// costs no stack.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn check(text: &[u8]) -> Result<(), String> {
+    const NOT_JSON: &str = "the value is not JSON";
+    // serde_json passes over strings without looking whether they are UTF-8
+    let text = std::str::from_utf8(text).map_err(|error| format!("{NOT_JSON}: it is not UTF-8 at byte {}", error.valid_up_to()))?;
+    if text.starts_with('\u{feff}') {
+        return Err(format!("{NOT_JSON}: it begins with a byte order mark"));
+    }
+    serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| match error.classify() {
+        serde_json::error::Category::Eof => format!("{NOT_JSON}: it ends too early"),
+        _ => format!("{NOT_JSON} at its byte {}", error.column().max(1)),
+    })
 }
 
 #[cfg(test)]
@@ -114,16 +132,50 @@ mod tests {
     #[test]
     fn newlines_become_spaces_together_with_their_carriage_return() {
         let mut out = Vec::new();
-        spaced(b"a\r\nb\n\nc\rd\n", &mut out);
-        assert_eq!(out, b"a b  c\rd ");
+        spaced("a\r\nb\n\nc\rd\n\u{2028}\r\r\n".as_bytes(), &mut out);
+        assert_eq!(out, "a b  c d \u{2028}  ".as_bytes());
+    }
+
+    #[test]
+    fn a_look_finds_what_is_no_json_and_says_where() {
+        for good in ["1", " {\"a\":[1,-0.5e+3,true,null,\"\\u00e9\\ud800\"]} ", "\"\u{2028}\"", "[]\n"] {
+            assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
+        }
+        let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        assert_eq!(check(deep.as_bytes()), Ok(()));
+        for (wrong, words) in [
+            (&b"oops"[..], "at its byte 1"),
+            (b"[1,2", "ends too early"),
+            (b"{\"a\":\"x", "ends too early"),
+            (b"", "ends too early"),
+            (b" \n", "ends too early"),
+            (b"NaN", "at its byte"),
+            (b"[1,NaN]", "at its byte 4"),
+            (b"-Infinity", "at its byte 2"),
+            (b"\xef\xbb\xbf{}", "byte order mark"),
+            (b"{} {}", "at its byte 4"),
+            (b"{'a':1}", "at its byte 2"),
+            (b"[1,]", "at its byte 4"),
+            (b"01", "at its byte 2"),
+            (b"\"a\tb\"", "at its byte 3"),
+            (b"\"\xff\"", "not UTF-8 at byte 1"),
+        ] {
+            let said = check(wrong).unwrap_err();
+            assert!(said.contains(words), "{}: {said}", wrong.escape_ascii());
+        }
     }
 
     proptest! {
         #[test]
+        fn a_look_finds_what_another_reader_of_json_finds(text in "[-0-9eE.\"\\\\{}\\[\\],:a ntrufls]{0,12}") {
+            prop_assert_eq!(check(text.as_bytes()).is_ok(), serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok());
+        }
+
+        #[test]
         fn a_written_string_reads_back_and_holds_no_newline(text in any::<String>()) {
             let mut out = Vec::new();
             write_string(&text, &mut out);
-            prop_assert!(!out.contains(&b'\n'));
+            prop_assert!(!out.contains(&b'\n') && !out.contains(&b'\r'));
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
     }

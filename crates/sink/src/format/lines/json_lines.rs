@@ -1,8 +1,8 @@
 //! `json_lines`: values as they are, one a line; or an envelope per record.
 //!
-//! A line is always a row for readers that split at `\n`. A value without a newline is written untouched and unseen:
-//! nobody pays for parsing it, and what was not JSON in Kafka is not JSON in the file. A value with a newline is rewritten
-//! as `format.newlines` says. A lone `\r` is not a newline here and stays.
+//! A line is always a row, for readers that end lines at `\n`, `\r` or both. A value without a newline is written untouched, and
+//! unseen unless `format.check_json` asks for a look: nobody pays for parsing it, and what was not JSON in Kafka is not JSON in the
+//! file. A value with a newline is rewritten as `format.newlines` says.
 //!
 //! ```text
 //! {"id":1,"name":"first"}
@@ -47,6 +47,10 @@ impl Configured for JsonLines {
         if settings.newlines != Newlines::default() {
             return Err(Error::new(Kind::Config, format!("`{key}.envelope` and `{key}.newlines` contradict each other"))
                 .hint("an envelope writes newlines as `\\n` inside JSON strings, so there is nothing to decide: leave one of them out"));
+        }
+        if settings.check_json {
+            return Err(Error::new(Kind::Config, format!("`{key}.envelope` and `{key}.check_json` contradict each other"))
+                .hint("an envelope is JSON whatever its value is, so there is nothing to look at: leave one of them out"));
         }
         Ok(Arc::new(RowFormat::new(plan, Envelopes::new(settings))))
     }

@@ -7,6 +7,7 @@
 //!
 //! `json_lines` and `text` write bare values (values.rs) or envelopes (envelope.rs).
 
+mod block_size;
 mod blocks;
 mod compare;
 pub mod envelope;
@@ -20,6 +21,7 @@ mod side_file;
 pub(super) mod text;
 mod values;
 
+pub use block_size::BlockSize;
 pub use settings::{Absent, Compression, IndexPlace, LinesSettings, Newlines};
 
 /// Bytes of a row at most, and so of the content of a block. Kafka's own largest record is smaller.

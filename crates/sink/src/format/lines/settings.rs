@@ -1,6 +1,7 @@
 //! The settings of formats of lines, as they are written.
 
-use crate::{format::FormatSettings, registry::Chosen, units::Bytes as Size};
+use super::BlockSize;
+use crate::{format::FormatSettings, registry::Chosen};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,17 +16,23 @@ pub struct LinesSettings {
     #[serde(default)]
     #[schemars(extend("examples" = [9]))]
     pub level: Option<u8>,
-    /// Uncompressed size of a block: what a reader must decompress to reach one record.
-    #[serde(default = "default_block")]
-    #[schemars(extend("examples" = ["256KiB"]))]
-    pub block: Size,
+    /// Uncompressed size of a block (a gzip member, a zstd frame): what a reader must decompress to reach one record. `auto`: 1 MiB
+    /// at first, and up to 32 MiB as the file grows, so that a file has some 64 blocks up to 1.4 GiB of content. A size: all blocks
+    /// have it. `file`: exactly one block and no index, for readers that know no more than one; see `docs/readers.md`.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["256KiB", "file"]))]
+    pub block: BlockSize,
     /// Write an object per record, `{"topic":…,"partition":…,"offset":…,"timestamp":…,"key":…,"headers":…,"value":…}`,
     /// instead of the bare value. Lossless: bytes that are not UTF-8 become `{"base64":"…"}`.
     #[serde(default)]
     pub envelope: bool,
-    /// What to do with a value that holds a newline (without envelope).
+    /// What to do with a value that holds a newline: `\n`, `\r` or both (without envelope).
     #[serde(default)]
     pub newlines: Newlines,
+    /// `json_lines`: look at each line, and refuse the record whose line is not JSON: no JSON at all, cut short, `NaN`, a byte order
+    /// mark, bytes that are not UTF-8. Costs one pass over each value (without envelope; the lines of envelopes are always JSON).
+    #[serde(default)]
+    pub check_json: bool,
     /// What to do with tombstones (no value).
     #[serde(default)]
     pub tombstones: Absent,
@@ -44,18 +51,15 @@ pub struct LinesSettings {
     pub content_encoding: bool,
 }
 
-fn default_block() -> Size {
-    Size(1 << 20)
-}
-
 impl Default for LinesSettings {
     fn default() -> Self {
         LinesSettings {
             compression: Compression::default(),
             level: None,
-            block: default_block(),
+            block: BlockSize::default(),
             envelope: false,
             newlines: Newlines::default(),
+            check_json: false,
             tombstones: Absent::default(),
             empty_values: Absent::default(),
             index: IndexPlace::default(),
@@ -86,9 +90,9 @@ pub enum Newlines {
     /// `text`: a bad record.
     #[default]
     Compact,
-    /// Every newline (and carriage return before it) becomes a space.
+    /// Every newline becomes a space; `\r\n` is one.
     Space,
-    /// The value becomes a JSON string with `\n` in it.
+    /// The value becomes a JSON string with `\n` and `\r` in it.
     Escape,
     /// A bad record.
     Reject,

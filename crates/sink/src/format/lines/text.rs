@@ -1,7 +1,7 @@
 //! `text`: values as they are, one a line, whatever they are.
 //!
-//! The same as `json_lines` without any notion of JSON: absent values are empty lines, and a value with a newline is a bad
-//! record unless `format.newlines` says how to write it. A lone `\r` stays.
+//! The same as `json_lines` without any notion of JSON: absent values are empty lines, and a value with a newline (`\n`, `\r` or
+//! both) is a bad record unless `format.newlines` says how to write it.
 //!
 //! ```text
 //! 10.0.0.1 GET /index.html
@@ -40,6 +40,10 @@ impl Configured for Text {
         if self.0.envelope {
             return Err(Error::new(Kind::Config, format!("`{key}.envelope` and `{key}.type: text` contradict each other"))
                 .hint(format!("an envelope is a JSON object per record: set `{key}.type: json_lines`")));
+        }
+        if self.0.check_json {
+            return Err(Error::new(Kind::Config, format!("`{key}.check_json` and `{key}.type: text` contradict each other"))
+                .hint(format!("lines of text are no JSON: set `{key}.type: json_lines`")));
         }
         let plan = BlockPlan::check(key, &self.0, "txt", "text/plain")?;
         Ok(Arc::new(RowFormat::new(plan, Values::new(Dialect::Text, &self.0))))

@@ -1,14 +1,18 @@
 //! Bare values as lines: what `json_lines` and `text` have in common.
 //!
 //! A value costs one search for a newline and one copy. Only a value that holds one, or that is absent or empty, takes the
-//! slow way through its policy.
+//! slow way through its policy. A newline is `\n`, `\r` or both: most readers of lines end a line at each of them. (U+2028 and its
+//! like are none: no reader of JSON Lines ends a line there.)
 
 use super::{
     Absent, LinesSettings, Newlines, json,
     rows::{Outcome, RowCodec, absent, refused},
 };
-use crate::{refused::Refused, row::Row};
-use memchr::memchr;
+use crate::{
+    refused::{Refused, Step},
+    row::Row,
+};
+use memchr::memchr2;
 
 /// What lines are taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +27,15 @@ pub(super) enum Dialect {
 pub(super) struct Values {
     dialect: Dialect,
     newlines: Newlines,
+    check_json: bool,
     tombstones: Absent,
     empty_values: Absent,
 }
 
 impl Values {
     pub(super) fn new(dialect: Dialect, settings: &LinesSettings) -> Self {
-        Values { dialect, newlines: settings.newlines, tombstones: settings.tombstones, empty_values: settings.empty_values }
+        let LinesSettings { newlines, check_json, tombstones, empty_values, .. } = *settings;
+        Values { dialect, newlines, check_json, tombstones, empty_values }
     }
 
     fn write_absent(&self, row: &mut Vec<u8>) {
@@ -73,14 +79,25 @@ impl RowCodec for Values {
                 Ok(outcome)
             }
             Some(value) => {
-                if memchr(b'\n', value).is_some() {
+                let start = block.len();
+                if memchr2(b'\n', b'\r', value).is_some() {
                     self.write_broken(value, block)?;
                 } else {
                     block.extend_from_slice(value);
                     block.push(b'\n');
+                }
+                if self.check_json {
+                    check_json(&block[start..])?;
                 }
                 Ok(Outcome::Written)
             }
         }
     }
 }
+
+/// Refuses a line that is not JSON; what is wrong with it is said with its place.
+fn check_json(line: &[u8]) -> Result<(), Refused> {
+    json::check(line).map_err(|detail| Refused::new(Step::Encode, "not_json", detail).hint(CHECK_JSON_HINT))
+}
+
+const CHECK_JSON_HINT: &str = "`format.check_json: false` writes such values as they are";

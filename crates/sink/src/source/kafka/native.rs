@@ -519,7 +519,8 @@ impl Message {
                 topic,
                 partition: message.partition,
                 offset: message.offset,
-                timestamp_ms: (timestamp >= 0 && kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(timestamp),
+                // below zero it lies before 1970; only -1 means that there is none
+                timestamp_ms: (timestamp != -1 && kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(timestamp),
                 key: (!message.key.is_null()).then(|| std::slice::from_raw_parts(message.key.cast::<u8>(), message.key_len)),
                 value: (!message.payload.is_null()).then(|| std::slice::from_raw_parts(message.payload.cast::<u8>(), message.len)),
                 headers: headers.then_some(self as &dyn Headers),

@@ -196,7 +196,7 @@ def test_a_topic_moves_from_java_to_kas3_without_a_pause(java, claims, pipeline)
     transform = {"type": "claim_check", "url": f"s3://{claims.bucket}/plain", "require_integrity": False, "accept": both}
     sink.settings["transforms"] = [transform]
     sink.encode(envelope=True)
-    sink.command("check", code=2).says("transforms[0]", "`bakdata-value` and `kas3`", "inline_header: true")
+    sink.command("check", sink.file, code=2).says("transforms[0]", "`bakdata-value` and `kas3`", "inline_header: true")
 
     at(claims, "plain", accept=both, inline_header=True)
     new = [FRAMED, LARGE, LOOKS_LIKE_A_REFERENCE, b"{}"]

@@ -22,7 +22,7 @@ MULTIPART_THRESHOLD = 8 << 20
 ACCEPT = ["kas3", "bakdata", "irori", "kaf-s3-connector"]
 
 #: Settings of the core that the section `s3` may name as they are.
-_OF_CORE = ("accept", "keys", "level", "uploads", "read_from")
+_OF_CORE = ("accept", "inline_header", "keys", "level", "uploads", "read_from")
 _KNOWN = {
     "bucket", "url", "prefix", "region_name", "endpoint_url", "storage", "profile_name", "format", "compression", "max_inline_bytes",
     "max_payload_bytes", "deterministic_keys", "multipart_threshold", "produce_timeout", "ttl_seconds", "server_side_encryption",
@@ -115,6 +115,12 @@ class S3Section:
             raise make_config(f"`bucket` is `{bucket}`, with space around it", "write it without")
         return bucket, f"s3://{bucket}/{self.prefix}".rstrip("/")
 
+    def _accepted(self) -> list[str]:
+        if self.format == "bakdata-value":
+            # it looks at the first byte of every value: the core knows what it can stand beside
+            return []
+        return ACCEPT if self.format in ACCEPT else [self.format, *ACCEPT]
+
     def claim_check(self) -> dict[str, Any]:
         """What producer and consumer share."""
         section = self.section
@@ -122,7 +128,7 @@ class S3Section:
             "url": self.url,
             "storage": storage(section.get("endpoint_url"), section.get("region_name"), section.get("profile_name"), section.get("storage")),
             "format": self.format,
-            "accept": ACCEPT if self.format in ACCEPT else [self.format, *ACCEPT],
+            "accept": self._accepted(),
             "max_payload_bytes": self.max_payload_bytes,
             "max_inline_bytes": min(MAX_INLINE_BYTES, self.max_payload_bytes),
             "require_integrity": truth(section.get("require_integrity"), True),

@@ -55,7 +55,7 @@ _KAFKA_PYTHON = {
 #: Settings of the claim check under their own names.
 _CLAIM_CHECK = (
     "format", "accept", "keys", "compression", "level", "max_payload_bytes", "ttl_seconds", "uploads", "read_from",
-    "require_integrity", "allow_inline_payloads",
+    "require_integrity", "allow_inline_payloads", "inline_header",
 )  # fmt: skip
 #: What ``from_env`` reads besides the names of Kafka: variable, argument, and what makes a value of the text.
 _ENVIRONMENT: tuple[tuple[str, str, Callable[[str], Any]], ...] = (

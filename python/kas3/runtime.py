@@ -144,6 +144,7 @@ def build_config_from_env() -> dict[str, Any]:
         "endpoint_url": environment("S3_ENDPOINT_URL"),
         "delete_after_consume": truth(environment("S3_DELETE_AFTER_CONSUME")),
         "allow_inline_payloads": truth(environment("S3_ALLOW_INLINE_PAYLOADS"), True),
+        "inline_header": truth(environment("S3_INLINE_HEADER"), False),
         "require_integrity": truth(environment("S3_REQUIRE_INTEGRITY"), True),
         "max_inline_bytes": _number("S3_MAX_INLINE_BYTES", MAX_INLINE_BYTES),
         "max_payload_bytes": _number("S3_MAX_PAYLOAD_BYTES", MAX_PAYLOAD_BYTES),

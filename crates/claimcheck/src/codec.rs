@@ -3,7 +3,7 @@
 use crate::{
     Error, Kind, Reason, Result,
     about::About,
-    formats::Found,
+    formats::{Found, Inline},
     places::Places,
     read::{self, PayloadStream},
     reference::{Headers, Reference, header},
@@ -67,7 +67,7 @@ impl ClaimCheck {
         &self.0.plan.settings
     }
 
-    /// The formats of references that are taken, in their order.
+    /// The formats of references that are taken, in the order in which they are tried: those that look at headers first.
     pub fn accepts(&self) -> &[&'static dyn crate::ReferenceFormat] {
         &self.0.plan.accept
     }
@@ -104,14 +104,34 @@ impl ClaimCheck {
             return false;
         }
         // a payload that looks like a reference would be taken for one
-        plan.format.marks_inline() || matches!(plan.format.read(Some(payload), &Headers::new()), Ok(None))
+        plan.format.inline() != Inline::Bare || matches!(plan.format.read(Some(payload), &Headers::new()), Ok(None))
     }
 
     /// The record of a payload that stays in it.
     pub(crate) fn in_record(&self, payload: Bytes) -> Sent {
         let mut headers = Headers::new();
-        let value = self.0.plan.format.write_inline(payload, &mut headers);
+        let plan = &self.0.plan;
+        let value = plan.format.write_inline(payload, &mut headers);
+        if let Some((name, mark)) = plan.format.inline_header().filter(|_| plan.settings.inline_header) {
+            headers.push((name.to_owned(), Some(Bytes::from_static(mark))));
+        }
         Sent { value, headers, reference: None }
+    }
+
+    /// Marks a record's key as one that lies in its record, where the format that is written marks keys.
+    pub fn mark_key(&self, headers: &mut Headers) {
+        self.0.plan.format.mark_key(headers);
+    }
+
+    /// The payload of a record as [`ClaimCheck::in_record`] made it, and the sender's headers.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn out_of_record(&self, value: &Bytes, headers: Headers) -> (Bytes, Headers) {
+        let format = self.0.plan.format;
+        let payload = match format.read(Some(value), &headers) {
+            Ok(Some(Found::Inline(payload))) => payload,
+            _ => value.clone(),
+        };
+        (payload, headers.into_iter().filter(|(name, _)| !format.headers().contains(&name.as_str())).collect())
     }
 
     /// Stores what `reader` gives, which never lies in memory as a whole: parts of 8 MiB go up while it is read.
@@ -201,6 +221,31 @@ impl ClaimCheck {
                 .hint("name the format of its reference in `accept`, or allow payloads in records"));
         }
         Ok(Claim::Inline(payload))
+    }
+
+    /// Where a record's key lies, when the key went through the store: some formats offload keys as well as values.
+    ///
+    /// # Errors
+    /// `Integrity` for a reference that cannot be read.
+    pub fn key_reference(&self, key: Option<&Bytes>, headers: &Headers) -> Result<Option<Reference>> {
+        let Some(key) = key.filter(|_| !headers.is_empty()) else { return Ok(None) };
+        for format in &self.0.plan.accept {
+            if let Some(reference) = format.read_key(key, headers)? {
+                return Ok(Some(reference));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The key of a record: fetched and verified when it went through the store, else as it is.
+    ///
+    /// # Errors
+    /// Those of [`ClaimCheck::key_reference`] and [`ClaimCheck::fetch`].
+    pub async fn resolve_key(&self, key: Option<Bytes>, headers: &Headers) -> Result<Option<Bytes>> {
+        match self.key_reference(key.as_ref(), headers)? {
+            Some(reference) => self.fetch(&reference).await.map(Some),
+            None => Ok(key),
+        }
     }
 
     /// The payload of a record, verified; `None` for a tombstone.

@@ -48,7 +48,7 @@ mod write;
 pub use about::About;
 pub use codec::{Claim, ClaimCheck, Sent};
 pub use error::{Error, Kind, Reason, Result};
-pub use formats::{FORMATS, Found, ReferenceFormat, format_named};
+pub use formats::{FORMATS, Found, Inline, ReferenceFormat, are_told_apart, format_named};
 pub use kas3_store::{Observer, StorageSettings, Unobserved};
 pub use places::bucket_and_prefix;
 pub use read::PayloadStream;

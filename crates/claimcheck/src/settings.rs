@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Kind, Result,
-    formats::{FORMATS, ReferenceFormat, format_named},
+    formats::{FORMATS, Inline, ReferenceFormat, are_told_apart, format_named},
     keys::KeyTemplate,
     reference::Compression,
 };
@@ -23,7 +23,8 @@ pub struct ClaimCheckSettings {
     pub read_from: Vec<String>,
     /// Format of the references that are written. Default: `kas3`.
     pub format: String,
-    /// Formats of the references that are taken. Default: those that mark references by a header, and the one that is written.
+    /// Formats of the references that are taken. Default: those that mark references by a header, and the one that is written. Two
+    /// that cannot be told apart in one topic are refused.
     pub accept: Vec<String>,
     /// Payloads of at most so many bytes stay in their records, if record and topic have room. Default: 900000.
     pub max_inline_bytes: u64,
@@ -47,6 +48,9 @@ pub struct ClaimCheckSettings {
     pub require_integrity: bool,
     /// Take records that hold their payload. Default: true.
     pub allow_inline_payloads: bool,
+    /// Records of format `kas3` that hold their payload have the header `kas3-inline`: producers add it, and consumers may then
+    /// accept `bakdata-value`, which looks at first bytes, from the same topic. Default: false.
+    pub inline_header: bool,
 }
 
 impl Default for ClaimCheckSettings {
@@ -67,7 +71,18 @@ impl Default for ClaimCheckSettings {
             uploads: 32,
             require_integrity: true,
             allow_inline_payloads: true,
+            inline_header: false,
         }
+    }
+}
+
+impl ClaimCheckSettings {
+    /// Whether settings can be, without opening anything.
+    ///
+    /// # Errors
+    /// `Config`, naming the key and the way out.
+    pub fn check(&self) -> Result<()> {
+        Plan::of(self.clone()).map(drop)
     }
 }
 
@@ -146,9 +161,36 @@ fn check_compression(settings: &ClaimCheckSettings, format: &dyn ReferenceFormat
 }
 
 fn accepted(settings: &ClaimCheckSettings, format: &'static dyn ReferenceFormat) -> Result<Vec<&'static dyn ReferenceFormat>> {
-    if settings.accept.is_empty() {
-        let of_choice = |known: &&'static dyn ReferenceFormat| known.marked() || known.name() == format.name();
-        return Ok(FORMATS.iter().copied().filter(of_choice).collect());
+    let apart = |one: &dyn ReferenceFormat, other: &dyn ReferenceFormat| are_told_apart(one, other, settings.inline_header);
+    let mut accept: Vec<&'static dyn ReferenceFormat> = if settings.accept.is_empty() {
+        let of_choice = |known: &&'static dyn ReferenceFormat| known.name() == format.name() || (known.marked() && apart(*known, format));
+        FORMATS.iter().copied().filter(of_choice).collect()
+    } else {
+        settings.accept.iter().map(|name| format_named(name)).collect::<Result<_>>()?
+    };
+    for (index, one) in accept.iter().enumerate() {
+        if let Some(other) = accept[index + 1..].iter().find(|other| !apart(*one, **other)) {
+            return Err(mixed(*one, *other));
+        }
     }
-    settings.accept.iter().map(|name| format_named(name)).collect()
+    // a header says for certain what a record is; a first byte only when nothing else did
+    accept.sort_by_key(|format| (!format.marked(), format.inline() == Inline::FirstByte));
+    Ok(accept)
+}
+
+/// Two formats that cannot be told apart in one topic.
+fn mixed(one: &dyn ReferenceFormat, other: &dyn ReferenceFormat) -> Error {
+    let (cuts, bare) = if one.inline() == Inline::FirstByte { (one, other) } else { (other, one) };
+    let (cuts, name) = (cuts.name(), bare.name());
+    let error = Error::new(
+        Kind::Config,
+        format!(
+            "`accept` names `{cuts}` and `{name}`: `{cuts}` takes the first byte off every value, and nothing marks the payloads that records \
+             of `{name}` hold, so those would lose a byte"
+        ),
+    );
+    error.hint(match bare.inline_header() {
+        Some(_) => format!("set `inline_header: true` at all producers that write `{name}`, then here as well; or accept one of the two"),
+        None => "accept one of the two: a topic can hold only one of them".to_owned(),
+    })
 }

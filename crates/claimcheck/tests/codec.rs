@@ -239,6 +239,8 @@ async fn settings_that_contradict_each_other_name_the_keys_and_the_way_out() {
         (ClaimCheckSettings { format: "kafka".into(), ..base() }, "`kafka`"),
         (ClaimCheckSettings { format: "irori".into(), ..base() }, "only read"),
         (ClaimCheckSettings { accept: vec!["x".into()], ..base() }, "`x`"),
+        (ClaimCheckSettings { accept: vec!["kas3".into(), "bakdata-value".into()], ..base() }, "`bakdata-value` and `kas3`"),
+        (ClaimCheckSettings { accept: vec!["bakdata-value".into(), "irori".into()], inline_header: true, ..base() }, "`bakdata-value` and `irori`"),
         (ClaimCheckSettings { max_inline_bytes: 10, max_payload_bytes: 5, ..base() }, "`max_inline_bytes`"),
         (ClaimCheckSettings { keys: Some("{topic}".into()), ..base() }, "{topic}"),
         (ClaimCheckSettings { compression: Compression::Zstd, format: "kaf-s3-connector".into(), ..base() }, "`compression: zstd`"),
@@ -265,4 +267,38 @@ async fn headers_that_mark_references_are_not_a_users_to_set_and_are_taken_out_o
     let sent = claims.offload(payload(5000), &About::topic("t")).await.unwrap();
     let travelled = [own.clone(), sent.headers].concat();
     assert_eq!(claims.headers_of_user(&travelled), own);
+}
+
+#[tokio::test]
+async fn records_of_kas3_and_of_a_format_of_first_bytes_stand_in_one_topic_when_payloads_are_marked() {
+    let ground = Ground::new();
+    let open = |format: &str, accept: &[&str], inline_header: bool| {
+        let (format, accept) = (format.to_owned(), accept.iter().map(|name| (*name).to_owned()).collect());
+        ClaimCheck::open(ClaimCheckSettings { format, accept, inline_header, require_integrity: false, ..ground.settings() })
+    };
+    let (kas3, old) = (open("kas3", &[], true).await.unwrap(), open("bakdata-value", &[], false).await.unwrap());
+    // as Confluent frames what it serializes; and whatever looks like the other format
+    let payloads = [&b"\0\0\0\0\x07framed"[..], b"\x01s3://other/secret", b"", b"{\"a\":1}", b"\0"];
+    for accept in [["kas3", "bakdata-value"], ["bakdata-value", "kas3"]] {
+        let both = open("kas3", &accept, true).await.unwrap();
+        for payload in payloads.map(Bytes::from_static) {
+            for producer in [&kas3, &old] {
+                let sent = producer.offload(payload.clone(), &About::topic("t")).await.unwrap();
+                assert!(sent.reference.is_none());
+                let got = both.resolve(Some(sent.value.clone()), &sent.headers).await.unwrap();
+                assert_eq!(got.as_ref(), Some(&payload), "{accept:?} {payload:?} of {}", producer.settings().format);
+                assert!(both.headers_of_user(&sent.headers).is_empty());
+            }
+        }
+        let large = kas3.offload(payload(5000), &About::topic("t")).await.unwrap();
+        assert_eq!(both.resolve(Some(large.value), &large.headers).await.unwrap(), Some(payload(5000)));
+        assert_eq!(both.resolve(None, &Vec::new()).await.unwrap(), None);
+        let unmarked = both.resolve(Some(Bytes::from_static(b"{}")), &Vec::new()).await.unwrap_err();
+        assert_eq!(unmarked.reason(), Some(Reason::MalformedReference), "a producer that does not mark shows");
+    }
+    let names = |claims: &ClaimCheck| claims.accepts().iter().map(|format| format.name()).collect::<Vec<_>>();
+    assert_eq!(names(&old), ["bakdata", "bakdata-value"], "what cannot be told apart is not accepted by default");
+    assert_eq!(names(&open("bakdata-value", &[], true).await.unwrap()), ["kas3", "bakdata", "bakdata-value"]);
+    let error = open("kas3", &["bakdata-value", "kas3"], false).await.err().unwrap();
+    assert!(error.way_out().is_some_and(|hint| hint.contains("inline_header: true")), "{error:?}");
 }

@@ -15,7 +15,7 @@ use kas3_claimcheck::{
         Undelivered,
         rdkafka::{
             ClientConfig,
-            admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+            admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
             client::DefaultClientContext,
             consumer::{BaseConsumer, Consumer as _},
             mocking::MockCluster,
@@ -250,6 +250,113 @@ fn a_record_goes_to_the_store_when_its_topic_or_its_client_has_no_room_for_it() 
     let small_client = ground.kafka(&[("message.max.bytes", "20000")]);
     let producer = Producer::open(ProducerSettings { claim_check, kafka: small_client, ..ground.producing() }).unwrap();
     assert!(ground.send(&producer, &[payload(4, 21_000)])[0].is_some());
+}
+
+/// Sends payloads as fast as they are taken, and says how many went through the store.
+fn send_all(producer: &Producer, topic: &str, payloads: &[Bytes]) -> usize {
+    let results = Arc::new(Mutex::new(Vec::new()));
+    for payload in payloads {
+        let results = results.clone();
+        let report: Report = Box::new(move |result| results.lock().unwrap().push(result.map_err(|undelivered| undelivered.error.chain())));
+        producer.send(Outgoing::new(topic, payload.clone()), Some(report)).unwrap();
+    }
+    assert_eq!(producer.flush(LONG), 0);
+    let results = std::mem::take(&mut *results.lock().unwrap());
+    assert_eq!(results.len(), payloads.len(), "each is reported once");
+    results.into_iter().map(|result| result.expect("delivered")).filter(|delivered| delivered.reference.is_some()).count()
+}
+
+/// What a consumer gets, in order.
+fn all_of(consumer: &Consumer, count: usize) -> Vec<Bytes> {
+    (0..count).map(|_| bytes(&next(consumer)).clone()).collect()
+}
+
+#[test]
+fn small_records_reach_a_topic_whose_batches_are_smaller_than_the_clients() {
+    let Some(ground) = ground("narrow", 1, &[("max.message.bytes", "50000")]) else { return };
+    let claim_check = ClaimCheckSettings { max_inline_bytes: 900_000, ..ground.claims() };
+    let transaction = ("transactional.id", ground.name.as_str());
+    let payloads: Vec<Bytes> = (0..60).map(|n| payload(n, if n % 20 == 7 { 48_000 } else { 9_000 })).collect();
+    for more in [&[("linger.ms", "200")][..], &[("linger.ms", "5"), ("compression.type", "lz4")], &[("linger.ms", "200"), transaction]] {
+        let settings = ProducerSettings { claim_check: claim_check.clone(), kafka: ground.kafka(more), ..ground.producing() };
+        let producer = Producer::open(settings).unwrap();
+        if more.contains(&transaction) {
+            producer.init_transactions(LONG).unwrap();
+            producer.begin_transaction().unwrap();
+        }
+        assert_eq!(send_all(&producer, &ground.name, &payloads), 0, "none of them is too large for a record");
+        if more.contains(&transaction) {
+            producer.commit_transaction(LONG).unwrap();
+        }
+    }
+    let consumer = ground.consumer(ground.consuming("narrow"));
+    for _ in 0..3 {
+        assert!(all_of(&consumer, payloads.len()) == payloads, "in the order of the calls");
+    }
+}
+
+#[test]
+fn a_limit_that_was_lowered_is_asked_for_again_and_what_was_refused_arrives_in_order() {
+    let Some(ground) = ground("lowered", 1, &[]) else { return };
+    let claim_check = ClaimCheckSettings { max_inline_bytes: 900_000, ..ground.claims() };
+    let kafka = ground.kafka(&[("linger.ms", "300")]);
+    let producer = Producer::open(ProducerSettings { claim_check, kafka, ..ground.producing() }).unwrap();
+    let mut expected = vec![payload(99, 60_000)];
+    assert_eq!(send_all(&producer, &ground.name, &expected), 0);
+    ground.runtime.block_on(async {
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &ground.brokers).create().unwrap();
+        let lower = AlterConfig::new(ResourceSpecifier::Topic(&ground.name)).set("max.message.bytes", "20000");
+        admin.alter_configs([&lower], &AdminOptions::new()).await.unwrap().pop().unwrap().unwrap();
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let payloads: Vec<Bytes> = (0..30).map(|n| payload(n, if n == 11 { 60_000 } else { 3_000 })).collect();
+    assert_eq!(send_all(&producer, &ground.name, &payloads), 1, "the one that is too large now");
+    assert_eq!(send_all(&producer, &ground.name, &payloads[..12]), 1, "what was learnt holds");
+    expected.extend(payloads.iter().chain(&payloads[..12]).cloned());
+    let consumer = ground.consumer(ground.consuming("lowered"));
+    assert!(all_of(&consumer, expected.len()) == expected, "in the order of the calls");
+
+    // a key that is too large by itself: no payload can be moved out of its way
+    let record = Outgoing::new(&ground.name, payload(1, 100)).key(vec![7; 30_000]);
+    let undelivered = reported(&producer, record).unwrap_err();
+    assert!(undelivered.certain && undelivered.error.kind() == Kind::Record && undelivered.error.way_out().is_some(), "{undelivered:?}");
+    assert_eq!(send_all(&producer, &ground.name, &payloads[..3]), 0, "the topic goes on");
+}
+
+#[test]
+fn leaving_takes_seconds_when_the_groups_coordinator_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let claim_check = ClaimCheckSettings { url: format!("file://{}", folder.path().display()), ..ClaimCheckSettings::default() };
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let kafka = |more: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let all = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        all.chain([("bootstrap.servers".to_owned(), cluster.bootstrap_servers())]).collect()
+    };
+    let producer = Producer::open(ProducerSettings { claim_check: claim_check.clone(), kafka: kafka(&[]), ..ProducerSettings::default() }).unwrap();
+    producer.send_and_wait(Outgoing::new("t", payload(0, 500))).unwrap();
+    let consumer = |group: &str, auto_commit: &str| {
+        let session = [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "500"), ("auto.offset.reset", "earliest")];
+        let kafka = kafka(&[&session[..], &[("group.id", group), ("enable.auto.commit", auto_commit)]].concat());
+        let consumer = Consumer::open(ConsumerSettings { claim_check: claim_check.clone(), kafka, ..ConsumerSettings::default() }).unwrap();
+        consumer.subscribe(&["t"], None).unwrap();
+        next(&consumer);
+        consumer
+    };
+    let (closed, dropped, commits) = (consumer("a", "true"), consumer("b", "true"), consumer("c", "false"));
+    cluster.broker_down(1).unwrap();
+    let begun = Instant::now();
+    closed.close();
+    drop(closed);
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    drop(dropped);
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    let error = commits.commit().unwrap_err();
+    assert!(error.kind() == Kind::Transient && begun.elapsed() < Duration::from_secs(9), "{error:?} after {:?}", begun.elapsed());
+    drop(commits);
+    cluster.broker_up(1).unwrap();
 }
 
 #[test]

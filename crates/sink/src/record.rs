@@ -111,6 +111,8 @@ impl From<&Record<'_>> for OwnedRecord {
 pub struct Change {
     /// The new value; `None` is a tombstone.
     pub value: Option<Bytes>,
+    /// The new key; `None`: the key stays as it is.
+    pub key: Option<Bytes>,
     /// All headers.
     pub headers: OwnedHeaders,
 }
@@ -119,6 +121,6 @@ impl Change {
     /// The record as it is now.
     pub fn on<'a>(&'a self, record: &Record<'a>) -> Record<'a> {
         let headers = (!self.headers.0.is_empty()).then_some(&self.headers as &dyn Headers);
-        Record { value: self.value.as_deref(), headers, ..*record }
+        Record { value: self.value.as_deref(), key: self.key.as_deref().or(record.key), headers, ..*record }
     }
 }

@@ -77,6 +77,10 @@ fn every_usual_mistake_is_named_with_its_place_and_the_way_out() {
         ("a claim check without a place", top("transforms: [{type: claim_check}]")),
         ("a claim check on a folder that is no URL", top("transforms: [{type: claim_check, url: /payloads}]")),
         ("a claim check of an unknown format", top("transforms: [{type: claim_check, url: s3://payloads, accept: [kas3, kafka]}]")),
+        (
+            "a claim check of formats that cannot be told apart",
+            top("transforms: [{type: claim_check, url: s3://payloads, accept: [kas3, bakdata-value]}]"),
+        ),
         ("a claim check twice", top("transforms: [{type: claim_check, url: s3://a}, {type: claim_check, url: s3://b}]")),
         ("a claim check that reads nothing", top("topics: {orders: {transforms: [{type: claim_check, url: s3://a, downloads: 0}]}}")),
         ("http without leave for payloads", top("transforms: [{type: claim_check, url: s3://a, storage: {endpoint: 'http://localhost:9000'}}]")),

@@ -1,6 +1,6 @@
 //! The format of AWS's payload offloading (the extended clients of SQS and SNS): a JSON list of a class name and the pointer.
 
-use super::{Found, REFERENCE_BYTES_MAX, ReferenceFormat, malformed};
+use super::{Found, Inline, REFERENCE_BYTES_MAX, ReferenceFormat, malformed};
 use crate::{Error, Kind, Reference, Result, reference::Headers};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,10 @@ impl ReferenceFormat for PayloadOffloading {
 
     fn about(&self) -> &'static str {
         "AWS's payload offloading library: a JSON list of its class name and a pointer, unmarked; it holds no checksum"
+    }
+
+    fn inline(&self) -> Inline {
+        Inline::Bare
     }
 
     fn read(&self, value: Option<&Bytes>, _headers: &Headers) -> Result<Option<Found>> {

@@ -1,8 +1,9 @@
-//! The two modes of bakdata's large-message serde 4: a byte before the value, or headers.
+//! The two modes of bakdata's large-message serde: a byte before the value, or headers.
 //!
-//! Only record values are read, not keys. A compressed payload may be followed by zero bytes.
+//! With headers a key may be a reference as well; in the other mode nothing says whether keys have the byte, and they are left as
+//! they are. A compressed payload may be followed by zero bytes.
 
-use super::{Found, ReferenceFormat, bucket_and_key, malformed, url_of};
+use super::{Found, Inline, ReferenceFormat, malformed, uri};
 use crate::{
     Reference, Result,
     reference::{Compression, Headers, header},
@@ -10,8 +11,10 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 
 const BACKED: &str = "__large.message.backed.value";
+const KEY_BACKED: &str = "__large.message.backed.key";
+/// The name since version 4.
 const COMPRESSION: &str = "__large.message.backed.compression";
-/// As versions before 4 wrote it.
+/// The name before version 4: the only one that older clients know, and newer ones read it too.
 const COMPRESSION_OLD: &str = "__large.message.backed..compression";
 const INLINE: u8 = 0;
 const REFERENCE: u8 = 1;
@@ -36,11 +39,11 @@ impl ReferenceFormat for Header {
     }
 
     fn about(&self) -> &'static str {
-        "bakdata's large-message serde with headers: marked by `__large.message.backed.value`"
+        "bakdata's large-message serde with headers: marked by `__large.message.backed.value`; keys may be references too"
     }
 
     fn headers(&self) -> &'static [&'static str] {
-        &[BACKED, COMPRESSION, COMPRESSION_OLD]
+        &[BACKED, KEY_BACKED, COMPRESSION, COMPRESSION_OLD]
     }
 
     fn keys(&self) -> &'static str {
@@ -53,17 +56,32 @@ impl ReferenceFormat for Header {
 
     fn read(&self, value: Option<&Bytes>, headers: &Headers) -> Result<Option<Found>> {
         let (Some(flag), Some(value)) = (header(headers, BACKED), value) else { return Ok(None) };
-        match flag {
-            [INLINE] => Ok(Some(Found::Inline(value.clone()))),
-            [REFERENCE] => reference(value, headers).map(Some),
-            _ => Err(malformed(format!("header `{BACKED}` is neither 0 nor 1"))),
+        match is_backed(BACKED, flag)? {
+            false => Ok(Some(Found::Inline(value.clone()))),
+            true => reference(value, headers).map(|reference| Some(Found::Reference(reference))),
         }
+    }
+
+    fn read_key(&self, key: &Bytes, headers: &Headers) -> Result<Option<Reference>> {
+        match header(headers, KEY_BACKED) {
+            Some(flag) if is_backed(KEY_BACKED, flag)? => reference(key, headers).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whoever reads keys with the serde needs it; to others it is one more header.
+    fn mark_key(&self, headers: &mut Headers) {
+        headers.push((KEY_BACKED.to_owned(), Some(Bytes::from_static(&[INLINE]))));
+    }
+
+    fn inline(&self) -> Inline {
+        Inline::Header
     }
 
     fn write(&self, reference: &Reference, headers: &mut Headers) -> Result<Bytes> {
         headers.push((BACKED.to_owned(), Some(Bytes::from_static(&[REFERENCE]))));
         note_compression(reference, headers);
-        Ok(url_of(reference).into())
+        Ok(uri::of(reference).into())
     }
 
     fn write_inline(&self, payload: Bytes, headers: &mut Headers) -> Bytes {
@@ -85,8 +103,8 @@ impl ReferenceFormat for Value {
         "bakdata's large-message serde without headers: a byte 0 or 1 before every value; every record of the topic must have it"
     }
 
-    fn marks_inline(&self) -> bool {
-        true
+    fn inline(&self) -> Inline {
+        Inline::FirstByte
     }
 
     fn headers(&self) -> &'static [&'static str] {
@@ -105,14 +123,18 @@ impl ReferenceFormat for Value {
         let Some(value) = value else { return Ok(None) };
         match value.first() {
             Some(&INLINE) => Ok(Some(Found::Inline(value.slice(1..)))),
-            Some(&REFERENCE) => reference(&value.slice(1..), headers).map(Some),
-            _ => Ok(None),
+            Some(&REFERENCE) => reference(&value.slice(1..), headers).map(|reference| Some(Found::Reference(reference))),
+            first => {
+                let found = first.map_or_else(|| "is empty".to_owned(), |byte| format!("begins with the byte {byte}"));
+                let error = malformed(format!("the value {found}: every value of format `bakdata-value` begins with the byte 0 or 1"));
+                Err(error.hint("whoever wrote the record used another format, or `kas3` without `inline_header: true`"))
+            }
         }
     }
 
     fn write(&self, reference: &Reference, headers: &mut Headers) -> Result<Bytes> {
         note_compression(reference, headers);
-        Ok(flagged(REFERENCE, url_of(reference).as_bytes()))
+        Ok(flagged(REFERENCE, uri::of(reference).as_bytes()))
     }
 
     fn write_inline(&self, payload: Bytes, _headers: &mut Headers) -> Bytes {
@@ -135,12 +157,20 @@ fn note_compression(reference: &Reference, headers: &mut Headers) {
         Compression::Lz4 => &[3],
         Compression::Zstd => &[4],
     };
-    headers.push((COMPRESSION.to_owned(), Some(Bytes::from_static(code))));
+    headers.push((COMPRESSION_OLD.to_owned(), Some(Bytes::from_static(code))));
 }
 
-fn reference(url: &[u8], headers: &Headers) -> Result<Found> {
+fn is_backed(name: &str, flag: &[u8]) -> Result<bool> {
+    match flag {
+        [INLINE] => Ok(false),
+        [REFERENCE] => Ok(true),
+        _ => Err(malformed(format!("header `{name}` is neither 0 nor 1"))),
+    }
+}
+
+fn reference(url: &[u8], headers: &Headers) -> Result<Reference> {
     let url = std::str::from_utf8(url).map_err(|error| malformed("the reference is no text").source(error))?;
-    let (bucket, key) = bucket_and_key(url)?;
+    let (bucket, key) = uri::bucket_and_key(url)?;
     let compression = match header(headers, COMPRESSION).or_else(|| header(headers, COMPRESSION_OLD)) {
         None | Some([0]) => Compression::None,
         Some([1]) => Compression::Gzip,
@@ -149,5 +179,5 @@ fn reference(url: &[u8], headers: &Headers) -> Result<Found> {
         Some([4]) => Compression::Zstd,
         Some(other) => Compression::named(Some(&format!("{other:?}")))?,
     };
-    Ok(Found::Reference(Reference { bucket, key, compression, ..Reference::default() }))
+    Ok(Reference { bucket, key, compression, ..Reference::default() })
 }

@@ -2,7 +2,7 @@
 //!
 //! Only read: a record without a value is a tombstone to a compacted topic, which would drop the record's key.
 
-use super::{Found, ReferenceFormat, bucket_and_key, malformed};
+use super::{Found, Inline, ReferenceFormat, bucket_and_key, malformed};
 use crate::{
     Error, Kind, Reference, Result,
     reference::{Headers, header},
@@ -28,6 +28,10 @@ impl ReferenceFormat for Irori {
 
     fn about(&self) -> &'static str {
         "irori's claim-check interceptors: the URL in the header `message-claim-check`, no value; read only, it holds no checksum"
+    }
+
+    fn inline(&self) -> Inline {
+        Inline::Bare
     }
 
     fn headers(&self) -> &'static [&'static str] {

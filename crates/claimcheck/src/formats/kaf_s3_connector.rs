@@ -2,7 +2,7 @@
 //!
 //! Fields, their order and the spaces between them are those of its `json.dumps`.
 
-use super::{Found, ReferenceFormat, json_object, text_field};
+use super::{Found, Inline, ReferenceFormat, json_object, text_field};
 use crate::{
     Reference, Result,
     reference::{Compression, Headers, hex, sha_of_hex},
@@ -25,6 +25,10 @@ impl ReferenceFormat for KafS3Connector {
 
     fn about(&self) -> &'static str {
         "kaf-s3-connector 2.0: a JSON object with `s3_bucket` and `s3_key`, unmarked"
+    }
+
+    fn inline(&self) -> Inline {
+        Inline::Bare
     }
 
     fn ttl_tag(&self) -> &'static str {

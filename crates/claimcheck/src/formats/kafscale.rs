@@ -1,6 +1,6 @@
 //! The envelope of KafScale's large file support: a JSON object with `kfs_lfs`.
 
-use super::{Found, ReferenceFormat, malformed, needed, text_field};
+use super::{Found, Inline, ReferenceFormat, malformed, needed, text_field};
 use crate::{
     Error, Kind, Reason, Reference, Result,
     reference::{Headers, hex, sha_of_hex},
@@ -41,6 +41,10 @@ impl ReferenceFormat for Lfs {
 
     fn about(&self) -> &'static str {
         "KafScale's large file envelope: a JSON object with `kfs_lfs` in its first 50 bytes, unmarked"
+    }
+
+    fn inline(&self) -> Inline {
+        Inline::Bare
     }
 
     fn keys(&self) -> &'static str {

@@ -5,8 +5,9 @@
 //! value   {"bucket":"payloads","key":"orders/018f…","size":5242880,"sha256":"9f86…","chunk":1048576,"sums":"base64","etag":"…"}
 //! ```
 //! Fields that a reader does not know are passed over; what would change the meaning of a known one raises the version.
+//! With `inline_header` a record that holds its payload has the header `kas3-inline: 1`.
 
-use super::{Found, ReferenceFormat, malformed};
+use super::{Found, Inline, ReferenceFormat, malformed};
 use crate::{
     Error, Kind, Reason, Reference, Result,
     reference::{CHUNK_BYTES, Compression, Headers, PREFIX_SUM_BYTES, PREFIX_SUMS_MAX, PrefixSums, header, hex, sha_of_hex},
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 /// The header that marks a reference; its value is the version.
 pub(crate) const HEADER: &str = "kas3-claim-check";
+/// The header that marks a payload in its record, when producers are told to; its value is the version.
+const INLINE_HEADER: &str = "kas3-inline";
 const VERSION: &[u8] = b"1";
 
 /// References of kas3.
@@ -59,7 +62,15 @@ impl ReferenceFormat for Kas3 {
     }
 
     fn headers(&self) -> &'static [&'static str] {
-        &[HEADER]
+        &[HEADER, INLINE_HEADER]
+    }
+
+    fn inline(&self) -> Inline {
+        Inline::Bare
+    }
+
+    fn inline_header(&self) -> Option<(&'static str, &'static [u8])> {
+        Some((INLINE_HEADER, VERSION))
     }
 
     fn marks_objects(&self) -> bool {
@@ -71,12 +82,12 @@ impl ReferenceFormat for Kas3 {
     }
 
     fn read(&self, value: Option<&Bytes>, headers: &Headers) -> Result<Option<Found>> {
-        let Some(version) = header(headers, HEADER) else { return Ok(None) };
-        if version != VERSION {
-            let version = String::from_utf8_lossy(&version[..version.len().min(20)]).escape_debug().to_string();
-            let error = Error::refused(Reason::UnknownVersion, format!("the reference is of version `{version}`, this kas3 reads version 1"));
-            return Err(error.hint("upgrade this consumer"));
-        }
+        let Some(version) = header(headers, HEADER) else {
+            let Some(version) = header(headers, INLINE_HEADER) else { return Ok(None) };
+            check_version("payload", version)?;
+            return Ok(value.cloned().map(Found::Inline));
+        };
+        check_version("reference", version)?;
         let value = value.ok_or_else(|| malformed("the record is marked as a reference and has no value"))?;
         let stored: Stored = serde_json::from_slice(value).map_err(|error| malformed("the reference cannot be read").source(error))?;
         stored.reference().map(|reference| Some(Found::Reference(reference)))
@@ -102,6 +113,15 @@ impl ReferenceFormat for Kas3 {
         headers.push((HEADER.to_owned(), Some(Bytes::from_static(VERSION))));
         Ok(value.into())
     }
+}
+
+fn check_version(of: &str, version: &[u8]) -> Result<()> {
+    if version == VERSION {
+        return Ok(());
+    }
+    let version = String::from_utf8_lossy(&version[..version.len().min(20)]).escape_debug().to_string();
+    let error = Error::refused(Reason::UnknownVersion, format!("the {of} is of version `{version}`, this kas3 reads version 1"));
+    Err(error.hint("upgrade this consumer"))
 }
 
 impl Stored {

@@ -2,7 +2,8 @@
 //!
 //! A format says how a record's value and headers name a payload. Which ones a consumer accepts is a setting: those that mark
 //! references by a header ([`ReferenceFormat::marked`]) are safe, since no payload of a user can be mistaken for one; the
-//! others look at values alone, and are taken only when they are asked for.
+//! others look at values alone, and are taken only when they are asked for. Formats that cannot be told apart in one topic are
+//! refused together ([`are_told_apart`]).
 
 mod aws;
 mod bakdata;
@@ -10,6 +11,7 @@ mod irori;
 mod kaf_s3_connector;
 mod kafscale;
 mod kas3;
+mod uri;
 
 use crate::{
     Error, Kind, Reason, Reference, Result,
@@ -26,6 +28,17 @@ pub enum Found {
     Inline(Bytes),
     /// Where the payload is.
     Reference(Reference),
+}
+
+/// What tells a payload that lies in its record from a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inline {
+    /// Nothing of its own: the value is the payload, as it would be without a claim check.
+    Bare,
+    /// A header, which every record has.
+    Header,
+    /// The first byte of the value, which every value has.
+    FirstByte,
 }
 
 /// How a record names a payload.
@@ -61,10 +74,25 @@ pub trait ReferenceFormat: Send + Sync + std::fmt::Debug {
         true
     }
 
-    /// Records that hold their payload are marked as such: no payload can be mistaken for a reference, whatever it looks like.
-    fn marks_inline(&self) -> bool {
-        self.marked()
+    /// How a record that holds its payload looks.
+    fn inline(&self) -> Inline;
+
+    /// Name and value of a header by which [`Inline::Bare`] payloads can be marked when that is asked for (`inline_header`), so that
+    /// they can stand beside a format that looks at first bytes.
+    fn inline_header(&self) -> Option<(&'static str, &'static [u8])> {
+        None
     }
+
+    /// Where a record's key lies, when the key went through the store.
+    ///
+    /// # Errors
+    /// As [`ReferenceFormat::read`].
+    fn read_key(&self, _key: &Bytes, _headers: &Headers) -> Result<Option<Reference>> {
+        Ok(None)
+    }
+
+    /// Marks a key that lies in its record, where the format marks keys.
+    fn mark_key(&self, _headers: &mut Headers) {}
 
     /// The tag that objects get with `ttl_seconds`.
     fn ttl_tag(&self) -> &'static str {
@@ -112,6 +140,16 @@ pub fn format_named(name: &str) -> Result<&'static dyn ReferenceFormat> {
     })
 }
 
+/// Whether each of two formats leaves the payloads of the other as they are in one topic. One that looks at the first byte of every
+/// value would cut that byte off a payload that nothing marks. `inline_header`: producers mark those that can be marked.
+pub fn are_told_apart(one: &dyn ReferenceFormat, other: &dyn ReferenceFormat, inline_header: bool) -> bool {
+    let is_marked = |format: &dyn ReferenceFormat| inline_header && format.inline_header().is_some();
+    let takes = |one: &dyn ReferenceFormat, other: &dyn ReferenceFormat| {
+        one.inline() == Inline::FirstByte && other.inline() == Inline::Bare && !is_marked(other)
+    };
+    !takes(one, other) && !takes(other, one)
+}
+
 pub(crate) use kas3::HEADER as KAS3_HEADER;
 
 /// The largest value that is looked at as a reference: a larger one is a payload, whatever it begins with.
@@ -153,11 +191,6 @@ fn bucket_and_key(url: &str) -> Result<(String, String)> {
         }
         _ => Err(wrong()),
     }
-}
-
-/// The URL of a payload, as formats have it whose references are URLs.
-fn url_of(reference: &Reference) -> String {
-    reference.url()
 }
 
 #[cfg(test)]

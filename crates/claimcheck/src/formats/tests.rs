@@ -8,14 +8,22 @@ use crate::reference::{PrefixSums, header, sha_of_hex};
 struct Golden {
     value: Option<String>,
     #[serde(default)]
+    key: Option<String>,
+    #[serde(default)]
     headers: Vec<(String, String)>,
 }
 
 fn golden(name: &str) -> (Option<Bytes>, Headers) {
+    let (value, _, headers) = golden_with_key(name);
+    (value, headers)
+}
+
+fn golden_with_key(name: &str) -> (Option<Bytes>, Option<Bytes>, Headers) {
     let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let golden: Golden = serde_json::from_str(&text).unwrap();
-    (golden.value.map(Bytes::from), golden.headers.into_iter().map(|(name, value)| (name, Some(Bytes::from(value)))).collect())
+    let headers = golden.headers.into_iter().map(|(name, value)| (name, Some(Bytes::from(value)))).collect();
+    (golden.value.map(Bytes::from), golden.key.map(Bytes::from), headers)
 }
 
 fn sha() -> crate::Sha {
@@ -56,7 +64,7 @@ fn cases() -> Vec<(&'static str, &'static str, Reference)> {
             Reference { etag: None, compression: Compression::Gzip, shared: true, key: "ä\u{1f600}/\"k".into(), ..kaf() },
         ),
         ("bakdata-4", "bakdata", base()),
-        ("bakdata-4-gzip", "bakdata", Reference { compression: Compression::Gzip, ..base() }),
+        ("bakdata-3-gzip", "bakdata", Reference { compression: Compression::Gzip, ..base() }),
         ("bakdata-4-value", "bakdata-value", base()),
         ("aws-payload-offloading", "aws-payload-offloading", base()),
     ]
@@ -72,6 +80,39 @@ fn golden_records_are_read_as_what_they_say_and_written_byte_for_byte() {
         assert_eq!(Some(format.write(&reference, &mut written).unwrap()), value, "{file}");
         assert_eq!(written, headers, "{file}");
     }
+}
+
+#[test]
+fn golden_records_of_bakdata_4_with_keys_and_with_marked_payloads() {
+    let bakdata = format_named("bakdata").unwrap();
+    let (value, headers) = golden("bakdata-4-gzip");
+    let gzip = Reference { compression: Compression::Gzip, ..base() };
+    assert_eq!(bakdata.read(value.as_ref(), &headers).unwrap(), Some(Found::Reference(gzip)), "the header of version 4");
+
+    let (value, key, headers) = golden_with_key("bakdata-3-key");
+    assert_eq!(bakdata.read(value.as_ref(), &headers).unwrap(), Some(Found::Inline("payload".into())));
+    let of_key = Reference { key: "orders/keys/0189c2".into(), compression: Compression::Snappy, ..base() };
+    assert_eq!(bakdata.read_key(&key.unwrap(), &headers).unwrap(), Some(of_key));
+    let mut marked = Headers::new();
+    bakdata.mark_key(&mut marked);
+    assert_eq!(bakdata.read_key(&Bytes::from_static(b"s3://payloads/k"), &marked).unwrap(), None, "a key in its record, whatever it looks like");
+
+    let kas3 = format_named("kas3").unwrap();
+    let (value, headers) = golden("kas3-v1-inline");
+    assert_eq!(kas3.read(value.as_ref(), &headers).unwrap(), Some(Found::Inline(value.clone().unwrap())));
+    assert_eq!(kas3.read(None, &headers).unwrap(), None, "a tombstone stays one");
+    let newer = vec![("kas3-inline".to_owned(), Some(Bytes::from_static(b"2")))];
+    assert_eq!(kas3.read(value.as_ref(), &newer).unwrap_err().reason(), Some(Reason::UnknownVersion));
+}
+
+#[test]
+fn what_carries_no_flag_is_no_record_of_a_format_of_flags() {
+    let format = format_named("bakdata-value").unwrap();
+    for (value, named) in [(&b"{\"a\":1}"[..], "byte 123"), (b"", "is empty")] {
+        let error = format.read(Some(&Bytes::from_static(value)), &Headers::new()).unwrap_err();
+        assert!(error.reason() == Some(Reason::MalformedReference) && error.to_string().contains(named) && error.way_out().is_some(), "{error}");
+    }
+    assert_eq!(format.read(None, &Headers::new()).unwrap(), None, "a tombstone");
 }
 
 #[test]

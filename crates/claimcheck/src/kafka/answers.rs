@@ -2,11 +2,12 @@
 
 use super::{
     client, lock,
-    outgoing::{Delivered, Report, Undelivered},
+    outgoing::{Delivered, Undelivered},
+    ready::{Ready, Sending, Topics},
 };
-use crate::Reference;
 use rdkafka::{
     ClientContext,
+    error::RDKafkaErrorCode,
     message::{DeliveryResult, Message},
     producer::ProducerContext,
 };
@@ -18,14 +19,6 @@ use std::{
     },
     time::Instant,
 };
-
-/// What is kept of a record until Kafka has answered.
-pub(super) struct Sending {
-    pub(super) reference: Option<Box<Reference>>,
-    pub(super) report: Mutex<Option<Report>>,
-    /// A dead letter: its own failure makes no further one.
-    pub(super) is_dead_letter: bool,
-}
 
 /// Counts what was accepted and not answered yet.
 #[derive(Default)]
@@ -66,7 +59,12 @@ impl Answers {
 }
 
 /// Hears of deliveries, on the thread that polls.
-pub(super) struct Deliveries(pub(super) Arc<Answers>);
+pub(super) struct Deliveries {
+    pub(super) answers: Arc<Answers>,
+    pub(super) topics: Arc<Topics>,
+    /// A record that fails in a transaction fails all of it: nothing is handed over again.
+    pub(super) transactional: bool,
+}
 
 pub(super) struct Failure {
     pub(super) sending: Box<Sending>,
@@ -79,25 +77,34 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Sending>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, mut sending: Box<Sending>) {
+        sending.topic.left(sending.bytes);
         match result {
             Ok(message) => {
+                sending.topic.arrived();
                 if let Some(report) = lock(&sending.report).take() {
                     let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
                     report(Ok(Delivered { topic, partition, offset, reference: sending.reference.take().map(|reference| *reference) }));
                 }
-                self.0.answered();
+                self.answers.answered();
             }
             Err((error, message)) => {
+                let (code, certain) = (error.rdkafka_error_code(), certainly_not_there(message));
+                if code == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+                    if certain && !self.transactional && !sending.is_dead_letter {
+                        let topic = sending.topic.clone();
+                        return self.topics.refused(&topic, Ready::of_message(message, sending));
+                    }
+                    sending.topic.forget();
+                }
                 let topic = message.topic().to_owned();
-                let code = error.rdkafka_error_code();
                 let undelivered = Undelivered {
                     error: client::error_of_kafka(&format!("a record was not delivered to topic `{topic}`"), error.clone()),
                     topic,
                     code,
                     reference: sending.reference.take().map(|reference| *reference),
-                    certain: certainly_not_there(message),
+                    certain,
                 };
-                lock(&self.0.failures).push_back(Failure { sending, undelivered });
+                lock(&self.answers.failures).push_back(Failure { sending, undelivered });
             }
         }
     }

@@ -4,6 +4,7 @@ use super::{
     client,
     dead_letters::DeadLetters,
     deletions::Deletions,
+    leaving::{LAST_COMMIT_MAX, Member},
     lock,
     read_ahead::{Limits, ReadAhead},
     records::{Failed, Incoming, Listener, Partition, Position, Rebalance, Received, list_of, positions},
@@ -30,14 +31,17 @@ const SERVE: Duration = Duration::from_millis(50);
 const SERVE_FULL: Duration = Duration::from_secs(1);
 /// Fewer records read ahead are not summed up: their values are bounded by the largest record.
 const SUMMED_FROM: usize = 64;
-const LEAVE_WAIT: Duration = Duration::from_secs(5);
+/// How long a session lasts unless a property says otherwise, in milliseconds.
+const SESSION_MS: u64 = 45_000;
 
 /// A consumer. One thread polls; the other methods may be called from any.
 pub struct Consumer {
     claims: ClaimCheck,
-    kafka: BaseConsumer<Assignments>,
+    kafka: Member<Assignments>,
     settings: ConsumerSettings,
     auto_commit: bool,
+    /// The answer to a commit is waited for no longer: by then the group has taken the partitions away.
+    commit_max: Duration,
     limits: Limits,
     state: Mutex<State>,
     letters: DeadLetters,
@@ -119,11 +123,13 @@ impl Consumer {
         config.set("enable.auto.offset.store", "false");
         let context = Assignments { listener: Mutex::new(None), gone: Mutex::default() };
         let kafka = BaseConsumer::from_config_and_context(&config, context);
-        let kafka = kafka.map_err(|error| client::error_of_kafka("no consumer can be made", error))?;
+        let kafka = Member::new(kafka.map_err(|error| client::error_of_kafka("no consumer can be made", error))?);
+        let session = settings.kafka.get("session.timeout.ms").and_then(|timeout| timeout.parse().ok()).unwrap_or(SESSION_MS);
+        let commit_max = Duration::from_millis(session);
         let limits = Limits::new(settings.memory_bytes, settings.downloads.max(1));
         let letters = DeadLetters::new(settings.dead_letter_topic.clone(), &settings.kafka);
         let deletions = Deletions::new(settings.delete.clone(), &settings.kafka);
-        Ok(Consumer { claims, kafka, settings, auto_commit, limits, state: Mutex::default(), letters, deletions, runtime: Some(runtime) })
+        Ok(Consumer { claims, kafka, settings, auto_commit, commit_max, limits, state: Mutex::default(), letters, deletions, runtime: Some(runtime) })
     }
 
     /// The codec that it uses.
@@ -133,7 +139,7 @@ impl Consumer {
 
     /// The client, for what is not wrapped here. Do not poll it.
     pub fn client(&self) -> &BaseConsumer<impl ConsumerContext> {
-        &self.kafka
+        &*self.kafka
     }
 
     /// Offsets are committed by the client, a record's when the next one is asked for.
@@ -305,8 +311,9 @@ impl Consumer {
         }
     }
 
-    fn hand_out(&self, ahead: ReadAhead, payload: Incoming) -> Received {
-        let ReadAhead { position, timestamp, key, headers, reference, .. } = ahead;
+    fn hand_out(&self, mut ahead: ReadAhead, payload: Incoming) -> Received {
+        let key = ahead.key_of_sender();
+        let ReadAhead { position, timestamp, headers, reference, .. } = ahead;
         self.passed(&position, reference.as_ref());
         Received { headers: self.claims.headers_of_user(&headers), position, timestamp, key, payload, reference }
     }
@@ -338,7 +345,7 @@ impl Consumer {
             Policy::Fail => return Settled::Failed(Box::new(ahead), error),
             Policy::Skip => tracing::warn!(topic, partition, offset, error = error.chain(), "a record is passed over"),
             Policy::DeadLetter => {
-                let sent = self.letters.send(&ahead.position, ahead.key.as_ref(), ahead.value.as_ref(), ahead.headers.clone(), &error);
+                let sent = self.letters.send(&ahead.position, ahead.key_of_record(), ahead.value.as_ref(), ahead.headers.clone(), &error);
                 if let Err(failure) = sent {
                     return Settled::Failed(Box::new(ahead), failure);
                 }
@@ -389,7 +396,8 @@ impl Consumer {
     /// Commits the offsets of everything that was handed out.
     ///
     /// # Errors
-    /// Those of Kafka; payloads are deleted only after success.
+    /// Those of Kafka; `Transient` when there was no answer within the group's session timeout. Payloads are deleted only after
+    /// success.
     pub fn commit(&self) -> Result<()> {
         let next = lock(&self.state).next.clone();
         self.commit_offsets(&next)
@@ -408,10 +416,18 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::commit`].
     pub fn commit_offsets(&self, next: &HashMap<(String, i32), i64>) -> Result<()> {
+        self.commit_offsets_within(next, self.commit_max)
+    }
+
+    /// The same, for who cannot wait for the answer as long as the group's session lasts.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`]; `Transient` when there was no answer within `limit`.
+    pub fn commit_offsets_within(&self, next: &HashMap<(String, i32), i64>, limit: Duration) -> Result<()> {
         if next.is_empty() {
             return Ok(());
         }
-        self.kafka.commit(&list_of(next), CommitMode::Sync).map_err(|error| client::error_of_kafka("offsets were not committed", error))?;
+        self.kafka.commit_within(list_of(next), limit)?;
         if self.deletions.are_wanted() {
             self.runtime().block_on(self.deletions.committed(next, &self.claims));
         }
@@ -467,20 +483,21 @@ impl Consumer {
     }
 
     /// Leaves the group; the listener hears of it, and may still commit. What was handed out counts as consumed where offsets are
-    /// committed by the client; payloads whose offsets were not committed are kept.
+    /// committed by the client; payloads whose offsets were not committed are kept. Takes five seconds at most, together with the
+    /// consumer's drop: a coordinator that does not answer is left without.
     pub fn close(&self) {
+        let deadline = self.kafka.leave_by();
         self.store_offsets();
         if self.auto_commit {
             let next = lock(&self.state).next.clone();
             if !next.is_empty()
-                && let Err(error) = self.kafka.commit(&list_of(&next), CommitMode::Sync)
+                && let Err(error) = self.kafka.commit_within(list_of(&next), LAST_COMMIT_MAX)
             {
-                tracing::debug!(%error, "the last offsets were not committed");
+                tracing::warn!(error = error.chain(), "the last offsets were not committed; their records are read again");
             }
         }
         let subscribed = self.kafka.subscription().is_ok_and(|topics| topics.count() > 0);
         self.kafka.unsubscribe();
-        let deadline = Instant::now() + LEAVE_WAIT;
         // the group takes its partitions back within the client's poll; what that still reads was not handed out
         while subscribed && Instant::now() < deadline && self.kafka.assignment().is_ok_and(|left| left.count() > 0) {
             _ = self.kafka.poll(SERVE);

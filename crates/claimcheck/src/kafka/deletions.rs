@@ -1,13 +1,15 @@
 //! Payloads that are deleted once they were consumed: after the commit of their offsets, here and in all groups that are named.
 
 use super::{
-    client, lock,
+    client,
+    leaving::Member,
+    lock,
     records::{Partition, Position, positions},
     settings::DeleteSettings,
 };
 use crate::{ClaimCheck, Reference, Result};
 use rdkafka::{
-    consumer::{BaseConsumer, Consumer as _},
+    consumer::{Consumer as _, DefaultConsumerContext},
     topic_partition_list::TopicPartitionList,
 };
 use std::{
@@ -24,7 +26,7 @@ pub(super) struct Deletions {
     kafka: BTreeMap<String, String>,
     state: Mutex<State>,
     /// Clients by which other groups are asked how far they are.
-    groups: Mutex<HashMap<String, BaseConsumer>>,
+    groups: Mutex<HashMap<String, Member<DefaultConsumerContext>>>,
 }
 
 #[derive(Default)]
@@ -118,7 +120,7 @@ impl Deletions {
         if !groups.contains_key(group) {
             let mut config = client::config(&self.kafka)?;
             config.set("group.id", group).set("enable.auto.commit", "false");
-            groups.insert(group.to_owned(), config.create().map_err(failed)?);
+            groups.insert(group.to_owned(), Member::new(config.create().map_err(failed)?));
         }
         let Some(asked) = groups.get(group) else { return Ok(HashMap::new()) };
         let mut list = TopicPartitionList::new();

@@ -5,12 +5,15 @@ mod client;
 mod consumer;
 mod dead_letters;
 mod deletions;
+mod leaving;
 mod lines;
 mod outgoing;
 mod producer;
 mod read_ahead;
+mod ready;
 mod records;
 mod settings;
+mod topics;
 
 pub use client::error_of_kafka;
 pub use consumer::Consumer;

@@ -1,14 +1,18 @@
 //! The Producer: payloads go up beside one another, records leave in order, and nothing is deleted on a mere suspicion.
 
+mod answering;
+
 use super::{
-    answers::{Answers, Deliveries, Failure, Sending},
+    answers::{Answers, Deliveries, Failure},
     client,
     lines::{Lines, Place},
     lock,
     outgoing::{Delivered, Outgoing, Payload, Report, Undelivered},
+    ready::{Ready, Sending, Topics},
     settings::{Order, ProducerSettings},
+    topics::{Stage, TOPIC_BYTES_MAX},
 };
-use crate::{About, ClaimCheck, Error, Kind, Result, codec::Sent, reference::Headers, trace};
+use crate::{About, ClaimCheck, Error, Kind, Result, codec::Sent, trace};
 use bytes::Bytes;
 use kas3_store::Observer;
 use opentelemetry::{Context as Tracing, trace::SpanKind};
@@ -21,10 +25,9 @@ use rdkafka::{
     topic_partition_list::TopicPartitionList,
 };
 use std::{
-    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -36,12 +39,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const PERMIT_BYTES: u64 = 1 << 10;
 /// The largest record of librdkafka, unless a property says otherwise.
 const CLIENT_BYTES_MAX: u64 = 1_000_000;
-/// The largest record batch of a topic, unless it says otherwise.
-const TOPIC_BYTES_MAX: u64 = 1_048_588;
-/// What a record weighs besides key, value and headers: its batch's header, lengths, timestamps.
-const RECORD_OVERHEAD_BYTES: u64 = 128;
-/// How soon failures are looked at, and records that found librdkafka's queue full are tried again.
-const POLL: Duration = Duration::from_millis(100);
+/// The largest batch of librdkafka, unless a property says otherwise.
+const CLIENT_BATCH_MAX: u64 = 1_000_000;
+/// What a record weighs besides key, value and headers: its batch's header, lengths, timestamps, and the headers of its format.
+const RECORD_OVERHEAD_BYTES: u64 = 256;
 /// What a payload that is read while it is sent holds in memory: its parts in flight, and the one that is read.
 const STREAM_BYTES: u64 = 6 * kas3_store::PART_BYTES as u64;
 const DESCRIBE_WAIT: Duration = Duration::from_secs(5);
@@ -71,26 +72,10 @@ struct Shared {
     queue: Arc<Semaphore>,
     client_bytes_max: u64,
     admin: AdminClient<DefaultClientContext>,
-    topic_bytes_max: Option<u64>,
-    topics: RwLock<HashMap<String, u64>>,
+    topics: Arc<Topics>,
     closing: AtomicBool,
     /// Records that never came to Kafka, since the transaction began.
     refused: AtomicU64,
-}
-
-/// A record whose payload is where it belongs.
-struct Ready {
-    topic: String,
-    partition: Option<i32>,
-    key: Option<Bytes>,
-    value: Option<Bytes>,
-    headers: Headers,
-    timestamp: Option<i64>,
-    sending: Box<Sending>,
-}
-
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Producer {
@@ -113,12 +98,15 @@ impl Producer {
         if !settings.kafka.contains_key("enable.idempotence") && settings.kafka.get("acks").is_none_or(|acks| acks == "all" || acks == "-1") {
             config.set("enable.idempotence", "true");
         }
-        let answers = Arc::<Answers>::default();
-        let kafka =
-            config.create_with_context(Deliveries(answers.clone())).map_err(|error| client::error_of_kafka("no producer can be made", error))?;
+        let number = |name: &str| settings.kafka.get(name).and_then(|bytes| bytes.parse::<u64>().ok());
+        let client_bytes_max = number("message.max.bytes").unwrap_or(CLIENT_BYTES_MAX);
+        let client_batch = number("batch.size").unwrap_or(CLIENT_BATCH_MAX).min(client_bytes_max);
+        let (answers, topics) = (Arc::<Answers>::default(), Arc::new(Topics::new(settings.topic_bytes_max, client_batch)));
+        let transactional = settings.kafka.contains_key("transactional.id");
+        let kafka = config.create_with_context(Deliveries { answers: answers.clone(), topics: topics.clone(), transactional });
+        let kafka = kafka.map_err(|error| client::error_of_kafka("no producer can be made", error))?;
         let admin = client::config(&kas3_kafka::properties_of_client(&settings.kafka))?;
         let admin = admin.create().map_err(|error| client::error_of_kafka("no admin client can be made", error))?;
-        let limit = settings.kafka.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         let permits = usize::try_from((settings.memory_bytes / PERMIT_BYTES).clamp(1, 1 << 28)).unwrap_or(1);
         let queue = Arc::new(Semaphore::new(claims.settings().uploads.saturating_mul(2).min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
@@ -133,16 +121,15 @@ impl Producer {
             memory: Arc::new(Semaphore::new(permits)),
             memory_bytes: settings.memory_bytes,
             queue,
-            client_bytes_max: limit.unwrap_or(CLIENT_BYTES_MAX),
+            client_bytes_max,
             admin,
-            topic_bytes_max: settings.topic_bytes_max,
-            topics: RwLock::default(),
+            topics,
             closing: AtomicBool::new(false),
             refused: AtomicU64::new(0),
         });
         let polled = (shared.clone(), runtime.handle().clone());
         let polling = std::thread::Builder::new().name("kas3-deliveries".to_owned());
-        let polling = polling.spawn(move || poll(&polled.0, &polled.1));
+        let polling = polling.spawn(move || answering::poll(&polled.0, &polled.1));
         let polling = polling.map_err(|error| Error::new(Kind::Fatal, "no thread can be started").source(error))?;
         Ok(Producer { shared, runtime: Some(runtime), polling: Some(polling) })
     }
@@ -187,15 +174,11 @@ impl Producer {
                 return self.offload(outgoing, room, report, span);
             }
         }
-        let payload = std::mem::replace(&mut outgoing.payload, Payload::Tombstone);
-        let ready = match payload {
-            Payload::Bytes(payload) => {
-                let sent = shared.claims.in_record(payload);
-                Ready::of(outgoing, Some(sent), report)
-            }
-            _ => Ready::of(outgoing, None, report),
+        let sent = match std::mem::replace(&mut outgoing.payload, Payload::Tombstone) {
+            Payload::Bytes(payload) => Some(shared.claims.in_record(payload)),
+            _ => None,
         };
-        self.send_ready(ready)
+        self.send_ready(shared.ready(outgoing, sent, report))
     }
 
     /// A record that needs no upload: it goes at once, unless others of its line wait.
@@ -207,7 +190,7 @@ impl Producer {
         loop {
             let mut lines = lock(&shared.lines);
             // while no payload is on its way there is no line to look for
-            let line = if lines.is_empty() { None } else { shared.line_of(&ready.topic, ready.partition, ready.key.as_ref()) };
+            let line = if lines.is_empty() { None } else { shared.line_of(&ready.sending.topic.name, ready.partition, ready.key.as_ref()) };
             if let Some(line) = line.filter(|line| !lines.is_clear(line)) {
                 lines.enter(line, Some(ready));
                 return Ok(());
@@ -216,7 +199,7 @@ impl Producer {
             drop(lines);
             if Instant::now() >= *deadline.get_or_insert_with(|| Instant::now() + shared.send_timeout) {
                 shared.answers.answered();
-                return Err(Error::new(Kind::Transient, "librdkafka's queue is full, and stayed so")
+                return Err(Error::new(Kind::Transient, "records that wait for Kafka's answer fill the queue, and stayed so")
                     .hint("the brokers are slow or down; raise `send_timeout_ms` to wait for longer, or `queue.buffering.max.messages`"));
             }
             ready = full;
@@ -264,10 +247,10 @@ impl Producer {
     /// Bytes that a record's value may have in its topic.
     fn room(&self, record: &Outgoing) -> u64 {
         let shared = &self.shared;
-        let known = shared.topic_bytes_max.or_else(|| read(&shared.topics).get(&record.topic).copied());
-        let most = known.unwrap_or_else(|| {
-            let most = self.runtime().block_on(shared.topic_bytes_max(&record.topic));
-            shared.topics.write().unwrap_or_else(PoisonError::into_inner).insert(record.topic.clone(), most);
+        let topic = shared.topics.of(&record.topic);
+        let most = topic.most().unwrap_or_else(|| {
+            let most = self.runtime().block_on(shared.topic_bytes_max(&record.topic)).unwrap_or(TOPIC_BYTES_MAX);
+            topic.takes(most);
             most
         });
         let besides = client::bytes_of(&record.headers) + record.key.as_ref().map_or(0, Bytes::len);
@@ -380,22 +363,12 @@ impl Drop for Producer {
     }
 }
 
-impl Ready {
-    /// What goes to Kafka; without `sent`, a record without a value.
-    fn of(outgoing: Outgoing, sent: Option<Sent>, report: Option<Report>) -> Ready {
-        let mut headers = outgoing.headers;
-        let (mut value, mut reference) = (None, None);
-        if let Some(sent) = sent {
-            headers.extend(sent.headers);
-            value = Some(sent.value);
-            reference = sent.reference.map(Box::new);
-        }
-        let sending = Box::new(Sending { reference, report: Mutex::new(report), is_dead_letter: false });
-        Ready { topic: outgoing.topic, partition: outgoing.partition, key: outgoing.key, value, headers, timestamp: outgoing.timestamp, sending }
-    }
-}
-
 impl Shared {
+    fn ready(&self, outgoing: Outgoing, sent: Option<Sent>, report: Option<Report>) -> Ready {
+        let topic = self.topics.of(&outgoing.topic);
+        Ready::of(outgoing, sent, report, &self.claims, topic)
+    }
+
     fn line_of(&self, topic: &str, partition: Option<i32>, key: Option<&Bytes>) -> Option<Line> {
         let hash = |what: &dyn Fn(&mut DefaultHasher)| {
             let mut hasher = DefaultHasher::new();
@@ -411,16 +384,18 @@ impl Shared {
         Some((topic.to_owned(), line))
     }
 
-    async fn topic_bytes_max(&self, topic: &str) -> u64 {
+    /// The `max.message.bytes` of a topic; `None` when it cannot be asked for.
+    async fn topic_bytes_max(&self, topic: &str) -> Option<u64> {
         let asked = [ResourceSpecifier::Topic(topic)];
         let options = AdminOptions::new().request_timeout(Some(DESCRIBE_WAIT));
         let answer = self.admin.describe_configs(&asked, &options).await;
         let entry = |resource: &rdkafka::admin::ConfigResource| resource.get("max.message.bytes").and_then(|entry| entry.value.clone());
         let answer = answer.ok().and_then(|mut answer| answer.pop()).and_then(std::result::Result::ok);
-        answer.and_then(|resource| entry(&resource)).and_then(|bytes| bytes.parse().ok()).unwrap_or_else(|| {
-            tracing::debug!(topic, "the topic's largest record is not known; Kafka's default is taken");
-            TOPIC_BYTES_MAX
-        })
+        let most = answer.and_then(|resource| entry(&resource)).and_then(|bytes| bytes.parse().ok());
+        if most.is_none() {
+            tracing::debug!(topic, "the topic does not say how large its records may be");
+        }
+        most
     }
 
     async fn upload(&self, mut outgoing: Outgoing, room: u64, report: Option<Report>) -> Result<Ready, (Undelivered, Option<Report>)> {
@@ -430,13 +405,13 @@ impl Shared {
             Payload::Bytes(payload) => self.claims.offload(payload, &about).await,
             Payload::File(path) => self.claims.offload_file(&path, &About { always: false, ..about }).await,
             Payload::Reader(reader) => self.claims.offload_reader(reader, &about).await,
-            Payload::Tombstone => return Ok(Ready::of(outgoing, None, report)),
+            Payload::Tombstone => return Ok(self.ready(outgoing, None, report)),
         };
         match sent {
             Ok(sent) => {
                 // what goes to Kafka is only handed over from here on: a crash leaves a payload, never a reference to nothing
                 kas3_store::kill_point("claim.uploaded");
-                Ok(Ready::of(outgoing, Some(sent), report))
+                Ok(self.ready(outgoing, Some(sent), report))
             }
             Err(error) => Err((Undelivered { topic: outgoing.topic, error, code: None, reference: None, certain: true }, report)),
         }
@@ -451,7 +426,7 @@ impl Shared {
                 (Ok(ready), None) => {
                     // without a line it waits in one of its own when the queue is full
                     if let Some(ready) = self.hand_over(ready) {
-                        let line = (ready.topic.clone(), rand::random());
+                        let line = (ready.sending.topic.name.clone(), rand::random());
                         lines.enter(line, Some(ready));
                     }
                 }
@@ -472,10 +447,21 @@ impl Shared {
         }
     }
 
-    /// Gives a record to librdkafka; gives it back when the queue is full. What it refuses for good is reported.
+    /// Gives a record to librdkafka; gives it back when the queue is full, or its topic can take no more now. What librdkafka refuses for
+    /// good is reported.
     fn hand_over(&self, ready: Ready) -> Option<Ready> {
-        let Ready { topic, partition, key, value, headers, timestamp, sending } = ready;
-        let mut record = BaseRecord::<[u8], [u8], Box<Sending>>::with_opaque_to(&topic, sending);
+        let Sending { topic, bytes, .. } = &*ready.sending;
+        if topic.stage() != Stage::Open || !topic.has_room(*bytes) {
+            return Some(ready);
+        }
+        self.enqueue(ready)
+    }
+
+    /// The same, whatever its topic can take.
+    fn enqueue(&self, ready: Ready) -> Option<Ready> {
+        let Ready { partition, key, value, headers, timestamp, sending } = ready;
+        let (topic, bytes) = (sending.topic.clone(), sending.bytes);
+        let mut record = BaseRecord::<[u8], [u8], Box<Sending>>::with_opaque_to(&topic.name, sending);
         if let Some(partition) = partition {
             record = record.partition(partition);
         }
@@ -491,82 +477,22 @@ impl Shared {
         if !headers.is_empty() {
             record = record.headers(client::owned(&headers));
         }
+        topic.entered(bytes);
         let Err((error, record)) = self.kafka.send(record) else { return None };
+        topic.left(bytes);
         let mut sending = record.delivery_opaque;
         if error == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
-            return Some(Ready { topic, partition, key, value, headers, timestamp, sending });
+            return Some(Ready { partition, key, value, headers, timestamp, sending });
         }
         self.refused.fetch_add(1, Ordering::AcqRel);
-        let doing = format!("a record was not accepted for topic `{topic}`");
         let undelivered = Undelivered {
             code: error.rdkafka_error_code(),
-            error: client::error_of_kafka(&doing, error),
-            topic,
+            error: client::error_of_kafka(&format!("a record was not accepted for topic `{}`", topic.name), error),
+            topic: topic.name.clone(),
             reference: sending.reference.take().map(|reference| *reference),
             certain: true,
         };
         lock(&self.answers.failures).push_back(Failure { sending, undelivered });
         None
     }
-
-    fn undelivered(&self, undelivered: Undelivered, report: Option<Report>) {
-        self.dead_letter(&undelivered);
-        match report {
-            Some(report) => report(Err(undelivered)),
-            None => tracing::error!(
-                topic = undelivered.topic,
-                certain = undelivered.certain,
-                error = undelivered.error.chain(),
-                "a record was not delivered"
-            ),
-        }
-        self.answers.answered();
-    }
-
-    fn dead_letter(&self, undelivered: &Undelivered) {
-        let Some(topic) = &self.dead_letter_topic else { return };
-        let reference = undelivered.reference.as_ref().map(|reference| serde_json::json!({"bucket": reference.bucket, "key": reference.key}));
-        let letter = serde_json::json!({"error": undelivered.error.chain(), "topic": undelivered.topic, "reference": reference});
-        let sending = Box::new(Sending { reference: None, report: Mutex::new(None), is_dead_letter: true });
-        let (value, headers) = (Some(Bytes::from(letter.to_string())), Headers::new());
-        let ready = Ready { topic: topic.clone(), partition: None, key: None, value, headers, timestamp: None, sending };
-        self.answers.accepted();
-        if self.hand_over(ready).is_some() {
-            self.answers.answered();
-            tracing::warn!(topic, "a dead letter was not sent: librdkafka's queue is full");
-        }
-    }
-}
-
-/// Serves deliveries until the producer is closed.
-fn poll(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle) {
-    while !shared.closing.load(Ordering::Acquire) {
-        shared.kafka.poll(POLL);
-        while let Some(failure) = { lock(&shared.answers.failures).pop_front() } {
-            failed(shared, runtime, failure);
-        }
-        let mut lines = lock(&shared.lines);
-        for line in lines.stuck() {
-            lines.drain(&line, |ready| shared.hand_over(ready));
-        }
-    }
-}
-
-fn failed(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle, failure: Failure) {
-    let Failure { sending, undelivered } = failure;
-    if sending.is_dead_letter {
-        tracing::error!(error = undelivered.error.chain(), "a dead letter was not delivered");
-        shared.answers.answered();
-        return;
-    }
-    if let Some(reference) = undelivered.reference.clone().filter(|reference| undelivered.certain && !reference.shared) {
-        let claims = shared.claims.clone();
-        runtime.spawn(async move {
-            if let Err(error) = claims.delete(&reference).await {
-                tracing::warn!(key = reference.key, %error, "the payload of a record that was not delivered stays; `kas3 payloads gc` finds it");
-            }
-        });
-    }
-    let report = lock(&sending.report).take();
-    shared.undelivered(undelivered, report);
 }

@@ -63,7 +63,9 @@ impl Admission for Reservation {
 pub(super) struct ReadAhead {
     pub(super) position: Position,
     pub(super) timestamp: Option<i64>,
-    pub(super) key: Option<Bytes>,
+    /// As Kafka has it.
+    key: Option<Bytes>,
+    key_content: KeyContent,
     pub(super) value: Option<Bytes>,
     pub(super) headers: Headers,
     pub(super) reference: Option<Reference>,
@@ -72,6 +74,17 @@ pub(super) struct ReadAhead {
     streams: bool,
     /// Room of its payload.
     ticket: Option<Ticket>,
+}
+
+/// Where a record's key is. One that went through the store is fetched when its record is the first in line: one at a time is in
+/// memory, however large it is.
+enum KeyContent {
+    /// In the record.
+    InRecord,
+    /// To be asked for, after a moment when it failed before.
+    Elsewhere(Reference, Duration),
+    Coming(Reference, oneshot::Receiver<Result<Bytes>>),
+    Fetched(Bytes),
 }
 
 enum Content {
@@ -95,6 +108,7 @@ impl ReadAhead {
             position: Position { topic: message.topic().to_owned(), partition: message.partition(), offset: message.offset() },
             timestamp: message.timestamp().to_millis(),
             key: message.key().map(Bytes::copy_from_slice),
+            key_content: KeyContent::InRecord,
             value: message.payload().map(Bytes::copy_from_slice),
             headers: client::headers_of_message(message),
             reference: None,
@@ -122,11 +136,66 @@ impl ReadAhead {
             }
             Err(error) => ahead.content = Content::Broken(error),
         }
+        match claims.key_reference(ahead.key.as_ref(), &ahead.headers) {
+            Ok(None) => {}
+            Ok(Some(reference)) => ahead.key_content = KeyContent::Elsewhere(reference, Duration::ZERO),
+            Err(error) => ahead.content = Content::Broken(error),
+        }
         ahead
+    }
+
+    /// The key as its sender gave it, once [`ReadAhead::wait`] brought the payload.
+    pub(super) fn key_of_sender(&mut self) -> Option<Bytes> {
+        match std::mem::replace(&mut self.key_content, KeyContent::InRecord) {
+            KeyContent::Fetched(key) => Some(key),
+            _ => self.key.take(),
+        }
+    }
+
+    /// The key as Kafka has it.
+    pub(super) fn key_of_record(&self) -> Option<&Bytes> {
+        self.key.as_ref()
+    }
+
+    /// The key is there, or cannot be had; `None` when neither is known within `wait`.
+    fn wait_for_key(&mut self, runtime: &Runtime, claims: &ClaimCheck, wait: Duration) -> Option<Result<()>> {
+        loop {
+            match std::mem::replace(&mut self.key_content, KeyContent::InRecord) {
+                KeyContent::InRecord => return Some(Ok(())),
+                KeyContent::Fetched(key) => {
+                    self.key_content = KeyContent::Fetched(key);
+                    return Some(Ok(()));
+                }
+                KeyContent::Elsewhere(reference, pause) => {
+                    let (claims, asked, (sender, receiver)) = (claims.clone(), reference.clone(), oneshot::channel());
+                    runtime.spawn(async move {
+                        tokio::time::sleep(pause).await;
+                        _ = sender.send(claims.fetch(&asked).await);
+                    });
+                    self.key_content = KeyContent::Coming(reference, receiver);
+                }
+                KeyContent::Coming(reference, mut receiver) => match runtime.block_on(async { tokio::time::timeout(wait, &mut receiver).await }) {
+                    Err(_) => {
+                        self.key_content = KeyContent::Coming(reference, receiver);
+                        return None;
+                    }
+                    Ok(Ok(Ok(key))) => self.key_content = KeyContent::Fetched(key),
+                    Ok(failed) => {
+                        // asked for anew when the record is tried again
+                        self.key_content = KeyContent::Elsewhere(reference, AGAIN_AFTER);
+                        let stopped = |error| Error::new(Kind::Fatal, "the download of a key stopped").source(error);
+                        return Some(failed.map_err(stopped).and_then(|fetched| fetched.map(drop)));
+                    }
+                },
+            }
+        }
     }
 
     /// What the record brought, or why it cannot be had; `None` when neither is known within `wait`.
     pub(super) fn wait(&mut self, runtime: &Runtime, claims: &ClaimCheck, wait: Duration) -> Option<Result<Incoming>> {
+        if let Err(error) = self.wait_for_key(runtime, claims, wait)? {
+            return Some(Err(error));
+        }
         if let (Content::Stream, Some(reference)) = (&self.content, &self.reference) {
             let (claims, reference) = (claims.clone(), reference.clone());
             self.content = coming(runtime, async move { (claims.stream(&reference).await.map(Incoming::Stream), None) });
@@ -167,7 +236,8 @@ impl ReadAhead {
     /// those behind hold theirs until it is gone.
     pub(super) fn try_again(&mut self, runtime: &Runtime, claims: &ClaimCheck, limits: &Limits) {
         self.ticket = None;
-        self.content = match (claims.claim(self.value.as_ref(), &self.headers), &self.reference) {
+        let readable = claims.key_reference(self.key.as_ref(), &self.headers).and_then(|_| claims.claim(self.value.as_ref(), &self.headers));
+        self.content = match (readable, &self.reference) {
             (Err(error), _) => Content::Broken(error),
             (Ok(_), Some(_)) if self.streams => Content::Stream,
             (Ok(_), Some(reference)) => {

@@ -35,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A wait for a record is cut into pieces of this, so that signals are heard.
 const LOOK: Duration = Duration::from_millis(250);
+/// The answer to a commit is waited for no longer: signals are heard in between.
+const COMMIT_WAIT: Duration = Duration::from_secs(3);
 /// What was written is committed at least so often.
 const COMMIT_AGE: Duration = Duration::from_secs(1);
 const COMMIT_RECORDS: u64 = 500;
@@ -342,7 +344,7 @@ impl Reading {
             return Ok(());
         }
         let ours = self.assigned.of(&self.written);
-        match self.consumer.commit_offsets(&ours) {
+        match self.consumer.commit_offsets_within(&ours, COMMIT_WAIT) {
             // the group is moving: what was not committed is read again by whoever gets it
             Err(error) if error.kind() == Kind::Transient => tracing::warn!(error = error.chain(), "offsets are committed later"),
             other => {

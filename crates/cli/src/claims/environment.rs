@@ -61,6 +61,7 @@ pub(crate) const NAMES: &[Name] = &[
     row("S3_SSE_KMS_KEY_ID", "", "`claim_check.storage.sse_kms_key_id`."),
     row("S3_FORMAT", "kaf-s3-connector", "`claim_check.format`: the references that are written. A name of kas3."),
     row("S3_ACCEPT", "kas3,kaf-s3-connector", "`claim_check.accept`: the references that are taken. A name of kas3."),
+    row("S3_INLINE_HEADER", "false", "`claim_check.inline_header`. A name of kas3."),
     row("S3_ON_MISSING", "fail", "`on_missing`: `fail`, `skip` or `dead_letter`. A name of kas3."),
     row("S3_ON_FORBIDDEN", "fail", "`on_forbidden`, the same. A name of kas3."),
     row("S3_ON_CORRUPT", "fail", "`on_corrupt`, the same. A name of kas3."),
@@ -178,6 +179,7 @@ impl Names<'_> {
             compression: self.word("S3_COMPRESSION")?.unwrap_or_default(),
             require_integrity: self.truth("S3_REQUIRE_INTEGRITY", true)?,
             allow_inline_payloads: self.truth("S3_ALLOW_INLINE_PAYLOADS", true)?,
+            inline_header: self.truth("S3_INLINE_HEADER", false)?,
             ..ClaimCheckSettings::default()
         };
         let accept = self.get("S3_ACCEPT").unwrap_or_else(|| "kas3,kaf-s3-connector".to_owned());

@@ -14,10 +14,6 @@ use std::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
-/// The one header of bakdata's that names a key.
-const KEY_FLAG: &str = "__large.message.backed.key";
-const VALUE_FLAG: &str = "__large.message.backed.value";
-
 /// Hashes are as good as random: their own bytes are the hash.
 #[derive(Default)]
 pub(super) struct AsItIs(u64);
@@ -102,16 +98,25 @@ impl Live {
         self.records += 1;
         let headers = headers_of(record);
         let value = value_of(record);
-        let errors = self.note(value.as_ref(), &headers);
-        if let Some(error) = errors {
+        let of_value = self.note(value.as_ref(), &headers);
+        let of_key = record.key.map(Bytes::copy_from_slice).and_then(|key| self.note_key(&key, &headers));
+        if let Some(error) = of_value.or(of_key) {
             self.unreadable += 1;
             self.first_unreadable.get_or_insert_with(|| format!("record {} of `{}` [{}]: {error}", record.offset, record.topic, record.partition));
         }
-        // keys that were offloaded, by bakdata's serde
-        if let Some(key) = record.key.map(Bytes::copy_from_slice) {
-            let of_key = headers.iter().filter(|(name, _)| name == KEY_FLAG).map(|(_, flag)| (VALUE_FLAG.to_owned(), flag.clone())).collect();
-            self.note(Some(&key), &of_key);
+    }
+
+    /// Notes the object of a key that was offloaded; the error of one that is marked so and cannot be read.
+    fn note_key(&mut self, key: &Bytes, headers: &Headers) -> Option<String> {
+        let mut error = None;
+        for format in FORMATS {
+            match format.read_key(key, headers) {
+                Ok(Some(reference)) => self.add(&reference.bucket, &reference.key),
+                Ok(None) => {}
+                Err(failure) => error = Some(failure.chain()),
+            }
         }
+        error
     }
 
     /// Notes whatever any format takes for a reference; the error of one that cannot be read here, but maybe by somebody else.
@@ -162,10 +167,18 @@ fn of_dead_letter(value: &Bytes) -> Option<[(String, String); 1]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kas3_claimcheck::{About, ClaimCheckSettings};
+    use kas3_claimcheck::{About, ClaimCheckSettings, StorageSettings};
+    use kas3_store::Secret;
 
     fn live(url: &str, format: &str) -> Live {
-        let settings = ClaimCheckSettings { url: url.to_owned(), format: format.to_owned(), ..ClaimCheckSettings::default() };
+        let storage = StorageSettings {
+            region: Some("us-east-1".to_owned()),
+            access_key_id: Some(Secret::new("key")),
+            secret_access_key: Some(Secret::new("secret")),
+            ..StorageSettings::default()
+        };
+        let storage = if url.starts_with("s3:") { storage } else { StorageSettings::default() };
+        let settings = ClaimCheckSettings { url: url.to_owned(), format: format.to_owned(), storage, ..ClaimCheckSettings::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Live::new(runtime.block_on(ClaimCheck::open(settings)).expect("a codec"))
     }
@@ -184,6 +197,17 @@ mod tests {
             assert!(live.names(&reference.key), "{}", format.name());
             assert!(!live.names("another"), "{}", format.name());
         }
+    }
+
+    #[test]
+    fn keys_that_went_through_the_store_are_live() {
+        let mut live = live("s3://payloads/a b", "bakdata");
+        let flag = |flag: u8| vec![("__large.message.backed.key".to_owned(), Some(Bytes::copy_from_slice(&[flag])))];
+        let key = Bytes::from_static(b"s3://payloads/a b/t/keys/1");
+        assert_eq!((live.note_key(&key, &flag(0)), live.objects()), (None, 0), "a key that lies in its record");
+        assert_eq!(live.note_key(&key, &flag(1)), None);
+        assert!(live.names("t/keys/1"));
+        assert!(live.note_key(&Bytes::from_static(b"no URL"), &flag(1)).is_some(), "what cannot be read is told");
     }
 
     #[test]

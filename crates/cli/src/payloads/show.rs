@@ -55,8 +55,8 @@ pub(crate) fn show(arguments: ShowArguments) -> anyhow::Result<Exit> {
                 let topic = claims.topic(arguments.topic.clone())?;
                 let log = super::connect(&claims, Isolation::Everything).await?;
                 let at = (topic.clone(), arguments.partition, offset);
-                let (value, headers) = tokio::task::spawn_blocking(move || record(&log, &at.0, at.1, at.2)).await??;
-                let (mut about, exit) = of_record(&codec, value.as_ref(), &headers).await?;
+                let found = tokio::task::spawn_blocking(move || record(&log, &at.0, at.1, at.2)).await??;
+                let (mut about, exit) = of_record(&codec, &found).await?;
                 let place = [("topic", json!(topic)), ("partition", json!(arguments.partition)), ("offset", json!(offset))];
                 about.splice(0..0, place.map(|(name, value)| (name.to_owned(), value)));
                 (about, exit)
@@ -83,7 +83,14 @@ fn pair(name: &str, value: impl Into<Value>) -> (String, Value) {
     (name.to_owned(), value.into())
 }
 
-fn record(log: &TopicLog, topic: &str, partition: i32, offset: i64) -> anyhow::Result<(Option<Bytes>, Headers)> {
+/// What Kafka has of a record.
+struct Shown {
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+    headers: Headers,
+}
+
+fn record(log: &TopicLog, topic: &str, partition: i32, offset: i64) -> anyhow::Result<Shown> {
     if log.partitions(topic)?.is_none_or(|count| partition >= count || partition < 0) {
         return Err(Error::new(Kind::Missing, format!("there is no `{topic}` [{partition}]"))
             .hint("look at the topic's name and its partitions")
@@ -94,7 +101,8 @@ fn record(log: &TopicLog, topic: &str, partition: i32, offset: i64) -> anyhow::R
     if (bounds.first..bounds.next).contains(&offset) {
         log.read(topic, &[Stretch { partition, first: offset, next: offset + 1 }], &mut |record| {
             if record.offset == offset {
-                found = Some((value_of(record), headers_of(record)));
+                let key = record.key.map(Bytes::copy_from_slice);
+                found = Some(Shown { key, value: value_of(record), headers: headers_of(record) });
             }
             Ok(ControlFlow::Break(()))
         })?;
@@ -105,17 +113,31 @@ fn record(log: &TopicLog, topic: &str, partition: i32, offset: i64) -> anyhow::R
     })
 }
 
-async fn of_record(codec: &ClaimCheck, value: Option<&Bytes>, headers: &Headers) -> anyhow::Result<(About, Exit)> {
-    let reference = match codec.claim(value, headers)? {
-        Claim::Tombstone => return Ok((vec![pair("payload", "none: the record is a tombstone")], Exit::Done)),
-        Claim::Inline(payload) => {
-            return Ok((vec![pair("payload", "in the record"), pair("bytes", payload.len() as u64)], Exit::Done));
+/// A record's key, where it went through the store, and its payload.
+async fn of_record(codec: &ClaimCheck, record: &Shown) -> anyhow::Result<(About, Exit)> {
+    let (mut about, mut exit) = (About::new(), Exit::Done);
+    if let Some(reference) = codec.key_reference(record.key.as_ref(), &record.headers)? {
+        let found = codec.look(&reference).await?;
+        about.push(pair("key_payload", reference.url()));
+        about.push(pair("key_object", if found.is_some() { "is there" } else { "is not there" }));
+        exit = if found.is_some() { Exit::Done } else { Exit::Found };
+    }
+    match codec.claim(record.value.as_ref(), &record.headers)? {
+        Claim::Tombstone => about.push(pair("payload", "none: the record is a tombstone")),
+        Claim::Inline(payload) => about.extend([pair("payload", "in the record"), pair("bytes", payload.len() as u64)]),
+        Claim::Reference(reference) => {
+            let (of_payload, of_object) = of_payload(codec, &reference).await?;
+            about.extend(of_payload);
+            exit = if exit == Exit::Done { of_object } else { exit };
         }
-        Claim::Reference(reference) => reference,
-    };
-    let mut about = of_reference(&reference);
-    let found = codec.look(&reference).await?;
-    let fits = found.as_ref().is_some_and(|info| is_as_large(&reference, info));
+    }
+    Ok((about, exit))
+}
+
+async fn of_payload(codec: &ClaimCheck, reference: &Reference) -> anyhow::Result<(About, Exit)> {
+    let mut about = of_reference(reference);
+    let found = codec.look(reference).await?;
+    let fits = found.as_ref().is_some_and(|info| is_as_large(reference, info));
     about.extend(of_info(found.as_ref()));
     if found.is_some() && !fits {
         about.push(pair("problem", "the object is not as large as its reference says"));

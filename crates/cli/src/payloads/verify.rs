@@ -7,6 +7,7 @@ use crate::{
     output::{Results, tell},
     readable, redact, runtime,
 };
+use bytes::Bytes;
 use clap::Args;
 use futures::{StreamExt, stream};
 use kas3_claimcheck::{Claim, ClaimCheck, Error, Kind, Reason, Reference};
@@ -101,9 +102,13 @@ fn read(log: &TopicLog, topics: &[String], codec: &ClaimCheck, sender: &mpsc::Se
     let mut counts = Counts::default();
     read_all(log, topics, &mut Positions::new(), &mut |record| {
         counts.records += 1;
-        let Some(found) = found(codec, record, &mut counts) else { return Ok(ControlFlow::Continue(())) };
-        // nobody listens after an error
-        Ok(if sender.blocking_send(found).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        for found in found(codec, record, &mut counts).into_iter().chain(found_in_key(codec, record)) {
+            if sender.blocking_send(found).is_err() {
+                // nobody listens after an error
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(counts)
 }
@@ -121,6 +126,15 @@ fn found(codec: &ClaimCheck, record: &Record<'_>, counts: &mut Counts) -> Option
             counts.tombstones += 1;
             None
         }
+        Err(error) => Some(Found::Refused(at(), error)),
+    }
+}
+
+/// Some formats offload keys as well.
+fn found_in_key(codec: &ClaimCheck, record: &Record<'_>) -> Option<Found> {
+    let at = || At { topic: record.topic.to_owned(), partition: record.partition, offset: record.offset };
+    match codec.key_reference(record.key.map(Bytes::copy_from_slice).as_ref(), &headers_of(record)) {
+        Ok(reference) => reference.map(|reference| Found::Reference(at(), Box::new(reference))),
         Err(error) => Some(Found::Refused(at(), error)),
     }
 }

@@ -25,7 +25,8 @@ pub(super) const ENTRY: Entry<Arc<dyn Configured>> = Entry {
     name: "claim_check",
     doc: "Writes the payloads that references name, not the references: payloads too large for Kafka that were sent through an object \
           store. Each is verified by size, ETag and SHA-256. One that is gone, forbidden or not what was sent is a bad record \
-          (`bad_records`); a store that does not answer is waited for. Tombstones and payloads in records pass as they are.",
+          (`bad_records`); a store that does not answer is waited for. Tombstones and payloads in records pass as they are. Keys that were \
+          sent through the store, which bakdata's serde can do, are fetched as well.",
     schema: ClaimCheckTransform::json_schema,
     read: |json| Ok(Arc::new(serde_json::from_value::<ClaimCheckTransform>(json)?)),
 };
@@ -46,7 +47,7 @@ pub struct ClaimCheckTransform {
     pub read_from: Vec<String>,
     /// Formats of the references that are taken: `kas3`, `kaf-s3-connector`, `bakdata`, `bakdata-value`,
     /// `aws-payload-offloading`, `kafscale` or `irori`. By default those that mark references by a header, so that no payload can be
-    /// mistaken for one.
+    /// mistaken for one. Two that cannot be told apart in one topic are refused.
     #[serde(default)]
     #[schemars(extend("examples" = [["kas3", "kaf-s3-connector"]]))]
     pub accept: Vec<String>,
@@ -61,6 +62,10 @@ pub struct ClaimCheckTransform {
     /// Records that hold their payload pass as they are; `false`: they are bad records.
     #[serde(default = "yes")]
     pub allow_inline_payloads: bool,
+    /// All producers that write `kas3` to these topics have `inline_header: true`, so their payloads in records are marked and
+    /// `bakdata-value` can be accepted beside.
+    #[serde(default)]
+    pub inline_header: bool,
     /// Payloads that are read at once by one process.
     #[serde(default = "default_downloads")]
     #[schemars(extend("examples" = [64]))]
@@ -110,8 +115,10 @@ impl Configured for ClaimCheckTransform {
             max_payload_bytes: self.max_payload_bytes.0,
             require_integrity: self.require_integrity,
             allow_inline_payloads: self.allow_inline_payloads,
+            inline_header: self.inline_header,
             ..ClaimCheckSettings::default()
         };
+        settings.check().map_err(|error| config(format!("`{key}`: {error}")).hint(error.way_out().unwrap_or_default()))?;
         Ok(Step::Prefetch(Arc::new(ClaimCheckPlan { settings, downloads: self.downloads })))
     }
 
@@ -195,18 +202,21 @@ impl Prefetch for ClaimChecks {
         }
         let value = record.value.map(Bytes::copy_from_slice);
         let claim = self.claims.claim(value.as_ref(), &headers).map_err(of_claim)?;
-        let value = match claim {
-            Claim::Reference(reference) => {
-                let (claims, permits) = (self.claims.clone(), Arc::clone(&self.permits));
-                return Ok(Some(Box::new(Payload { claims, permits, reference, headers: self.headers_of_user(record) })));
-            }
-            Claim::Inline(payload) => Some(payload),
-            Claim::Tombstone => None,
+        let key = self.claims.key_reference(record.key.map(Bytes::copy_from_slice).as_ref(), &headers).map_err(of_claim)?;
+        let (here, reference) = match claim {
+            Claim::Reference(reference) => (None, Some(reference)),
+            Claim::Inline(payload) => (Some(payload), None),
+            Claim::Tombstone => (None, None),
         };
-        if headers.is_empty() && value.as_deref() == record.value {
+        if headers.is_empty() && reference.is_none() && here.as_deref() == record.value {
             return Ok(None);
         }
-        Ok(Some(Box::new(InlinePayload(Change { value, headers: self.headers_of_user(record) }))))
+        let change = Change { value: here, key: None, headers: self.headers_of_user(record) };
+        if reference.is_none() && key.is_none() {
+            return Ok(Some(Box::new(InlinePayload(change))));
+        }
+        let (claims, permits) = (self.claims.clone(), Arc::clone(&self.permits));
+        Ok(Some(Box::new(Payloads { claims, permits, reference, key, change })))
     }
 
     fn at_once(&self) -> usize {
@@ -248,34 +258,58 @@ impl Request for InlinePayload {
     }
 }
 
-/// A payload in a store.
-struct Payload {
+/// A record's payload in a store, its key there, or both.
+struct Payloads {
     claims: ClaimCheck,
     permits: Arc<Semaphore>,
-    reference: Reference,
-    headers: OwnedHeaders,
+    /// Of the payload; without one it is in `change` already.
+    reference: Option<Reference>,
+    /// Of the key; without one it stays as it is.
+    key: Option<Reference>,
+    change: Change,
 }
 
-#[async_trait]
-impl Request for Payload {
-    /// The reference says it, or the store is asked without reading a byte: room is taken in order, before anything is read.
-    async fn bytes(&self) -> u64 {
+impl Payloads {
+    /// The reference says it, or the store is asked without reading a byte.
+    async fn bytes_of(&self, reference: &Reference) -> u64 {
         let most = self.claims.settings().max_payload_bytes;
-        let bytes = match self.reference.size {
+        let bytes = match reference.size {
             Some(bytes) => bytes,
             None => {
                 let _permit = self.permits.acquire().await;
                 // whatever is wrong shows when it is read
-                self.claims.look(&self.reference).await.ok().flatten().map_or(0, |info| self.reference.payload_bytes(info.bytes))
+                self.claims.look(reference).await.ok().flatten().map_or(0, |info| reference.payload_bytes(info.bytes))
             }
         };
         bytes.min(most)
     }
 
-    async fn fetch(&self) -> Result<Change> {
+    async fn fetched(&self, reference: &Reference) -> Result<Bytes> {
         let _permit = self.permits.acquire().await;
-        let payload = self.claims.fetch(&self.reference).await.map_err(of_claim)?;
-        Ok(Change { value: Some(payload), headers: self.headers.clone() })
+        self.claims.fetch(reference).await.map_err(of_claim)
+    }
+}
+
+#[async_trait]
+impl Request for Payloads {
+    /// Room is taken in order, before anything is read.
+    async fn bytes(&self) -> u64 {
+        let mut bytes = self.change.value.as_ref().map_or(0, |value| value.len() as u64);
+        for reference in self.reference.iter().chain(&self.key) {
+            bytes += self.bytes_of(reference).await;
+        }
+        bytes
+    }
+
+    async fn fetch(&self) -> Result<Change> {
+        let mut change = self.change.clone();
+        if let Some(reference) = &self.reference {
+            change.value = Some(self.fetched(reference).await?);
+        }
+        if let Some(key) = &self.key {
+            change.key = Some(self.fetched(key).await?);
+        }
+        Ok(change)
     }
 }
 

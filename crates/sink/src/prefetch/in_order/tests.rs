@@ -1,11 +1,7 @@
 //! Order, room, pieces and failures, with a transform that answers when and as a test says.
 
 use super::*;
-use crate::{
-    prefetch::Room,
-    record::{OwnedHeaders, OwnedRecord},
-    transform::Probe,
-};
+use crate::{prefetch::Room, record::OwnedRecord, transform::Probe};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rand::Rng;
@@ -85,7 +81,7 @@ impl Request for Wanted {
             "gone" => Err(Error::new(Kind::BadRecord, "it is gone").because("object_missing")),
             "never" => std::future::pending().await,
             "later" if self.tries.fetch_add(1, Ordering::Relaxed) < 2 => Err(Error::new(Kind::Transient, "not now")),
-            _ => Ok(Change { value: Some(Bytes::from(format!("got {}", self.what))), headers: OwnedHeaders::default() }),
+            _ => Ok(Change { value: Some(Bytes::from(format!("got {}", self.what))), ..Change::default() }),
         }
     }
 }

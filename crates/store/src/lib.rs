@@ -43,7 +43,7 @@ pub use error::{Error, Kind, Result};
 pub use kill::kill_point;
 pub use options::{Class, PutOptions};
 pub use pieces::Pieces;
-pub use reading::Reading;
+pub use reading::{Beginning, Reading};
 pub use settings::{Checksum, Encryption, Secret, StorageSettings};
 pub use urls::{Scheme, StoreUrl, UrlFault};
 
@@ -89,26 +89,6 @@ pub struct Object {
     pub bytes: Bytes,
     /// Its version.
     pub version: Version,
-}
-
-/// The first bytes of an object.
-#[derive(Clone, Debug)]
-pub struct Beginning {
-    /// Its first bytes: all of them where it is not longer than was asked for.
-    pub bytes: Bytes,
-    /// Bytes of the whole object.
-    pub size: u64,
-    /// Its version.
-    pub version: Version,
-    /// When it was last written, by the store's clock.
-    pub modified: SystemTime,
-}
-
-impl Beginning {
-    /// There is no more of the object.
-    pub fn is_whole(&self) -> bool {
-        self.bytes.len() as u64 >= self.size
-    }
 }
 
 /// What a store says of an object without reading it.

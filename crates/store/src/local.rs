@@ -15,7 +15,8 @@ mod sys;
 mod uploads;
 
 use crate::{
-    Beginning, Completed, Created, Error, Info, Kind, Object, Observer, OpenUpload, PartId, Pieces, PutOptions, Request, Result, Swapped, UploadId, Version,
+    Beginning, Completed, Created, Error, Info, Kind, Object, Observer, OpenUpload, PartId, Pieces, PutOptions, Request, Result, Swapped, UploadId,
+    Version,
     answer::{Answer, Part, outcome_of},
     sums,
 };

@@ -54,8 +54,8 @@ pub use partition::Partition;
 pub use publish::{PUBLISH_DEADLINE, metadata};
 pub use remaker::{NothingRemade, Remake, Remaker};
 pub use stored::{
-    BYTES_IN_HEAD_MAX, Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Origin, PartitionStart, PipelineRecord, Place, Role, SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind,
-    Staged, StartRecord, Stretch, Unusable, VERSION, VERSION_OLDEST, Word, decode_segment, encode_segment,
+    BYTES_IN_HEAD_MAX, Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Origin, PartitionStart, PipelineRecord, Place, Role, SEGMENT_BYTES_MAX,
+    SegmentHeader, SegmentKind, Staged, StartRecord, Stretch, Unusable, VERSION, VERSION_OLDEST, Word, decode_segment, encode_segment,
 };
 pub use upload::{InFlight, Upload};
 

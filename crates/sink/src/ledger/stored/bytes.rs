@@ -4,7 +4,7 @@
 //! whoever has to publish a file reads on. The items are texts of their own, so that each is a file to whoever decodes it:
 //! `jq -r '.bytes[0]' head.json | base64 -d`.
 
-use super::{Head, Unusable};
+use super::{Head, Unusable, head::BYTES_FIELD};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use kas3_store::Pieces;
@@ -14,8 +14,6 @@ use std::borrow::Cow;
 /// Bytes of files that a head takes along at most, before they are made text. A head that holds them is sent once and read only by
 /// those who publish for somebody else.
 pub const BYTES_IN_HEAD_MAX: u64 = 4 << 20;
-/// The name of the field.
-pub(super) const FIELD: &str = "bytes";
 
 /// One item on its way into a head.
 #[derive(Clone, Debug)]
@@ -73,7 +71,7 @@ impl Head {
         // behind the last field comes the end of the head
         while json.pop().is_some_and(|byte| byte != b'}') {}
         json.truncate(json.trim_ascii_end().len());
-        json.extend_from_slice(format!(",\n  \"{FIELD}\": [").as_bytes());
+        json.extend_from_slice(format!(",\n  \"{BYTES_FIELD}\": [").as_bytes());
         let mut pieces = Pieces::from(Bytes::from(json));
         for (number, item) in items.into_iter().enumerate() {
             pieces.push(if number == 0 { "\n    \"" } else { "\",\n    \"" });
@@ -121,7 +119,7 @@ fn field(text: &[u8]) -> Option<usize> {
             b'"' => {
                 let end = end_of_string(text, at)?;
                 let is_key = text[end..].trim_ascii_start().first() == Some(&b':');
-                if depth == 1 && is_key && &text[at + 1..end - 1] == FIELD.as_bytes() {
+                if depth == 1 && is_key && &text[at + 1..end - 1] == BYTES_FIELD.as_bytes() {
                     return Some(at);
                 }
                 at = end - 1;

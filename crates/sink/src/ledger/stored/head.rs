@@ -4,7 +4,7 @@
 //! be. Fields and words that this version does not know are kept when the head is written again, so that old and new workers can
 //! share a ledger.
 
-use super::{Entry, Unusable, bytes::FIELD, check_chain, check_version, instant, segment::check_segment_name};
+use super::{Entry, Unusable, check_chain, check_version, instant, segment::check_segment_name};
 use crate::span::{Position, TopicPartition};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 pub const HEAD_BYTES_MAX: u64 = 8 << 20;
 /// What is read of a head where the files in it are not needed, in bytes: mostly all the rest.
 pub(in crate::ledger) const HEAD_BEGINNING_BYTES: u64 = 64 << 10;
+
+/// The field that holds files, behind all others.
+pub(super) const BYTES_FIELD: &str = "bytes";
 
 /// How far a partition is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +87,7 @@ impl Head {
         check_version(bytes)?;
         let mut head: Head = serde_json::from_slice(bytes)?;
         // files are no part of what is known of a partition, and are not kept in memory with it
-        head.extra.remove(FIELD);
+        head.extra.remove(BYTES_FIELD);
         if head.partition < 0 || head.start < 0 || head.next < head.start {
             return broken(format!("partition {} starts at {} and is at {}", head.partition, head.start, head.next));
         }

@@ -13,9 +13,9 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from ground import KAFKA, KAS3, Process, say
 
-# Seconds without a request after which nothing is on its way: longer than `sink.settle` and than the age of the rolls here.
-QUIET_S = 10
-ROLL_AGE_S = 8
+# Seconds without a request after which nothing is on its way: longer than `sink.settle`, which is twice the age of the rolls here, or 5 s.
+QUIET_S = 12
+ROLL_AGE_S = 5
 ROLLS = 5
 MANY = 1000
 FEW = 10
@@ -24,6 +24,8 @@ SPANS = 130
 PATHS = 20
 PART_BYTES = 8 << 20
 LARGE_BYTES = 64 << 20
+# More than a head takes along, less than a part.
+MIDDLE_BYTES, IN_HEAD_BYTES = 6 << 20, 4 << 20
 LARGE_FILES = 2
 # The sweep comes every ten minutes, and once at start.
 SWEEP_S = 600
@@ -223,25 +225,27 @@ def many_paths():
         return per_file(f"small file, {PATHS} of them in a span", sink, sink.quiet(), FEW * PATHS)
 
 
-def parts():
-    """Files of several parts, all of one size, one of each partition, so that each is settled by itself."""
+def of_size(size, settle):
+    """Files of one size, one of each partition, so that each is settled by itself if it ever is."""
     value = b'"' + b"x" * ((64 << 10) - 3) + b'"'
-    records = LARGE_BYTES // (len(value) + 1)
-    with Sink(LARGE_FILES, roll={"records": records}, format={"type": "json_lines", "compression": "none"}) as sink:
+    records = size // (len(value) + 1)
+    none = {"type": "json_lines", "compression": "none"}
+    with Sink(LARGE_FILES, roll={"records": records, "age": f"{ROLL_AGE_S}s"}, format=none, settle=settle) as sink:
         sink.quiet()
         sink.feed(lambda _: value, records)
-        found = per_file(f"file of {LARGE_BYTES >> 20} MiB", sink, sink.quiet(), LARGE_FILES)
+        found = per_file(f"file of {size >> 20} MiB, `settle: {settle}`", sink, sink.quiet(), LARGE_FILES)
         sizes = {size for _, size, _ in sink.files()}
-        if sizes != {LARGE_BYTES}:
+        if sizes != {size}:
             raise SystemExit(f"files of other sizes: {sizes}")
         return found
 
 
 def rolls():
-    """Requests per file of small files and of large ones."""
+    """Requests per file of small files, of those that fit into no head, and of large ones."""
     print(f"### Rolls, per file\n\n{HEADER}")
-    found = {"settle": steady("small file, `settle` after 5 s"), "next": steady("small file, `settle: next`", settle="next")}
-    found |= {"row": in_a_row(), "paths": many_paths(), "large": parts()}
+    found = {"usual": steady("small file"), "settle": steady("small file, `settle: 1s`", settle="1s"), "next": steady("small file, `settle: next`", settle="next")}
+    found |= {"row": in_a_row(), "paths": many_paths(), "middle": of_size(MIDDLE_BYTES, "next"), "large": of_size(LARGE_BYTES, "next")}
+    found |= {"middle settled": of_size(MIDDLE_BYTES, "1s"), "large settled": of_size(LARGE_BYTES, "1s")}
     print(flush=True)
     return found
 
@@ -314,7 +318,9 @@ def money(per_start, per_roll, per_sweep):
     """Requests and USD a day, worked out from the counts; one worker, which holds all partitions."""
     # of the rolls in a row the last one alone was settled by itself; what else there is more than with `settle: next` is history
     history = billed(per_roll["row"], PUT_CLASS) - billed(per_roll["next"], PUT_CLASS) - 1 / SPANS
-    small = billed(per_roll["settle"], PUT_CLASS) + history
+    # in every roll of these partitions another one follows: nothing is settled by itself
+    small = billed(per_roll["next"], PUT_CLASS) + history
+    middle = billed(per_roll["middle"], PUT_CLASS) + history
     large = billed(per_roll["large"], PUT_CLASS) - per_roll["large"]["part"] + history
     print("### Requests and money a day\n\n| partitions | TB a day | roll | files a day | open files GiB | PUT class | GET class | USD a day | USD per TB |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -323,7 +329,7 @@ def money(per_start, per_roll, per_sweep):
             bytes_day = terabytes * 1e12
             files = max(bytes_day / (128 << 20), partitions * 24 * 60 / age_minutes)
             size = bytes_day / files
-            each = small if size < PART_BYTES else large + -(-size // PART_BYTES)
+            each = small if size <= IN_HEAD_BYTES else middle if size < PART_BYTES else large + -(-size // PART_BYTES)
             sweeps = 24 * 3600 / SWEEP_S * partitions / MANY
             puts, gets = files * each + sweeps * billed(per_sweep, PUT_CLASS), sweeps * billed(per_sweep, GET_CLASS)
             usd = puts * PUT_USD + gets * GET_USD

@@ -2,7 +2,7 @@
 
 use super::memory::bounded;
 use kas3_sink::{
-    ledger::{Entry, File, Head, PipelineRecord, SegmentKind, StartRecord, decode_segment, encode_segment},
+    ledger::{Entry, File, Head, PipelineRecord, SegmentKind, StartRecord, Unusable, decode_segment, encode_segment},
     span::TopicPartition,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,6 +31,9 @@ fn has_fractions(data: &[u8]) -> bool {
 /// A head that is accepted is written and read again without a change, and its spans lead up to `next`.
 pub fn head(data: &[u8]) {
     bounded(bytes_max(data), || {
+        // of what is cut off anywhere, as much is believed as a whole head says
+        let begun = Head::decode_beginning(data);
+        assert!(!matches!(begun, Some(Err(Unusable::Broken(_)))), "{begun:?} may be whole");
         let Ok(head) = Head::decode(data) else { return };
         assert!(has_fractions(data) || Head::decode(&head.encode()).as_ref() == Ok(&head), "{head:?} reads back as another one");
         let mut entries = head.closed.iter().chain(&head.pending).peekable();

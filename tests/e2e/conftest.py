@@ -40,7 +40,7 @@ def shared_topic(admin, kafka, hint, partitions, **options):
 
 @pytest.fixture(scope="session")
 def small_log(admin, kafka):
-    """1,600 small records in two partitions, of four days each: spans of several small files, which go into bundles."""
+    """1,600 small records in two partitions, of four days each: spans of several small files, which fit into a head."""
     return shared_topic(admin, kafka, "small", 2, count=1600, fields=lambda i: {"day": f"2026-01-0{1 + i % 4}"})
 
 

@@ -207,6 +207,18 @@ class Pipeline:
         """Everything staged as objects; on a local disk hidden files count too."""
         return [path for path in self.files.paths(everything=True) if path.startswith(f"_kas3/{self.name}/staged/")]
 
+    def heads(self):
+        """Every head, by its path; on a local disk also the one before it."""
+        paths = [path for path in self.files.paths(everything=True) if path.startswith(self.ledger_folder()) and "/head." in path]
+        return {path: json.loads(self.files.read(path)) for path in paths}
+
+    def damage_heads(self):
+        """Other bytes in place of the files that heads hold; whether there were any."""
+        held = {path: head for path, head in self.heads().items() if head.get("bytes")}
+        for path, head in held.items():
+            self.files.write(path, json.dumps({**head, "bytes": ["AAAA" for _ in head["bytes"]]}, indent=2).encode())
+        return bool(held)
+
 
 def wait_for(condition, seconds=60, what="it"):
     """Waits until `condition()` is true and returns what it returned."""

@@ -217,9 +217,9 @@ def test_a_static_member_that_dies_while_it_gives_a_partition_away_leaves_none_w
     sink.protocol("cooperative")
     sink.kafka.update({"group.instance.id": "${INSTANCE}", "session.timeout.ms": 20_000})
     sink.settings["source"]["revoke_deadline"] = "1s"
-    # the first bundle is that of the revocation, which the second worker causes
+    # the first commit is that of the revocation, which the second worker causes
     sink.configure(roll={"records": 1_000_000, "age": "1h"})
-    with Watcher(sink.files), sink.start(kill="bundle.before", INSTANCE=dies) as first:
+    with Watcher(sink.files), sink.start(kill="commit.before", INSTANCE=dies) as first:
         wait_for(lambda: "partitions assigned" in first.said(), 60, "the first worker's partitions")
         time.sleep(1)
         sink.configure(roll={"records": 1_000_000, "age": "1s"})

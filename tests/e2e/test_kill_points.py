@@ -1,8 +1,8 @@
 """SIGKILL before and after every step of the protocol. A restart needs no hand, and the oracle holds.
 
 The points are found in the source, so a new one is tested from the day it is written. Each is reached in the first of several
-situations that leads there: bundles of small files, uploads of large ones, a long history, staged bytes that somebody
-deleted, bytes that a killed worker left.
+situations that leads there: small files in the head, bundles of more, uploads of large ones, a long history, staged bytes that
+somebody deleted or damaged, bytes that a killed worker left.
 """
 
 import re
@@ -33,6 +33,12 @@ def large(sink, _):
     sink.configure(roll={"records": 14, "age": "60s"})
 
 
+def bundles(sink, _):
+    """Spans of several small files, too much together for a head."""
+    sink.encode(compression="none")
+    sink.configure(path="{topic}/{value.id}/{partition}_{offset}", roll={"records": 7, "age": "60s"})
+
+
 def many_files(sink, _):
     """Spans whose lists of files are too long for the head."""
     sink.configure(path="{topic}/{value.id}/{partition}_{offset}", roll={"records": 400, "age": "60s"})
@@ -55,10 +61,17 @@ def cursor(sink, _):
 
 
 def bundle_lost(sink, watcher):
-    small(sink, watcher)
+    bundles(sink, watcher)
     assert sink.run_to_end(kill="commit.after").code == -signal.SIGKILL
+    assert sink.staged()
     for path in sink.staged():
         sink.files.delete(path)
+
+
+def head_damaged(sink, watcher):
+    small(sink, watcher)
+    assert sink.run_to_end(kill="commit.after").code == -signal.SIGKILL
+    assert sink.damage_heads()
 
 
 def upload_lost(sink, watcher):
@@ -73,7 +86,7 @@ def upload_lost(sink, watcher):
 
 def left_behind(sink, watcher):
     """A bundle that no head names, and a head that has moved past it."""
-    small(sink, watcher)
+    bundles(sink, watcher)
     assert sink.run_to_end(kill="commit.before:2").code == -signal.SIGKILL
     sink.run_to_end()
 
@@ -84,17 +97,22 @@ def uploads_left_behind(sink, watcher):
     sink.run_to_end()
 
 
-SITUATIONS = [small, large, bundle_lost, upload_lost, left_behind, uploads_left_behind, many_files, many_spans, markers, cursor]
+SITUATIONS = [
+    small, large, bundles, bundle_lost, upload_lost, head_damaged, left_behind, uploads_left_behind, many_files, many_spans, markers, cursor,
+]
 FIRST = {
-    "part": large, "upload": large, "complete": large, "amend": bundle_lost, "reclaim": left_behind, "segment": many_files,
-    "advance": markers, "cursor": cursor,
+    "part": large, "upload": large, "complete": large, "bundle": bundles, "bundle_delete": bundles, "amend": bundle_lost, "reclaim": left_behind,
+    "segment": many_files, "advance": markers, "cursor": cursor,
 }
-LOGS = {large: "large_log", upload_lost: "large_log", uploads_left_behind: "large_log", markers: "aborted_log"}
+LOGS = {each: "large_log" for each in (large, bundles, bundle_lost, upload_lost, left_behind, uploads_left_behind)} | {markers: "aborted_log"}
 # Points that are reached in more situations than the first, where something else is at stake.
 AGAIN = [
     ("amend.before", upload_lost), ("amend.after", upload_lost), ("bundle.after", bundle_lost), ("put.before", bundle_lost),
     ("put.after", bundle_lost), ("complete.after", upload_lost), ("settle.before", upload_lost), ("reclaim.before", uploads_left_behind),
     ("reclaim.after", uploads_left_behind), ("segment.before", many_spans), ("segment.after", many_spans), ("commit.after", many_files),
+    ("commit.before", bundles), ("commit.after", bundles), ("put.before", bundles), ("put.after", bundles), ("settle.before", bundles),
+    ("settle.after", bundles), ("put.before", head_damaged), ("put.after", head_damaged), ("amend.before", head_damaged),
+    ("amend.after", head_damaged), ("commit.after", many_spans), ("settle.after", many_files),
 ]
 
 
@@ -142,20 +160,26 @@ def test_a_kill_in_a_harder_situation_needs_no_hand(point, situation, store, pip
 
 
 # One more time than a start needs to publish what the one before committed; fewer and it would die before it gets anywhere.
-AGAIN_AND_AGAIN = {"bundle.after": 2, "commit.before": 2, "commit.after": 2, "put.after": 5, "bundle_delete.after": 2, "settle.before": 2}
+AGAIN_AND_AGAIN = [
+    ("commit.before", 2, small), ("commit.after", 2, small), ("put.after", 5, small), ("settle.before", 2, small), ("bundle.after", 2, bundles),
+    ("commit.after", 2, bundles), ("bundle_delete.after", 2, bundles),
+]
 
 
-@pytest.mark.parametrize("point", AGAIN_AND_AGAIN)
-def test_kills_again_and_again_at_one_point_get_through(point, kafka, topic, local, pipeline):
+@pytest.mark.parametrize(("point", "times", "situation"), AGAIN_AND_AGAIN, ids=lambda value: getattr(value, "__name__", value))
+def test_kills_again_and_again_at_one_point_get_through(point, times, situation, kafka, topic, local, pipeline):
     """Every start gets a little further: a pipeline that dies with every second span, each time, still ends. On a local disk,
     where a start is quick: single kills are tried on both stores."""
     name = topic()
-    produce(kafka, name, 1600, fields=lambda i: {"day": f"2026-01-0{1 + i % 4}"})
+    if situation is small:
+        produce(kafka, name, 1600, fields=lambda i: {"day": f"2026-01-0{1 + i % 4}"})
+    else:
+        produce(kafka, name, 32, padding=700_000)
     sink = pipeline(name, files=local)
     starts = 0
     with Watcher(sink.files) as watcher:
-        small(sink, watcher)
-        while sink.run_to_end(kill=f"{point}:{AGAIN_AND_AGAIN[point]}").code != 0:
+        situation(sink, watcher)
+        while sink.run_to_end(kill=f"{point}:{times}").code != 0:
             starts += 1
             assert starts < 30, "thirty starts did not suffice"
     assert starts > 2 or point == "settle.before"

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from e2e import test_kill_points as situations
 from e2e.driver import wait_for
 from oracle import S3Files, Stream, Watcher, compare, lines, produce, read_committed
 
@@ -14,32 +15,37 @@ def everything(*places):
     return [line for files in places for path in files.paths() for line in lines(path, files.read(path))]
 
 
-def bundles(sink):
-    """What is staged for spans that are pending."""
-    heads = [json.loads(sink.files.read(path)) for path in sink.files.paths(everything=True) if "/ledger/" in path and path.endswith("/head.json")]
-    return {file["staged"]["bundle"]["path"] for head in heads for span in head["pending"] for file in span["files"]}
+def pending(sink):
+    """The files of spans that are pending, by where their bytes are."""
+    return [file["staged"] for head in sink.heads().values() for span in head["pending"] for file in span["files"]]
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["staged", "staged bytes lost"])
-def test_a_sink_that_moves_while_a_span_is_pending_publishes_it_where_it_was_committed_for(lost, kafka, small_log, s3, bucket, pipeline):
-    name, log = small_log
+@pytest.mark.parametrize("place", ["head", "bundle", "bundle that is lost"])
+def test_a_sink_that_moves_while_a_span_is_pending_publishes_it_where_it_was_committed_for(place, kafka, request, s3, bucket, pipeline):
+    name, log = request.getfixturevalue("small_log" if place == "head" else "large_log")
     old, new = S3Files(s3, bucket, "old"), S3Files(s3, bucket, "new")
     sink = pipeline(name, files=old)
     sink.configure(path="{topic}/{value.day}/{partition}_{offset}")
+    if place != "head":
+        situations.bundles(sink, None)
     with Watcher(old), Watcher(new):
         assert sink.run_to_end(kill="commit.after:3").code == -signal.SIGKILL
-        if lost:
-            for path in sink.staged():
+        staged = sink.staged()
+        assert bool(staged) == (place != "head")
+        if place == "bundle that is lost":
+            for path in staged:
                 old.delete(path)
-        visible, pending = len(old.paths()), bundles(sink)
-        assert pending
+        visible = len(old.paths())
+        assert {next(iter(each)) for each in pending(sink)} == {place.split()[0]}
         sink.settings["ledger"] = {"url": old.url}
         sink.configure(url=new.url)
         sink.run_to_end().says("it is published where it was committed for")
     assert len(old.paths()) > visible and new.paths()
     found = everything(old, new)
     assert sorted(found) == sorted(entry.value for entry in log)
-    assert not pending & set(old.paths(everything=True))
+    assert sink.staged() == [] and not set(staged) & set(old.paths(everything=True))
+    # the ledger lies elsewhere than the files now, and takes none of them along
+    assert not any(head.get("bytes") for head in sink.heads().values())
     sink.verify()
 
 

@@ -112,14 +112,14 @@ def test_each_permission_that_is_missing_is_named_before_anything_is_written(act
     compare(log, sink.files).check()
 
 
-def test_a_bundle_that_may_not_be_deleted_costs_space_and_no_record(bucket, s3, pipeline, small_log):
+def test_a_bundle_that_may_not_be_deleted_costs_space_and_no_record(bucket, s3, pipeline, large_log):
     """A denial that no check at the start can see."""
-    topic, log = small_log
+    topic, log = large_log
     sink = pipeline(topic, files=S3Files(s3, bucket, "lake"))
     policy = filled(RUN, sink.name, bucket)
     deny = {"Effect": "Deny", "Action": ["s3:DeleteObject"], "Resource": f"arn:aws:s3:::{bucket}/lake/_kas3/{sink.name}/staged/*"}
     allow(sink, {**policy, "Statement": [*policy["Statement"], deny]})
-    situations.small(sink, None)
+    situations.bundles(sink, None)
     sink.run_to_end(seconds=60).says("cannot delete", f"s3://{bucket}/lake/_kas3/{sink.name}/staged/", "`s3:DeleteObject`")
     compare(log, sink.files).check()
     assert sink.staged() != []

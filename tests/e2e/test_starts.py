@@ -11,7 +11,7 @@ from e2e.driver import wait_for
 from oracle import Stream, Watcher, compare, produce, read_committed
 
 # Every step until the first span is committed.
-STEPS = ["pipeline.before", "pipeline.after", "start.before", "start.after", "open.before", "open.after", "bundle.after", "commit.before"]
+STEPS = ["pipeline.before", "pipeline.after", "start.before", "start.after", "open.before", "open.after", "commit.before"]
 
 
 def starts(sink, topic):
@@ -34,7 +34,7 @@ def test_a_first_start_that_is_killed_and_two_that_follow_agree_on_one_beginning
     produce(kafka, name, 300, partitions=2)
     sink = pipeline(name, files=local)
     sink.settings["source"]["start"] = "latest"
-    # a file for each day, so that there is a bundle
+    # a file for each day
     sink.configure(path="{topic}/{value.day}/{partition}_{offset}", roll={"records": 200, "age": "300ms"})
     before = ends(kafka, name)
     with Watcher(sink.files), Stream(kafka, name, 2, records_per_second=1500, fields=lambda i: {"day": f"2026-01-0{1 + i % 2}"}):

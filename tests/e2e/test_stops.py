@@ -270,15 +270,22 @@ def test_verify_finds_what_was_lost_doubled_or_changed_behind_our_back(kafka, to
     sink.verify(code=0)
 
 
-def test_staged_bytes_that_vanish_cost_work_and_never_a_record(kafka, small_log, pipeline, store):
-    name, log = small_log
+@pytest.mark.parametrize("place", ["head", "bundle"])
+def test_staged_bytes_that_vanish_cost_work_and_never_a_record(place, kafka, request, pipeline, store):
+    name, log = request.getfixturevalue("small_log" if place == "head" else "large_log")
     sink = pipeline(name)
-    sink.configure(path="{topic}/{now:%Y-%m-%d}/{value.day}/{partition}_{offset}")
+    if place == "bundle":
+        # too much together for a head
+        sink.encode(compression="none")
+        sink.configure(roll={"records": 7, "age": "60s"})
+    sink.configure(path="{topic}/{now:%Y-%m-%d}/{value.id}/{partition}_{offset}")
     with Watcher(sink.files):
         for point in ("commit.after", "put.after"):
             sink.run_to_end(kill=point)
+            if place == "head":
+                assert sink.damage_heads()
             staged = sink.staged()
-            assert staged
+            assert bool(staged) == (place == "bundle")
             for path in staged:
                 sink.files.delete(path)
         sink.run_to_end()

@@ -48,7 +48,7 @@ class Campaign:
     def __init__(self, seed, workers, folder, kafka):
         self.rng, self.workers, self.folder, self.kafka = random.Random(seed), workers, folder, kafka
         self.counts = {}
-        # small files go into bundles, large ones up in parts; with large ones there is time for few
+        # small files go along in the head, large ones up in parts; with large ones there is time for few
         self.large = self.rng.random() < 0.4
         self.partitions = 2 if self.large else 4
         self.client = s3_client()

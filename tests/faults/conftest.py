@@ -28,7 +28,7 @@ def through(proxy, pipeline):  # noqa: F811
 
 @pytest.fixture(scope="session")
 def small_log(admin, kafka):
-    """800 small records in two partitions, of four days each: spans of several small files, which go into bundles."""
+    """800 small records in two partitions, of four days each: spans of several small files, which fit into a head."""
     return shared_topic(admin, kafka, "small-f", 2, count=800, fields=lambda i: {"day": f"2026-01-0{1 + i % 4}"})
 
 

@@ -39,15 +39,15 @@ class Shape:
 
 
 SMALL_POINTS = {
-    "bundle.before": 3, "bundle.after": 3, "commit.before": 4, "commit.after": 4, "put.before": 3, "put.after": 4, "settle.before": 2,
-    "settle.after": 1, "bundle_delete.before": 1, "bundle_delete.after": 1, "report.before": 1,
+    "commit.before": 4, "commit.after": 5, "put.before": 4, "put.after": 4, "settle.before": 2, "settle.after": 1, "report.before": 1,
 }
+BUNDLE_POINTS = {"bundle.before": 3, "bundle.after": 3, "bundle_delete.before": 1, "bundle_delete.after": 1}
 LARGE_POINTS = {
     "upload.before": 2, "upload.after": 3, "part.before": 4, "part.after": 4, "commit.before": 4, "commit.after": 4, "complete.before": 4,
     "complete.after": 4, "settle.before": 1, "settle.after": 1,
 }
 SHAPES = [
-    Shape("bundles", 4, 800, 60, "{topic}/{value.day}/{partition}_{offset}", ("gzip", "zstd", "none"), {"age": "300ms", "records": 400},
+    Shape("small files", 4, 800, 60, "{topic}/{value.day}/{partition}_{offset}", ("gzip", "zstd", "none"), {"age": "300ms", "records": 400},
           SMALL_POINTS, lambda i: {"day": f"2026-01-0{1 + i % 3}"}),
     Shape("one path", 3, 1200, 40, "{topic}/{partition}_{offset}", ("gzip", "zstd"), {"age": "200ms"}, SMALL_POINTS),
     Shape("long history", 2, 120, 30, "{topic}/{partition}/{offset}", ("gzip", "none"), {"records": 20, "age": "400ms"},
@@ -55,7 +55,7 @@ SHAPES = [
     Shape("uploads", 3, 6, 1_000_000, "{topic}/{partition}_{offset}", ("none",), {"age": "4s", "bytes": "20MiB"}, LARGE_POINTS, span_seconds=4),
     # Two records in three go to one path and make an upload of it; the others make a bundle of the same span.
     Shape("uploads and bundles", 2, 60, 90_000, "{topic}/{value.kind}/{partition}_{offset}", ("none", "gzip"), {"age": "2500ms"},
-          {**SMALL_POINTS, **LARGE_POINTS}, lambda i: {"kind": "abcc"[i % 4] if i % 3 == 0 else "many"}, 3),
+          {**SMALL_POINTS, **BUNDLE_POINTS, **LARGE_POINTS}, lambda i: {"kind": "abcc"[i % 4] if i % 3 == 0 else "many"}, 3),
 ]
 SHAPE_WEIGHTS = [4, 3, 2, 2, 2]
 

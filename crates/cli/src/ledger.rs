@@ -24,7 +24,7 @@ Examples:
 pub(crate) struct ShowArguments {
     /// Configuration; from the environment when there is none
     file: Option<PathBuf>,
-    /// As JSON: the heads as they are stored, and all spans
+    /// As JSON: the heads as they are stored, without the files that ride in them, and all spans
     #[arg(long)]
     json: bool,
     /// Only this topic
@@ -93,7 +93,7 @@ async fn print_table(ledger: &Ledger, heads: &[Head], results: &mut Results) -> 
                 }
             }
         }
-        let mut state = if head.pending.is_empty() { "settled".to_owned() } else { "a span is being published".to_owned() };
+        let mut state = if head.pending.is_empty() { "settled".to_owned() } else { "the newest span is not settled yet".to_owned() };
         if gaps > 0 {
             state.push_str(&format!(", {}", readable::count(gaps, "accepted gap")));
         }

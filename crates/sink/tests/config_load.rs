@@ -71,10 +71,20 @@ fn the_full_example_becomes_the_pipeline_that_it_describes() {
 fn the_least_that_a_user_writes_is_enough() {
     let pipeline = pipeline(&with_sink(""));
     assert_eq!((pipeline.group.as_str(), pipeline.start.clone()), ("p", Start::Earliest));
-    assert_eq!((pipeline.settle, pipeline.amend_after), (Some(Duration::from_secs(5)), Duration::from_secs(300)));
+    assert_eq!((pipeline.settle, pipeline.amend_after), (Some(Duration::from_secs(600)), Duration::from_secs(300)));
     assert_eq!(pipeline.http.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9080"));
     assert_eq!(pipeline.default.format.extension(), "jsonl.gz");
     assert_eq!(pipeline.default.path.to_string(), "{topic}/date={timestamp:%Y-%m-%d}/{partition}_{offset}");
+}
+
+#[test]
+fn a_span_is_settled_by_itself_once_no_partition_that_goes_on_would_wait_so_long() {
+    let settle = |sink: &str, topics: &str| pipeline(&format!("{}{topics}", with_sink(sink))).settle.map(|settle| settle.as_millis());
+    assert_eq!(settle("  roll: {age: 10m}", "\n"), Some(1_200_000));
+    assert_eq!(settle("  roll: {age: 1s}", "\n"), Some(5_000), "a commit may take a moment");
+    assert_eq!(settle("  roll: {age: 1s}", "\ntopics: {orders: {roll: {age: 1h}}}\n"), Some(7_200_000));
+    assert_eq!(settle("  settle: 200ms", "\n"), Some(200));
+    assert_eq!(settle("  settle: next", "\n"), None);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The real ledger on a real folder, with every request of the store made to fail, to crash its sender, or to land late, one
-//! after the other; then pairs of them. Afterwards the visible files hold the log exactly, and nothing visible ever changed.
+//! after the other; then pairs of them, with files staged before the swap and within it. Afterwards the visible files hold the log exactly, and nothing visible ever changed.
 #![cfg(feature = "kill-points")]
 #![allow(clippy::unwrap_used)]
 
@@ -82,11 +82,11 @@ impl Watcher {
 }
 
 /// One session under a fault: it ends, or it crashes where the fault says. Returns how many requests it made.
-async fn session(folder: &Path, log: &Arc<MemoryLog>, fault: Arc<Nth>) -> usize {
+async fn session(way: Way, folder: &Path, log: &Arc<MemoryLog>, fault: Arc<Nth>) -> usize {
     let (of, ledger, sink) = (of(), ledger(folder, log).await, store(&url(folder)).await);
     faults::install(&url(folder), Some(fault.clone()));
     tokio::select! {
-        worked = work(&ledger, log, &sink, &of) => worked.unwrap(),
+        worked = work_by(way, &ledger, log, &sink, &of) => worked.unwrap(),
         () = fault.hung.notified() => {}
     }
     faults::install(&url(folder), None);
@@ -97,45 +97,47 @@ fn no_fault() -> Arc<Nth> {
     Nth::new(usize::MAX, Trouble::FailBefore)
 }
 
-async fn survives(troubles: &[(usize, Trouble)]) {
+async fn survives(way: Way, troubles: &[(usize, Trouble)]) {
+    let what = format!("{way:?}, {troubles:?}");
     let folder = tempfile::tempdir().unwrap();
     let log = MemoryLog::new(Topic::with("a", 8));
     let mut watcher = Watcher::default();
     for (n, trouble) in troubles {
-        session(folder.path(), &log, Nth::new(*n, *trouble)).await;
-        watcher.look(folder.path(), &format!("{troubles:?}"));
+        session(way, folder.path(), &log, Nth::new(*n, *trouble)).await;
+        watcher.look(folder.path(), &what);
     }
-    session(folder.path(), &log, no_fault()).await;
+    session(way, folder.path(), &log, no_fault()).await;
     // What is still to land late has landed then.
     tokio::time::sleep(Duration::from_millis(12)).await;
-    watcher.look(folder.path(), &format!("{troubles:?}"));
-    assert_eq!(records(folder.path()), expected(&log), "{troubles:?}");
+    watcher.look(folder.path(), &what);
+    assert_eq!(records(folder.path()), expected(&log), "{what}");
     let ledger = ledger(folder.path(), &log).await;
     let head = ledger.heads().await.unwrap().remove(0);
-    assert_eq!((head.next, head.pending.len()), (8, 0), "{troubles:?}");
+    assert_eq!((head.next, head.pending.len()), (8, 0), "{what}");
     let files: u64 = ledger.history(&head).await.unwrap().iter().flat_map(|entry| &entry.files).map(|file| file.records).sum();
-    assert_eq!(files, 8, "{troubles:?}: the history names every record once");
+    assert_eq!(files, 8, "{what}: the history names every record once");
 }
 
-async fn all_survive(lists: impl Iterator<Item = Vec<(usize, Trouble)>>) {
-    stream::iter(lists).for_each_concurrent(16, |troubles| async move { survives(&troubles).await }).await;
+async fn all_survive(way: Way, lists: impl Iterator<Item = Vec<(usize, Trouble)>>) {
+    stream::iter(lists).for_each_concurrent(16, |troubles| async move { survives(way, &troubles).await }).await;
 }
 
-async fn requests_of_a_session() -> usize {
+async fn requests_of_a_session(way: Way) -> usize {
     let folder = tempfile::tempdir().unwrap();
-    session(folder.path(), &MemoryLog::new(Topic::with("a", 8)), no_fault()).await
+    session(way, folder.path(), &MemoryLog::new(Topic::with("a", 8)), no_fault()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_request_may_fail_crash_its_sender_or_land_late() {
-    let requests = requests_of_a_session().await;
-    assert!(requests > 20, "the fault sees the requests: {requests}");
-    all_survive((0..requests).flat_map(|n| TROUBLES.map(|trouble| vec![(n, trouble)]))).await;
+    for way in WAYS {
+        let requests = requests_of_a_session(way).await;
+        assert!(requests > 16, "the fault sees the requests: {requests}");
+        all_survive(way, (0..requests).flat_map(|n| TROUBLES.map(|trouble| vec![(n, trouble)]))).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_troubles_in_a_row_are_survived() {
-    let requests = requests_of_a_session().await;
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut draw = |below: usize| {
         seed ^= seed << 13;
@@ -143,6 +145,9 @@ async fn two_troubles_in_a_row_are_survived() {
         seed ^= seed << 17;
         usize::try_from(seed % below as u64).unwrap()
     };
-    let pairs: Vec<_> = (0..80).map(|_| vec![(draw(requests), TROUBLES[draw(5)]), (draw(requests), TROUBLES[draw(5)])]).collect();
-    all_survive(pairs.into_iter()).await;
+    for way in WAYS {
+        let requests = requests_of_a_session(way).await;
+        let pairs: Vec<_> = (0..80).map(|_| vec![(draw(requests), TROUBLES[draw(5)]), (draw(requests), TROUBLES[draw(5)])]).collect();
+        all_survive(way, pairs.into_iter()).await;
+    }
 }

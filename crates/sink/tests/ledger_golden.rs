@@ -62,6 +62,19 @@ fn beginnings_that_a_person_decided_about_read_as_they_always_did() {
 }
 
 #[test]
+fn a_head_that_takes_files_along_tells_the_rest_of_itself_to_those_who_read_its_beginning() {
+    let stored = bytes("head-with-files.json");
+    let head = Head::decode(&stored).unwrap();
+    reads_as("head-with-files.json", &head);
+    let beginning = stored.windows(12).position(|window| window == b"\"bytes\": [\n ").unwrap() + 8;
+    assert_eq!(Head::decode_beginning(&stored[..beginning]), Some(Ok(head.clone())));
+    assert_eq!(head.extra.keys().collect::<Vec<_>>(), ["a field of a later version"], "what is needed of it is read from the store, not carried on");
+    assert_eq!(head.pending[0].files[1].staged.as_ref().unwrap().head.as_ref().unwrap().item, 1);
+    let json: Value = serde_json::from_slice(&stored).unwrap();
+    assert_eq!(json["bytes"][1], "eyJpZCI6MTAxfQo=", "the item, in base64");
+}
+
+#[test]
 fn segments_of_version_1_read_as_they_always_did() {
     let of = TopicPartition::new("orders", 7);
     let history = decode_segment::<Entry>(&bytes("history.jsonl"), SegmentKind::History, &of).unwrap();

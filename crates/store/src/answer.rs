@@ -1,6 +1,6 @@
 //! What a store answered, as metrics count it and as the head keeps it.
 
-use crate::{Completed, Created, Error, Info, Kind, Object, OpenUpload, Outcome, PART_BYTES, PartId, Result, Swapped, UploadId, Version};
+use crate::{Beginning, Completed, Created, Error, Info, Kind, Object, OpenUpload, Outcome, PART_BYTES, PartId, Result, Swapped, UploadId, Version};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,7 @@ impl Answer for UploadId {}
 impl Answer for PartId {}
 impl Answer for Version {}
 impl Answer for Vec<Info> {}
+impl Answer for Vec<String> {}
 impl Answer for Vec<OpenUpload> {}
 impl Answer for Bytes {
     fn bytes(&self) -> u64 {
@@ -28,6 +29,11 @@ impl Answer for Bytes {
     }
 }
 impl Answer for Object {
+    fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+impl Answer for Beginning {
     fn bytes(&self) -> u64 {
         self.bytes.len() as u64
     }

@@ -43,7 +43,7 @@ pub use error::{Error, Kind, Result};
 pub use kill::kill_point;
 pub use options::{Class, PutOptions};
 pub use pieces::Pieces;
-pub use reading::Reading;
+pub use reading::{Beginning, Reading};
 pub use settings::{Checksum, Encryption, Secret, StorageSettings};
 pub use urls::{Scheme, StoreUrl, UrlFault};
 
@@ -390,6 +390,16 @@ impl Store {
         }
     }
 
+    /// Names of the folders right below `folder` (empty, or ending in `/`), in the order of their paths, however much lies in them.
+    /// On a local disk folders without an object count, too.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        paths::check_prefix(folder)?;
+        match &self.0.backend {
+            Backend::Local(local) => local.folders(folder).await,
+            Backend::S3(s3) => Box::pin(s3.folders(folder)).await,
+        }
+    }
+
     /// Creates an object, or says that one exists. Never overwrites. Durable when it returns.
     pub async fn create(&self, path: &str, bytes: impl Into<Pieces>, options: &PutOptions) -> Result<Created> {
         paths::check(path)?;
@@ -430,22 +440,33 @@ impl Store {
         }
     }
 
-    /// Creates a cell: exactly one of many that try wins. Not retried inside after an answer that may be lost.
-    pub async fn create_cell(&self, path: &str, bytes: Bytes) -> Result<Created> {
+    /// Reads the first bytes of a cell, at most `bytes_max`, with one request; `None` when there is none.
+    pub async fn begin_cell(&self, path: &str, bytes_max: u64) -> Result<Option<Beginning>> {
         paths::check(path)?;
         match &self.0.backend {
-            Backend::Local(local) => local.create_cell(path, bytes).await,
-            Backend::S3(s3) => Box::pin(s3.create_cell(path, bytes)).await,
+            Backend::Local(local) => local.begin_cell(path, bytes_max).await,
+            Backend::S3(s3) => Box::pin(s3.begin(path, bytes_max)).await,
+        }
+    }
+
+    /// Creates a cell: exactly one of many that try wins. Not retried inside after an answer that may be lost.
+    pub async fn create_cell(&self, path: &str, bytes: impl Into<Pieces>) -> Result<Created> {
+        paths::check(path)?;
+        let pieces = bytes.into();
+        match &self.0.backend {
+            Backend::Local(local) => local.create_cell(path, pieces).await,
+            Backend::S3(s3) => Box::pin(s3.create_cell(path, &pieces)).await,
         }
     }
 
     /// Swaps a cell if its version still is `expected`: exactly one of many that try wins. Every error is a lost answer:
     /// the swap may have been done, or may still be. On a local disk a cell `a/head.json` is the files `a/head.<n>.json`.
-    pub async fn swap_cell(&self, path: &str, expected: &Version, bytes: Bytes) -> Result<Swapped> {
+    pub async fn swap_cell(&self, path: &str, expected: &Version, bytes: impl Into<Pieces>) -> Result<Swapped> {
         paths::check(path)?;
+        let pieces = bytes.into();
         match &self.0.backend {
-            Backend::Local(local) => local.swap_cell(path, expected, bytes).await,
-            Backend::S3(s3) => Box::pin(s3.swap_cell(path, expected, bytes)).await,
+            Backend::Local(local) => local.swap_cell(path, expected, pieces).await,
+            Backend::S3(s3) => Box::pin(s3.swap_cell(path, expected, &pieces)).await,
         }
     }
 
@@ -465,7 +486,7 @@ impl Store {
         options.check()?;
         match &self.0.backend {
             Backend::Local(local) => local.replace(path, expected, bytes, options).await,
-            Backend::S3(s3) => Box::pin(s3.replace(path, expected, bytes, options)).await,
+            Backend::S3(s3) => Box::pin(s3.replace(path, expected, &bytes.into(), options)).await,
         }
     }
 

@@ -15,7 +15,8 @@ mod sys;
 mod uploads;
 
 use crate::{
-    Completed, Created, Error, Info, Kind, Object, Observer, OpenUpload, PartId, Pieces, PutOptions, Request, Result, Swapped, UploadId, Version,
+    Beginning, Completed, Created, Error, Info, Kind, Object, Observer, OpenUpload, PartId, Pieces, PutOptions, Request, Result, Swapped, UploadId,
+    Version,
     answer::{Answer, Part, outcome_of},
     sums,
 };
@@ -98,12 +99,22 @@ impl Local {
         self.run(Request::Get, 0, move |disk| disk.read_cell(&path, limit)).await
     }
 
-    pub(crate) async fn create_cell(&self, path: &str, bytes: Bytes) -> Result<Created> {
+    pub(crate) async fn begin_cell(&self, path: &str, bytes_max: u64) -> Result<Option<Beginning>> {
+        let path = path.to_owned();
+        self.run(Request::Get, 0, move |disk| disk.begin_cell(&path, bytes_max)).await
+    }
+
+    pub(crate) async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        let folder = folder.to_owned();
+        self.run(Request::List, 0, move |disk| disk.folders(&folder)).await
+    }
+
+    pub(crate) async fn create_cell(&self, path: &str, bytes: Pieces) -> Result<Created> {
         let path = path.to_owned();
         self.run(Request::Create, bytes.len(), move |disk| disk.create_cell(&path, &bytes)).await
     }
 
-    pub(crate) async fn swap_cell(&self, path: &str, expected: &Version, bytes: Bytes) -> Result<Swapped> {
+    pub(crate) async fn swap_cell(&self, path: &str, expected: &Version, bytes: Pieces) -> Result<Swapped> {
         let (path, expected) = (path.to_owned(), expected.clone());
         self.run(Request::Swap, bytes.len(), move |disk| disk.swap_cell(&path, &expected, &bytes)).await
     }

@@ -1,7 +1,8 @@
-//! An object that is read piece by piece.
+//! An object that is read piece by piece, or in its beginning alone.
 
-use crate::{Info, Result, local, s3};
+use crate::{Info, Result, Version, local, s3};
 use bytes::Bytes;
+use std::time::SystemTime;
 
 /// An object that is being read, from [`Store::read`](crate::Store::read). Dropped before its end, it leaves the rest where it is.
 pub struct Reading {
@@ -34,5 +35,25 @@ impl Reading {
             Remainder::Local(rest) => rest.next().await,
             Remainder::S3(rest) => rest.next().await,
         }
+    }
+}
+
+/// The first bytes of an object.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// Its first bytes: all of them where it is not longer than was asked for.
+    pub bytes: Bytes,
+    /// Bytes of the whole object.
+    pub size: u64,
+    /// Its version.
+    pub version: Version,
+    /// When it was last written, by the store's clock.
+    pub modified: SystemTime,
+}
+
+impl Beginning {
+    /// There is no more of the object.
+    pub fn is_whole(&self) -> bool {
+        self.bytes.len() as u64 >= self.size
     }
 }

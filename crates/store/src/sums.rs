@@ -58,7 +58,7 @@ fn array(hash: &[u8]) -> [u8; 32] {
 fn sum(algorithm: ChecksumAlgorithm, pieces: &Pieces) -> Bytes {
     let mut sum = algorithm.into_impl();
     for piece in pieces.iter() {
-        sum.update(piece);
+        sum.update(&piece);
     }
     sum.finalize()
 }

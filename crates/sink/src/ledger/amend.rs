@@ -44,6 +44,8 @@ impl HeadWriter {
                 Some(File { bytes, stored, content_type, content_encoding, staged, .. }) => {
                     File { bytes, stored, content_type, content_encoding, staged, ..old }
                 }
+                // it was seen, and what the head held of it goes with this swap
+                None if matches!(old.place(), Some(Place::Head(_))) => File { staged: None, ..old },
                 None => old,
             })
             .collect();
@@ -52,7 +54,7 @@ impl HeadWriter {
         (amended.files, amended.files_in) = self.listed(amended.span().first, files).await?;
         head.pending = vec![amended];
         kill_point("amend.before");
-        self.swap(head, "amend").await?;
+        self.swap_with(head, staged.items, "amend").await?;
         kill_point("amend.after");
         self.ledger.observer.amended(&self.of);
         Ok(staged.bodies)
@@ -148,7 +150,8 @@ impl HeadWriter {
 }
 
 impl Ledger {
-    /// Makes the bytes of closed files durable: waits for uploads, puts bundles.
+    /// Makes the bytes of closed files durable: waits for uploads, puts bundles. What the head is to take along is durable with
+    /// its swap. It takes none where the ledger lies elsewhere than the files: who may read the one may not read the others.
     pub(super) async fn stage(
         &self,
         of: &crate::span::TopicPartition,
@@ -162,7 +165,7 @@ impl Ledger {
         let name = |n: usize| {
             if n == 0 { format!("{prefix}{incarnation}-{first:020}-{random}") } else { format!("{prefix}{incarnation}-{first:020}-{random}{n}") }
         };
-        let mut staged = stage::lay_out(closed, store, name).await?;
+        let mut staged = stage::lay_out(closed, store, store.url() == self.ledger.url(), name).await?;
         let options = kas3_store::PutOptions::ledger("application/octet-stream");
         for (path, content) in std::mem::take(&mut staged.bundles) {
             let bundle = Pieces::from(content);

@@ -2,18 +2,19 @@
 
 use super::{
     Ledger, random_name,
-    stored::{HEAD_BYTES_MAX, Head, NEEDS, Unusable, VERSION_OLDEST, version_to_write},
+    stored::{File, HEAD_BEGINNING_BYTES, HEAD_BYTES_MAX, Head, Item, Items, NEEDS, Place, Unusable, VERSION_OLDEST, version_to_write},
 };
 use crate::{
     error::{Error, Kind, Result},
-    span::TopicPartition,
+    span::{Checksum, TopicPartition},
     stops,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
-use kas3_store::{Created, Object, Swapped, Version, kill_point};
-use std::sync::Arc;
-use tokio::time::Instant;
+use kas3_store::{Created, Object, Pieces, Swapped, Version, kill_point};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use tokio::{sync::SemaphorePermit, time::Instant};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// A head as it was last seen, and the writer who may swap it.
 pub(super) struct HeadWriter {
@@ -21,10 +22,28 @@ pub(super) struct HeadWriter {
     pub(super) of: TopicPartition,
     pub(super) head: Head,
     version: Version,
+    /// As it is stored, it holds bytes of files.
+    holds_bytes: bool,
     /// When the store last told that this is the head.
     seen: Instant,
     session: String,
     counter: u64,
+}
+
+/// A head as the store has it: without the bytes of files, of which it is only known whether there are any.
+pub(super) struct StoredHead {
+    pub(super) version: Version,
+    /// When it was swapped last, by the store's clock.
+    modified: SystemTime,
+    head: Result<Head, Unusable>,
+    holds_bytes: bool,
+}
+
+/// Bytes of files that were read from a head, for as long as they are needed; few may have some at a time.
+#[derive(Default)]
+pub(super) struct BytesOfHead<'a> {
+    pub(super) files: HashMap<u32, Bytes>,
+    _place: Option<SemaphorePermit<'a>>,
 }
 
 /// What became of a sent head.
@@ -38,8 +57,22 @@ enum Sent {
 impl HeadWriter {
     /// Reads a head; `None` when there is none.
     pub(super) async fn read(ledger: &Arc<Ledger>, of: &TopicPartition) -> Result<Option<HeadWriter>> {
-        let Some((head, version)) = ledger.read_head(of).await? else { return Ok(None) };
-        Ok(Some(HeadWriter { ledger: ledger.clone(), of: of.clone(), head, version, seen: Instant::now(), session: random_name(), counter: 0 }))
+        Ok(Self::read_dated(ledger, of).await?.map(|(writer, _)| writer))
+    }
+
+    /// The same, and when it was swapped last, by the store's clock.
+    pub(super) async fn read_dated(ledger: &Arc<Ledger>, of: &TopicPartition) -> Result<Option<(HeadWriter, SystemTime)>> {
+        let Some(stored) = ledger.read_head_object(of).await? else { return Ok(None) };
+        let head = ledger.decode_head(of, &stored)?;
+        let mut writer = HeadWriter::new(ledger, of, head, stored.version);
+        writer.holds_bytes = stored.holds_bytes;
+        Ok(Some((writer, stored.modified)))
+    }
+
+    /// Whoever has just seen `head` in this version.
+    fn new(ledger: &Arc<Ledger>, of: &TopicPartition, head: Head, version: Version) -> HeadWriter {
+        let (ledger, of) = (ledger.clone(), of.clone());
+        HeadWriter { ledger, of, head, version, holds_bytes: false, seen: Instant::now(), session: random_name(), counter: 0 }
     }
 
     /// Creates a head, or finds the one that another worker created first.
@@ -56,22 +89,13 @@ impl HeadWriter {
             match ledger.ledger.create_cell(&path, bytes.clone()).await {
                 Ok(Created::Done(version)) => {
                     kill_point("open.after");
-                    return Ok(HeadWriter { ledger: ledger.clone(), of: of.clone(), head, version, seen: Instant::now(), session, counter: 1 });
+                    return Ok(HeadWriter { session, counter: 1, ..HeadWriter::new(ledger, of, head, version) });
                 }
                 Ok(Created::Exists) => {}
                 Err(error) => ledger.keep_trying(of, "create the head", error)?,
             }
-            if let Some((found, version)) = ledger.read_head(of).await? {
-                let ours = found.session == session;
-                return Ok(HeadWriter {
-                    ledger: ledger.clone(),
-                    of: of.clone(),
-                    head: found,
-                    version,
-                    seen: Instant::now(),
-                    counter: u64::from(ours),
-                    session: if ours { session } else { random_name() },
-                });
+            if let Some(found) = HeadWriter::read(ledger, of).await? {
+                return Ok(if found.head.session == session { HeadWriter { session, counter: 1, ..found } } else { found });
             }
             backoff.sleep().await;
         }
@@ -79,32 +103,41 @@ impl HeadWriter {
 
     /// Replaces a head that cannot be read, of which only the version is known. For people who accept its loss.
     pub(super) async fn overwrite(ledger: &Arc<Ledger>, of: &TopicPartition, version: Version, head: Head) -> Result<HeadWriter> {
-        let mut writer = HeadWriter {
-            ledger: ledger.clone(),
-            of: of.clone(),
-            head: head.clone(),
-            version,
-            seen: Instant::now(),
-            session: random_name(),
-            counter: 0,
-        };
+        let mut writer = HeadWriter::new(ledger, of, head.clone(), version);
         writer.swap(head, "accept").await?;
         Ok(writer)
     }
 
-    /// Swaps the head, whatever it takes, unless somebody else did.
+    /// Swaps the head, whatever it takes, unless somebody else did. While a span is pending, the bytes of its files stay in the head;
+    /// with the span they go.
     ///
     /// # Errors
     /// `Fenced` when somebody moved the partition; `Stopped` when the head vanished or cannot be read; `Newer` when a newer kas3
     /// swapped it.
-    pub(super) async fn swap(&mut self, mut head: Head, what: &'static str) -> Result<()> {
+    pub(super) async fn swap(&mut self, head: Head, what: &'static str) -> Result<()> {
+        let pending = |head: &Head| head.pending.first().map(|entry| entry.id.clone());
+        let stays = self.holds_bytes && pending(&head).is_some() && pending(&head) == pending(&self.head);
+        let items = match stays {
+            // what cannot be read cannot be kept: those files are made again
+            true => Items::of(&self.read_whole(what).await?.bytes).map_or(Vec::new(), |items| items.carried()),
+            false => Vec::new(),
+        };
+        self.swap_with(head, items, what).await
+    }
+
+    /// The same with these bytes of files, and no others, in the head.
+    ///
+    /// # Errors
+    /// As [`HeadWriter::swap`].
+    pub(super) async fn swap_with(&mut self, mut head: Head, items: Vec<Item>, what: &'static str) -> Result<()> {
         self.counter += 1;
         head.session.clone_from(&self.session);
         head.counter = self.counter;
         head.written_at = Timestamp::now();
         head.settings.clone_from(&self.ledger.pipeline.settings_digest);
         head.version = self.ledger.version_to_write(&head)?;
-        let bytes = Bytes::from(head.encode());
+        let holds_bytes = !items.is_empty();
+        let bytes = head.encode_with(items);
         if bytes.len() as u64 > HEAD_BYTES_MAX {
             return Err(Error::new(Kind::Fatal, format!("the head of `{}` would have {} bytes, {HEAD_BYTES_MAX} are allowed", self.of, bytes.len())));
         }
@@ -114,20 +147,19 @@ impl HeadWriter {
                 Sent::Ours(version) => {
                     self.head = head;
                     self.version = version;
+                    self.holds_bytes = holds_bytes;
                     self.seen = Instant::now();
                     return Ok(());
                 }
                 Sent::Unchanged => backoff.sleep().await,
                 Sent::Other(found) => return Err(self.fenced(&found, what)),
-                Sent::Vanished => {
-                    return Err(stops::vanished(&self.of, &self.ledger.ledger.url_of(&self.ledger.head_path(&self.of)), self.head.next));
-                }
+                Sent::Vanished => return Err(self.vanished()),
             }
         }
     }
 
     /// One request; every answer but success is taken for a lost one, and the head is asked.
-    async fn send(&self, bytes: &Bytes, what: &str) -> Result<Sent> {
+    async fn send(&self, bytes: &Pieces, what: &str) -> Result<Sent> {
         let path = self.ledger.head_path(&self.of);
         match self.ledger.ledger.swap_cell(&path, &self.version, bytes.clone()).await {
             Ok(Swapped::Done(version)) => return Ok(Sent::Ours(version)),
@@ -156,15 +188,49 @@ impl HeadWriter {
     /// `Fenced` when it is not.
     pub(super) async fn refresh(&mut self) -> Result<()> {
         let seen = Instant::now();
-        let Some(object) = self.ledger.read_head_object(&self.of).await? else {
-            return Err(stops::vanished(&self.of, &self.ledger.ledger.url_of(&self.ledger.head_path(&self.of)), self.head.next));
-        };
+        let Some(object) = self.ledger.read_head_object(&self.of).await? else { return Err(self.vanished()) };
         if object.version != self.version {
             let found = self.ledger.decode_head(&self.of, &object)?;
             return Err(self.fenced(&found, "publish"));
         }
         self.seen = seen;
         Ok(())
+    }
+
+    /// The head to its end, as it is stored.
+    ///
+    /// # Errors
+    /// As [`HeadWriter::refresh`].
+    async fn read_whole(&mut self, what: &'static str) -> Result<Object> {
+        let (seen, path) = (Instant::now(), self.ledger.head_path(&self.of));
+        let read = || self.ledger.ledger.read_cell(&path, HEAD_BYTES_MAX);
+        let Some(object) = self.ledger.patiently(&self.of, "read the files in the head", read).await? else { return Err(self.vanished()) };
+        if object.version != self.version {
+            let found = Head::decode(&object.bytes).map_err(|why| why.stop(&self.of, &self.ledger.ledger.url_of(&path)))?;
+            return Err(self.fenced(&found, what));
+        }
+        self.seen = seen;
+        Ok(object)
+    }
+
+    /// The bytes of those files that lie in the head. Of one whose bytes are damaged there are none: it is made again.
+    ///
+    /// # Errors
+    /// As [`HeadWriter::refresh`].
+    pub(super) async fn bytes_of<'a>(&mut self, ledger: &'a Ledger, files: &[&File]) -> Result<BytesOfHead<'a>> {
+        let in_head = |file: &&File| if let Some(Place::Head(place)) = file.place() { Some(place.item) } else { None };
+        if !files.iter().any(|file| in_head(file).is_some()) {
+            return Ok(BytesOfHead::default());
+        }
+        let place = ledger.heads_with_bytes.acquire().await.ok();
+        let whole = self.read_whole("publish").await?;
+        let items = Items::of(&whole.bytes).ok();
+        let bytes = |file: &&File| items.as_ref()?.file(in_head(file)?).filter(|bytes| Checksum::from_xxh3(xxh3_128(bytes)) == file.stored);
+        Ok(BytesOfHead { files: files.iter().filter_map(|file| Some((file.number, bytes(file)?))).collect(), _place: place })
+    }
+
+    fn vanished(&self) -> Error {
+        stops::vanished(&self.of, &self.ledger.ledger.url_of(&self.ledger.head_path(&self.of)), self.head.next)
     }
 
     fn fenced(&self, found: &Head, what: &str) -> Error {
@@ -175,6 +241,13 @@ impl HeadWriter {
                 self.of, self.head.next, found.next, found.session
             ),
         )
+    }
+}
+
+impl StoredHead {
+    fn whole(object: Object, modified: SystemTime) -> StoredHead {
+        let holds_bytes = Items::of(&object.bytes).is_ok_and(|items| !items.is_empty());
+        StoredHead { version: object.version, modified, head: Head::decode(&object.bytes), holds_bytes }
     }
 }
 
@@ -189,9 +262,20 @@ impl Ledger {
         format!("_kas3/{}/ledger/{}/{:05}/", self.pipeline.name, of.topic, of.partition)
     }
 
-    pub(super) async fn read_head_object(&self, of: &TopicPartition) -> Result<Option<Object>> {
+    /// A head as it is stored. Its end, where files may be, is left in the store unless it is needed to understand the rest.
+    pub(super) async fn read_head_object(&self, of: &TopicPartition) -> Result<Option<StoredHead>> {
         let path = self.head_path(of);
-        self.patiently(of, "read the head", || self.ledger.read_cell(&path, HEAD_BYTES_MAX)).await
+        let begin = || self.ledger.begin_cell(&path, HEAD_BEGINNING_BYTES);
+        let Some(begun) = self.patiently(of, "read the head", begin).await? else { return Ok(None) };
+        let modified = begun.modified;
+        if begun.is_whole() {
+            return Ok(Some(StoredHead::whole(Object { bytes: begun.bytes, version: begun.version }, modified)));
+        }
+        if let Some(head) = Head::decode_beginning(&begun.bytes) {
+            return Ok(Some(StoredHead { version: begun.version, modified, head, holds_bytes: true }));
+        }
+        let whole = self.patiently(of, "read the head", || self.ledger.read_cell(&path, HEAD_BYTES_MAX)).await?;
+        Ok(whole.map(|whole| StoredHead::whole(whole, modified)))
     }
 
     pub(super) async fn read_head(&self, of: &TopicPartition) -> Result<Option<(Head, Version)>> {
@@ -200,9 +284,9 @@ impl Ledger {
         Ok(Some((head, object.version)))
     }
 
-    pub(super) fn decode_head(&self, of: &TopicPartition, object: &Object) -> Result<Head> {
+    pub(super) fn decode_head(&self, of: &TopicPartition, object: &StoredHead) -> Result<Head> {
         let unusable = |why: &Unusable| why.stop(of, &self.ledger.url_of(&self.head_path(of)));
-        let head = Head::decode(&object.bytes).map_err(|why| unusable(&why))?;
+        let head = object.head.clone().map_err(|why| unusable(&why))?;
         if head.topic != *of.topic || head.partition != of.partition || head.pipeline != self.pipeline.name {
             let text = format!("it is the head of `{}-{}` of pipeline `{}`", head.topic, head.partition, head.pipeline);
             return Err(unusable(&Unusable::Broken(text)));

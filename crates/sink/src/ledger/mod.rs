@@ -7,7 +7,8 @@
 //! ```text
 //! open     read the head or create it; publish what is pending          (open.rs, start.rs)
 //! stage    uploads while files grow, one bundle for the small rest      (upload.rs, stage.rs)
-//! commit   swap the head: next moves, the span is pending               (partition.rs, head_writer.rs)
+//! commit   swap the head: next moves, the span is pending; the bytes of
+//!          small files go along, and nothing else is staged then        (partition.rs, head_writer.rs)
 //! publish  complete uploads and put files, never over anything          (publish.rs, amend.rs)
 //! settle   swap the head: the span joins the history                    (history.rs)
 //! ```
@@ -57,8 +58,8 @@ pub use partition::Partition;
 pub use publish::{PUBLISH_DEADLINE, metadata};
 pub use remaker::{NothingRemade, Remake, Remaker};
 pub use stored::{
-    Begun, Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Origin, PartitionStart, PipelineRecord, Place, Role, SEGMENT_BYTES_MAX, SegmentHeader,
-    SegmentKind, Staged, StartRecord, Stretch, Unusable, VERSION, VERSION_OLDEST, Why, Word, decode_segment, encode_segment,
+    BYTES_IN_HEAD_MAX, Begun, Entry, EntryKind, File, HEAD_BYTES_MAX, Head, Origin, PartitionStart, PipelineRecord, Place, Role, SEGMENT_BYTES_MAX,
+    SegmentHeader, SegmentKind, Staged, StartRecord, Stretch, Unusable, VERSION, VERSION_OLDEST, Why, Word, decode_segment, encode_segment,
 };
 pub use upload::{InFlight, Upload};
 
@@ -69,9 +70,14 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
+use tokio::sync::Semaphore;
 
 /// Start records by topic and incarnation.
 type StartRecords = HashMap<(Arc<str>, u32), Arc<StartRecord>>;
+/// Who asks for the start record of a topic right now.
+type Starts = HashMap<Arc<str>, Arc<Coalesced<TopicPartition, Arc<StartRecord>>>>;
+/// Pending spans whose bytes are read from heads at once: each may take ten megabytes that nobody has counted.
+const HEADS_WITH_BYTES_AT_ONCE: usize = 4;
 
 /// What a ledger works with.
 pub struct LedgerParts {
@@ -104,6 +110,8 @@ pub struct Ledger {
     dry: bool,
     /// Start records, which never change.
     records: Mutex<StartRecords>,
+    /// Finds or creates the start record of a topic.
+    starting: Mutex<Starts>,
     /// Looks for the newest start record of a topic.
     incarnations: Coalesced<Arc<str>, Option<u32>>,
     /// Looks for what others wrote of a topic.
@@ -111,6 +119,8 @@ pub struct Ledger {
     /// Looks into folders of partitions: of the ledger, and of staged bytes.
     ledger_folders: Coalesced<String, Vec<Info>>,
     staged_folders: Coalesced<String, Vec<Info>>,
+    /// Places among those who read the bytes of a pending span from its head.
+    heads_with_bytes: Semaphore,
     /// Sinks of spans that were pending when the sink's URL was changed.
     others: Mutex<HashMap<String, Store>>,
     /// Partitions that are open in this process.

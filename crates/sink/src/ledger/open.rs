@@ -5,6 +5,7 @@
 use super::{
     Ledger, LedgerParts, Partition, Timing,
     head_writer::HeadWriter,
+    listing::partitions,
     stored::{Head, Origin},
 };
 use crate::{
@@ -90,10 +91,12 @@ impl Ledger {
             patient,
             dry,
             records: Mutex::default(),
+            starting: Mutex::default(),
             incarnations: Coalesced::default(),
             traces: Coalesced::default(),
             ledger_folders: Coalesced::default(),
             staged_folders: Coalesced::default(),
+            heads_with_bytes: tokio::sync::Semaphore::new(super::HEADS_WITH_BYTES_AT_ONCE),
             others: Mutex::default(),
             held: Mutex::default(),
             told_settings: false.into(),
@@ -305,36 +308,19 @@ impl Ledger {
     /// # Errors
     /// `Stopped` for a head that cannot be read, `Newer` for one of a newer version.
     pub async fn heads(&self) -> Result<Vec<Head>> {
-        let listed = self.list_heads().await?;
+        let begun = self.begun_partitions().await?;
         // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
-        let mut reads = Vec::with_capacity(listed.len());
-        for (of, _) in &listed {
+        let mut reads = Vec::with_capacity(begun.len());
+        for of in &begun {
             reads.push(self.read_head(of));
         }
         let heads: Vec<Result<_>> = stream::iter(reads).buffered(HEADS_AT_ONCE).collect().await;
         heads.into_iter().filter_map(|head| head.map(|found| found.map(|(head, _)| head)).transpose()).collect()
     }
 
-    /// Partitions that have a head, and when it was last swapped by the store's clock.
-    pub(super) async fn list_heads(&self) -> Result<Vec<(TopicPartition, SystemTime)>> {
-        let prefix = format!("_kas3/{}/ledger/", self.pipeline.name);
-        let mut found = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.ledger.list(&prefix, after.as_deref(), 1000).await?;
-            for info in &page {
-                let place = info.path.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("/head.json")).and_then(|rest| rest.split_once('/'));
-                if let Some((topic, partition)) = place
-                    && let Ok(partition) = partition.parse()
-                {
-                    found.push((TopicPartition::new(topic, partition), info.modified));
-                }
-            }
-            match page.last() {
-                Some(last) if page.len() >= 1000 => after = Some(last.path.clone()),
-                _ => return Ok(found),
-            }
-        }
+    /// Partitions that have begun, in the order of their paths.
+    pub(super) async fn begun_partitions(&self) -> Result<Vec<TopicPartition>> {
+        partitions(&self.ledger, &format!("_kas3/{}/ledger/", self.pipeline.name)).await
     }
 
     /// The partitions of a topic that have a head: it has begun.
@@ -342,8 +328,7 @@ impl Ledger {
     /// # Errors
     /// When heads cannot be listed.
     pub async fn begun(&self, topic: &str) -> Result<Vec<TopicPartition>> {
-        let listed = self.list_heads().await?;
-        Ok(listed.into_iter().map(|(of, _)| of).filter(|of| *of.topic == *topic).collect())
+        Ok(self.begun_partitions().await?.into_iter().filter(|of| *of.topic == *topic).collect())
     }
 
     /// Looks through all heads of the pipeline, at start and now and then: publishes spans that are pending for a while in
@@ -353,23 +338,22 @@ impl Ledger {
     /// # Errors
     /// When heads cannot be listed.
     pub async fn sweep(self: &Arc<Self>) -> Result<()> {
-        let listed = self.list_heads().await?;
+        let known = self.begun_partitions().await?;
         // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
         let mut visits = Vec::new();
-        for (of, modified) in &listed {
+        for of in &known {
             // what this process holds it looks after anyway
             if !self.holds(of) {
-                visits.push(self.visit(of, *modified));
+                visits.push(self.visit(of));
             }
         }
         let heads: Vec<Option<Head>> = stream::iter(visits).buffer_unordered(HEADS_AT_ONCE).collect().await;
         let heads = heads.into_iter().flatten().collect();
-        let known: Vec<TopicPartition> = listed.into_iter().map(|(of, _)| of).collect();
         self.reclaim_uploads(&known, heads, &format!("_kas3/{}/staged/", self.pipeline.name)).await
     }
 
-    async fn visit(self: &Arc<Self>, of: &TopicPartition, modified: SystemTime) -> Option<Head> {
-        match self.look_after(of, modified).await {
+    async fn visit(self: &Arc<Self>, of: &TopicPartition) -> Option<Head> {
+        match self.look_after(of).await {
             Ok(head) => head,
             Err(error) => {
                 if error.kind() != Kind::Fenced {
@@ -380,11 +364,11 @@ impl Ledger {
         }
     }
 
-    async fn look_after(self: &Arc<Self>, of: &TopicPartition, modified: SystemTime) -> Result<Option<Head>> {
-        let Some(mut writer) = HeadWriter::read(self, of).await? else { return Ok(None) };
+    async fn look_after(self: &Arc<Self>, of: &TopicPartition) -> Result<Option<Head>> {
+        let Some((mut writer, modified)) = HeadWriter::read_dated(self, of).await? else { return Ok(None) };
         // An owner that lives settles within `sink.settle`; where that is left to the next commit, nobody can tell, and the
         // span is published from here but not settled: a swap would take the partition out of its owner's hands.
-        let patience = self.timing.orphan_after + self.pipeline.settle.unwrap_or(Duration::ZERO);
+        let patience = self.timing.orphan_after.saturating_add(self.pipeline.settle.unwrap_or(Duration::ZERO));
         let orphaned = SystemTime::now().duration_since(modified).is_ok_and(|age| age >= patience);
         if !writer.head.pending.is_empty() && orphaned && !self.holds(of) {
             writer.publish(std::collections::HashMap::new()).await?;
@@ -393,6 +377,23 @@ impl Ledger {
             }
         }
         Ok(Some(writer.head))
+    }
+
+    /// Whether everything that a head says is committed is visible, and so stays: the store is asked for each file of its pending span.
+    ///
+    /// # Errors
+    /// The store's, and `Stopped` where the list of the files cannot be read.
+    pub async fn is_visible(&self, head: &Head) -> Result<bool> {
+        let of = head.of();
+        for entry in &head.pending {
+            let (store, files) = (self.store_of(&of, entry).await?, self.files(entry, &of).await?);
+            for file in files.iter().filter(|file| !file.lost) {
+                if !self.is_there(&of, &store, entry, file).await? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Partition, incarnation and offset of the file that a path of `topic` names; `None` for a path that is not such a name.

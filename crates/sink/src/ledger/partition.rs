@@ -192,13 +192,13 @@ impl Partition {
         head.pending = vec![entry.clone()];
         let settles = self.unsettled();
         kill_point("commit.before");
-        self.writer.swap(head, "commit").await?;
+        self.writer.swap_with(head, staged.items, "commit").await?;
         kill_point("commit.after");
         if settles {
             ledger.observer.settled(&self.writer.of);
         }
         ledger.observer.committed(&self.writer.of, &entry);
-        self.writer.publish(staged.bodies).await?;
+        self.writer.publish_own(staged.bodies).await?;
         ledger.clear(before).await;
         Ok(())
     }

@@ -22,7 +22,7 @@ use kas3_store::{Completed, Created, Info, PutOptions, Store, Swapped, kill_poin
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -51,21 +51,43 @@ enum Found {
 }
 
 impl HeadWriter {
-    /// Publishes the pending span, amending what is lost; returns when all its files were seen.
+    /// Publishes the pending span that somebody committed, amending what is lost; returns when all its files were seen. Looks
+    /// first: mostly all of them are there, and a look costs less than a write.
     ///
     /// # Errors
     /// `Fenced` when somebody moved the partition meanwhile; `Stopped` for a foreign object or what is beyond repair; `Newer` where a
     /// newer kas3 committed what this one does not understand.
-    pub(super) async fn publish(&mut self, mut bodies: HashMap<u32, Bytes>) -> Result<()> {
+    pub(super) async fn publish(&mut self, bodies: HashMap<u32, Bytes>) -> Result<()> {
+        self.publish_span(bodies, true).await
+    }
+
+    /// The same of a span that was committed a moment ago, so that nobody can have published it before.
+    ///
+    /// # Errors
+    /// As [`HeadWriter::publish`].
+    pub(super) async fn publish_own(&mut self, bodies: HashMap<u32, Bytes>) -> Result<()> {
+        self.publish_span(bodies, false).await
+    }
+
+    async fn publish_span(&mut self, mut bodies: HashMap<u32, Bytes>, look_first: bool) -> Result<()> {
         let Some(entry) = self.head.pending.first().cloned() else { return Ok(()) };
         let mut files = self.ledger.files(&entry, &self.of).await?;
         self.ledger.check_understood(&self.of, &entry, &files)?;
         let store = self.ledger.store_of(&self.of, &entry).await?;
         let mut published: BTreeSet<u32> = files.iter().filter(|file| file.lost).map(|file| file.number).collect();
+        if look_first {
+            published.extend(self.ledger.seen(&self.of, &store, &entry, &files).await?);
+        }
         let mut backoff = self.ledger.backoff();
         while published.len() < files.len() {
             let todo: Vec<&File> = files.iter().filter(|file| !published.contains(&file.number)).collect();
+            let ledger = Arc::clone(&self.ledger);
+            let without: Vec<&File> = todo.iter().copied().filter(|file| !bodies.contains_key(&file.number)).collect();
+            let mut read = self.bytes_of(&ledger, &without).await?;
+            bodies.extend(read.files.drain());
             let lost = self.publish_round(&store, &entry, &todo, &mut bodies, &mut published).await?;
+            without.iter().for_each(|file| _ = bodies.remove(&file.number));
+            drop(read);
             if published.len() + lost.len() < files.len() {
                 backoff.sleep().await;
                 self.refresh().await?;
@@ -225,7 +247,7 @@ impl Ledger {
                     Err(error) => Err(error),
                 }
             }
-            Some(Place::Bundle(bundle)) => match self.bundled(store, &bundle.path, bundle.from..bundle.to, file, body).await {
+            Some(Place::Bundle(_) | Place::Head(_)) => match self.staged_bytes(store, file, body).await {
                 Ok(Some(body)) => {
                     if Instant::now() >= deadline {
                         return Ok(Fate::Again(None));
@@ -266,23 +288,45 @@ impl Ledger {
         }
     }
 
-    /// The bytes of a bundled file: the committer's own, or read; `None` when the bundle is gone or is not what it was.
-    async fn bundled(
-        &self,
-        store: &Store,
-        bundle: &str,
-        range: std::ops::Range<u64>,
-        file: &File,
-        body: Option<Bytes>,
-    ) -> kas3_store::Result<Option<Bytes>> {
-        if body.is_some() {
-            return Ok(body);
-        }
-        match store.range(bundle, range).await {
+    /// The bytes of a small file: the committer's own, or read; `None` when they are gone or are not what they were.
+    async fn staged_bytes(&self, store: &Store, file: &File, body: Option<Bytes>) -> kas3_store::Result<Option<Bytes>> {
+        let Some(Place::Bundle(bundle)) = file.place().filter(|_| body.is_none()) else { return Ok(body) };
+        match store.range(&bundle.path, bundle.from..bundle.to).await {
             Ok(body) => Ok(Some(body).filter(|body| Checksum::from_xxh3(xxh3_128(body)) == file.stored)),
             Err(error) if error.kind() == kas3_store::Kind::Missing => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The numbers of those files that are there already. What cannot be found out now counts as not there.
+    ///
+    /// # Errors
+    /// `Stopped` when something is somebody else's.
+    async fn seen(&self, of: &TopicPartition, store: &Store, entry: &Entry, files: &[File]) -> Result<Vec<u32>> {
+        // a loop, not a closure: of a closure's future the compiler cannot show that it may move between threads
+        let mut looks = Vec::with_capacity(files.len());
+        for file in files.iter().filter(|file| !file.lost) {
+            looks.push(async move { (file.number, self.is_there(of, store, entry, file).await) });
+        }
+        let mut looks = stream::iter(looks).buffer_unordered(PUBLISH_AT_ONCE);
+        let mut seen = Vec::new();
+        while let Some((number, there)) = looks.next().await {
+            match there {
+                Ok(true) => seen.push(number),
+                Ok(false) => {}
+                Err(error) if error.may_pass() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Whether a file of a span is visible.
+    ///
+    /// # Errors
+    /// `Stopped` when something else is under its path.
+    pub(super) async fn is_there(&self, of: &TopicPartition, store: &Store, entry: &Entry, file: &File) -> Result<bool> {
+        Ok(matches!(self.find(of, store, entry, file).await?, Found::Ours))
     }
 
     /// What is under the path of a file.

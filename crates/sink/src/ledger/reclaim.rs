@@ -113,7 +113,7 @@ impl Ledger {
                 match file.place() {
                     Some(Place::Bundle(bundle)) => _ = named.bundles.insert(bundle.path.clone()),
                     Some(Place::Upload(upload)) => _ = named.uploads.insert(upload.id.clone()),
-                    Some(Place::Unknown(_)) | None => {}
+                    Some(Place::Head(_) | Place::Unknown(_)) | None => {}
                 }
             }
         }

@@ -207,9 +207,31 @@ impl Ledger {
         Ok(self.start_record(of, 0).await?.map(|_| 0))
     }
 
-    /// The newest start record of a topic, created if the topic is new.
-    /// `beside`: whatever others wrote.
+    /// The newest start record of a topic, created if the topic is new; `beside`: whatever others wrote. Partitions of a topic that are
+    /// opened together ask once.
     pub(super) async fn open_start_record(&self, of: &TopicPartition, beside: bool) -> Result<Arc<StartRecord>> {
+        if beside != self.pipeline.beside {
+            return self.open_start_record_of(of, beside).await;
+        }
+        let gathered = match self.starting.lock() {
+            Ok(mut starting) => Arc::clone(starting.entry(of.topic.clone()).or_default()),
+            Err(_) => Arc::default(),
+        };
+        let look = |partitions: Vec<TopicPartition>| async move {
+            let mut found = Vec::with_capacity(partitions.len());
+            for of in &partitions {
+                // what stops one is told to each by its own name
+                found.push(match found.last() {
+                    Some(Ok(record)) => Ok(Arc::clone(record)),
+                    _ => self.open_start_record_of(of, beside).await,
+                });
+            }
+            Ok(found)
+        };
+        gathered.ask(of.clone(), look).await
+    }
+
+    async fn open_start_record_of(&self, of: &TopicPartition, beside: bool) -> Result<Arc<StartRecord>> {
         loop {
             if let Some(newest) = self.newest_incarnation(of).await? {
                 let record = self.start_record(of, newest).await?;

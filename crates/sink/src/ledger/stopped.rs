@@ -14,7 +14,7 @@ impl Ledger {
     /// # Errors
     /// When heads cannot be listed.
     pub async fn partitions(&self) -> Result<Vec<TopicPartition>> {
-        Ok(self.list_heads().await?.into_iter().map(|(of, _)| of).collect())
+        self.begun_partitions().await
     }
 
     /// What would stop a partition if it were opened now; `None`: nothing that ledger and log tell. What is committed is published

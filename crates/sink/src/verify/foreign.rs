@@ -23,6 +23,8 @@ impl Names {
     }
 }
 
+/// Where ledgers, staged bytes and payloads lie.
+const LEDGERS: &str = "_kas3/";
 /// Objects of one page of a listing.
 const PAGE: usize = 1000;
 /// Objects that are looked at again, at most.
@@ -52,6 +54,8 @@ impl Comparison {
                 }
             }
             match page.last() {
+                // nothing below it is data, and a ledger's history may be long; no name in there sorts behind a `~`
+                Some(last) if page.len() >= PAGE && last.path.starts_with(LEDGERS) => after = Some(format!("{LEDGERS}~")),
                 Some(last) if page.len() >= PAGE => after = Some(last.path.clone()),
                 _ => break,
             }

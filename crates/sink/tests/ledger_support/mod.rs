@@ -298,8 +298,26 @@ pub async fn ledger(folder: &Path, log: &Arc<MemoryLog>) -> Arc<Ledger> {
     ledger_of(pipeline(&url(folder)), log, &Arc::default()).await
 }
 
+/// How a worker of a test stages its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Even offsets in a bundle, odd ones in an upload.
+    Apart,
+    /// All of them in the head.
+    InHead,
+    /// The one and the other, span by span.
+    InTurn,
+}
+
+pub const WAYS: [Way; 3] = [Way::Apart, Way::InHead, Way::InTurn];
+
 /// Closes a span of a partition: its even offsets in a bundle, its odd ones in an upload.
 pub fn close(log: &MemoryLog, sink: &Store, partition: &Partition, next: i64) -> ClosedSpan {
+    close_by(Way::Apart, log, sink, partition, next)
+}
+
+/// The same with its files staged so.
+pub fn close_by(way: Way, log: &MemoryLog, sink: &Store, partition: &Partition, next: i64) -> ClosedSpan {
     let (of, id) = (partition.of().clone(), random_name());
     let span = Span { first: partition.position().next, next };
     let lines = log.lines(&of, span).unwrap();
@@ -307,7 +325,8 @@ pub fn close(log: &MemoryLog, sink: &Store, partition: &Partition, next: i64) ->
     let mut closed = Vec::new();
     for (number, made) in (0..).zip(files(&lines, &of, partition.incarnation())) {
         let content = Bytes::from(made.content.clone());
-        let body = if made.path.contains("group=1") {
+        let apart = way == Way::Apart || (way == Way::InTurn && span.first / 3 % 2 == 1);
+        let body = if apart && made.path.contains("group=1") {
             let mut options = PutOptions::data("text/plain");
             options.metadata = metadata(&of, &id, number, span.first, None);
             let runtime = tokio::runtime::Handle::current();
@@ -326,6 +345,11 @@ pub fn close(log: &MemoryLog, sink: &Store, partition: &Partition, next: i64) ->
 
 /// Sinks a partition up to the end of its log, in spans of three offsets; settles alone after every second.
 pub async fn work(ledger: &Arc<Ledger>, log: &MemoryLog, sink: &Store, of: &TopicPartition) -> Result<()> {
+    work_by(Way::Apart, ledger, log, sink, of).await
+}
+
+/// The same with its files staged so.
+pub async fn work_by(way: Way, ledger: &Arc<Ledger>, log: &MemoryLog, sink: &Store, of: &TopicPartition) -> Result<()> {
     'open: loop {
         let mut partition = ledger.open_partition(of).await?;
         let mut spans = 0;
@@ -335,7 +359,7 @@ pub async fn work(ledger: &Arc<Ledger>, log: &MemoryLog, sink: &Store, of: &Topi
             let mut moved = match empty {
                 true => partition.advance(Position { next, leader_epoch: 0 }).await,
                 false => {
-                    let span = close(log, sink, &partition, next);
+                    let span = close_by(way, log, sink, &partition, next);
                     partition.commit(span).await
                 }
             };

@@ -5,12 +5,12 @@
 //! is the highest. No lock is taken: a stopped process must not hold up the one that takes over.
 
 use super::disk::{Disk, failed, is_absent, open_object, read_whole, sync_folder};
-use crate::{Created, Error, Kind, Object, Result, Swapped, Version, paths};
+use crate::{Beginning, Created, Error, Kind, Object, Pieces, Result, Swapped, Version, paths};
 use std::{
-    fs::{self, File},
-    io,
+    fs::{self, File, Metadata},
+    io::{self, Read},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// How often the folder is listed until two listings agree: each disagreement is somebody else's swap.
@@ -106,21 +106,38 @@ impl Disk {
     }
 
     pub(super) fn read_cell(&self, path: &str, limit: u64) -> Result<Option<Object>> {
+        self.open_cell(path, |file, metadata, number| {
+            let bytes = read_whole(file, metadata, path, limit)?;
+            Ok(Object { bytes, version: Version(number.to_string()) })
+        })
+    }
+
+    pub(super) fn begin_cell(&self, path: &str, bytes_max: u64) -> Result<Option<Beginning>> {
+        self.open_cell(path, |file, metadata, number| {
+            let mut bytes = Vec::new();
+            file.take(bytes_max).read_to_end(&mut bytes).map_err(|error| failed("read", &self.at(path), error))?;
+            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            Ok(Beginning { bytes: bytes.into(), size: metadata.len(), version: Version(number.to_string()), modified })
+        })
+    }
+
+    /// What `read` makes of the highest number of a cell; `None` when there is none.
+    fn open_cell<T>(&self, path: &str, read: impl Fn(&File, &Metadata, u64) -> Result<T>) -> Result<Option<T>> {
         let cell = self.cell(path);
         let fail = |error| failed("read", &self.at(path), error);
         for _ in 0..LISTINGS_MAX {
             let Some(number) = cell.highest().map_err(fail)? else { return Ok(None) };
             // Deleted meanwhile: there are newer ones.
             let Some((file, metadata)) = open_object(&cell.file(number)).map_err(fail)? else { continue };
-            let bytes = read_whole(&file, &metadata, path, limit)?;
+            let found = read(&file, &metadata, number)?;
             // Who wrote it may have died before its sync; what the reader builds upon it must not outlive it.
             sync_folder(&cell.folder).map_err(fail)?;
-            return Ok(Some(Object { bytes, version: Version(number.to_string()) }));
+            return Ok(Some(found));
         }
         Err(Error::new(Kind::Transient, format!("cell `{path}` changes faster than it can be read")))
     }
 
-    pub(super) fn create_cell(&self, path: &str, bytes: &[u8]) -> Result<Created> {
+    pub(super) fn create_cell(&self, path: &str, bytes: &Pieces) -> Result<Created> {
         let cell = self.cell(path);
         let fail = |error| failed("create", &self.at(path), error);
         if cell.highest().map_err(fail)?.is_some() {
@@ -132,7 +149,7 @@ impl Disk {
         }
     }
 
-    pub(super) fn swap_cell(&self, path: &str, expected: &Version, bytes: &[u8]) -> Result<Swapped> {
+    pub(super) fn swap_cell(&self, path: &str, expected: &Version, bytes: &Pieces) -> Result<Swapped> {
         let cell = self.cell(path);
         let fail = |error| failed("swap", &self.at(path), error);
         let highest = cell.highest().map_err(fail)?;
@@ -160,12 +177,12 @@ impl Disk {
     }
 
     /// Makes one number of a cell; `false` when it, or a higher one, was there before or came between.
-    fn put_number(&self, cell: &Cell, number: u64, bytes: &[u8]) -> io::Result<bool> {
+    fn put_number(&self, cell: &Cell, number: u64, bytes: &Pieces) -> io::Result<bool> {
         self.within(&cell.folder, || match File::create_new(cell.mark()) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         })?;
-        let hidden = self.write_hidden(bytes, &[], None)?;
+        let hidden = self.write_hidden(bytes.iter(), &[], None)?;
         let place = cell.file(number);
         if !self.link(&hidden.path, &place)? {
             return Ok(false);

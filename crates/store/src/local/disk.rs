@@ -174,7 +174,7 @@ impl Disk {
             self.make_durable(&place).map_err(fail)?;
             return Ok(Created::Exists);
         }
-        let hidden = self.write_hidden(bytes, metadata, None).map_err(fail)?;
+        let hidden = self.write_hidden([bytes], metadata, None).map_err(fail)?;
         match self.link(&hidden.path, &place).map_err(fail)? {
             true => Ok(Created::Done(version_of(&hidden.file.metadata().map_err(fail)?))),
             false => Ok(Created::Exists),
@@ -186,7 +186,7 @@ impl Disk {
         let place = self.at(path);
         let fail = |error| failed("write", &place, error);
         let Some(folder) = place.parent() else { return Err(fail(ErrorKind::InvalidInput.into())) };
-        let hidden = self.write_hidden(bytes, metadata, None).map_err(fail)?;
+        let hidden = self.write_hidden([bytes], metadata, None).map_err(fail)?;
         let version = version_of(&hidden.file.metadata().map_err(fail)?);
         self.within(folder, || fs::rename(&hidden.path, &place)).and_then(|()| sync_folder(folder)).map_err(fail)?;
         Ok(version)
@@ -213,7 +213,7 @@ impl Disk {
         }
         // Times grow strictly, so that no two states of the object have one version, however fast they follow each other.
         let after = before.as_ref().and_then(|before| before.modified().ok()).map(|before| before + Duration::from_nanos(1));
-        let hidden = self.write_hidden(bytes, metadata, after).map_err(fail)?;
+        let hidden = self.write_hidden([bytes], metadata, after).map_err(fail)?;
         let version = version_of(&hidden.file.metadata().map_err(fail)?);
         if before.is_none() {
             return Ok(if self.link(&hidden.path, &place).map_err(fail)? { Swapped::Done(version) } else { Swapped::Moved });
@@ -235,9 +235,16 @@ impl Disk {
     }
 
     /// A new hidden file with these bytes, made durable; not older than `not_before`.
-    pub(super) fn write_hidden(&self, bytes: &[u8], metadata: &[(Cow<'static, str>, String)], not_before: Option<SystemTime>) -> io::Result<Hidden> {
+    pub(super) fn write_hidden(
+        &self,
+        pieces: impl IntoIterator<Item = impl AsRef<[u8]>>,
+        metadata: &[(Cow<'static, str>, String)],
+        not_before: Option<SystemTime>,
+    ) -> io::Result<Hidden> {
         let mut hidden = self.hidden()?;
-        hidden.file.write_all(bytes)?;
+        for piece in pieces {
+            hidden.file.write_all(piece.as_ref())?;
+        }
         sys::write_metadata(&hidden.file, metadata)?;
         if let Some(not_before) = not_before {
             hidden.file.set_modified(SystemTime::now().max(not_before))?;

@@ -29,6 +29,13 @@ impl Disk {
         listing.walk(&start).map_err(|error| failed("list", &self.at(folder), error))?;
         Ok(listing.found)
     }
+
+    /// Names of the folders right below `folder`, which is empty or ends in `/`, in the order of whole paths.
+    pub(super) fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        let listing = Listing { disk: self, prefix: folder, after: None, max: 0, found: Vec::new() };
+        let entries = listing.entries(folder).map_err(|error| failed("list", &self.at(folder), error))?;
+        Ok(entries.into_iter().filter_map(|(name, entry)| matches!(entry, Entry::Folder).then(|| name.trim_end_matches('/').to_owned())).collect())
+    }
 }
 
 impl Listing<'_> {

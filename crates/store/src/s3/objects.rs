@@ -7,7 +7,7 @@ use super::{
     wire::{Ask, Response},
 };
 use crate::{
-    Class, Created, Error, Info, Kind, Object, Outcome, Pieces, PutOptions, Request, Result, Swapped, Version, answer,
+    Beginning, Class, Created, Error, Info, Kind, Object, Outcome, Pieces, PutOptions, Request, Result, Swapped, Version, answer,
     attempt::FailedAttempt,
     paths,
     retry::Retries,
@@ -60,6 +60,39 @@ impl S3 {
             Ok(Some(Object { bytes: whole(response, key, bytes, limit).await?, version }))
         };
         self.retries.run(Request::Get, 0, None, attempt).await
+    }
+
+    /// The first bytes of an object, `bytes_max` at most.
+    pub(crate) async fn begin(&self, path: &str, bytes_max: u64) -> Result<Option<Beginning>> {
+        let key = &self.key(path)?;
+        let mut ask = self.ask("GET", key);
+        ask.header("range", format!("bytes=0-{}", bytes_max.saturating_sub(1)));
+        let ask = &ask;
+        let attempt = || async move {
+            let response = match self.wire.send(ask).await {
+                Ok(response) => response,
+                Err(reply) if reply.status == 416 => return Ok(First::OfNothing),
+                Err(reply) if reply.is_no_object() => return Ok(First::Absent),
+                Err(reply) => return Err(self.failure(Request::Get, key, reply).await),
+            };
+            let bytes = length(&response);
+            let size = match response.header("content-range") {
+                Some(range) => range.rsplit_once('/').and_then(|(_, size)| size.parse().ok()).ok_or_else(|| no_ranges(path))?,
+                None if bytes <= bytes_max => bytes,
+                None => return Err(no_ranges(path)),
+            };
+            let Info { version, modified, .. } = info_of(path, &response, size);
+            let bytes = whole(response, key, bytes, bytes_max).await?;
+            Ok(First::Bytes(Beginning { bytes, size, version, modified }))
+        };
+        match self.retries.run(Request::Get, 0, None, attempt).await? {
+            First::Bytes(beginning) => Ok(Some(beginning)),
+            First::Absent => Ok(None),
+            First::OfNothing => {
+                let Some(info) = self.info(path).await? else { return Ok(None) };
+                Ok(Some(Beginning { bytes: Bytes::new(), size: info.bytes, version: info.version, modified: info.modified }))
+            }
+        }
     }
 
     pub(crate) async fn range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
@@ -145,6 +178,36 @@ impl S3 {
         Ok(found)
     }
 
+    /// Names of the folders right below `folder`, by the store's delimiter.
+    pub(crate) async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        let prefix = format!("{}{folder}", self.root);
+        let (mut found, mut token) = (Vec::new(), None);
+        loop {
+            let page = self.folder_page(&prefix, token.as_deref()).await?;
+            found.extend(page.found);
+            token = page.next;
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn folder_page(&self, prefix: &str, token: Option<&str>) -> Result<FolderPage> {
+        let attempt = || async move {
+            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).delimiter("/");
+            let request = request.set_continuation_token(token.map(str::to_owned)).set_expected_bucket_owner(self.writes.owner.clone());
+            let answer = match request.encoding_type(EncodingType::Url).send().await.map_err(Reply::of) {
+                Ok(answer) => answer,
+                Err(reply) => return Err(self.failure(Request::List, prefix, reply).await),
+            };
+            let encoded = answer.encoding_type == Some(EncodingType::Url);
+            let keys = answer.common_prefixes.unwrap_or_default().into_iter().filter_map(|common| decode(common.prefix?, encoded));
+            let found = keys.filter_map(|key| Some(key.strip_prefix(prefix)?.trim_end_matches('/').to_owned())).filter(|name| !name.is_empty());
+            Ok(FolderPage { found: found.collect(), next: answer.next_continuation_token.filter(|_| answer.is_truncated == Some(true)) })
+        };
+        self.retries.run(Request::List, 0, None, attempt).await
+    }
+
     async fn page(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<Page> {
         let prefix = &format!("{}{prefix}", self.root);
         let keys_max = i32::try_from(max).unwrap_or(i32::MAX);
@@ -198,21 +261,21 @@ impl S3 {
         self.retries.run(Request::Delete, 0, None, attempt).await
     }
 
-    pub(crate) async fn create_cell(&self, path: &str, bytes: Bytes) -> Result<Created> {
+    pub(crate) async fn create_cell(&self, path: &str, bytes: &Pieces) -> Result<Created> {
         let options = PutOptions::ledger("application/json");
         // Sent once: a second one could not tell its own echo from somebody else's write.
-        let version = self.write(&self.retries.once(), path, &bytes.into(), &options, Request::Create, Condition::Absent).await?;
+        let version = self.write(&self.retries.once(), path, bytes, &options, Request::Create, Condition::Absent).await?;
         Ok(version.map_or(Created::Exists, Created::Done))
     }
 
-    pub(crate) async fn swap_cell(&self, path: &str, expected: &Version, bytes: Bytes) -> Result<Swapped> {
+    pub(crate) async fn swap_cell(&self, path: &str, expected: &Version, bytes: &Pieces) -> Result<Swapped> {
         let options = PutOptions::ledger("application/json");
         self.replace(path, Some(expected), bytes, &options).await
     }
 
-    pub(crate) async fn replace(&self, path: &str, expected: Option<&Version>, bytes: Bytes, options: &PutOptions) -> Result<Swapped> {
+    pub(crate) async fn replace(&self, path: &str, expected: Option<&Version>, bytes: &Pieces, options: &PutOptions) -> Result<Swapped> {
         let condition = expected.map_or(Condition::Absent, Condition::Is);
-        let version = self.write(&self.retries.once(), path, &bytes.into(), options, Request::Swap, condition).await?;
+        let version = self.write(&self.retries.once(), path, bytes, options, Request::Swap, condition).await?;
         Ok(version.map_or(Swapped::Moved, Swapped::Done))
     }
 
@@ -302,6 +365,23 @@ impl Remainder {
     }
 }
 
+/// What an object begins with.
+enum First {
+    Bytes(Beginning),
+    /// It is empty.
+    OfNothing,
+    Absent,
+}
+
+impl answer::Answer for First {
+    fn outcome(&self) -> Outcome {
+        if matches!(self, First::Absent) { Outcome::Refused } else { Outcome::Done }
+    }
+    fn bytes(&self) -> u64 {
+        if let First::Bytes(beginning) = self { beginning.bytes.len() as u64 } else { 0 }
+    }
+}
+
 /// Where a reading begins.
 enum Begun {
     Before(Box<(Info, Remainder)>),
@@ -385,6 +465,14 @@ struct Page {
 }
 
 impl answer::Answer for Page {}
+
+struct FolderPage {
+    found: Vec<String>,
+    /// What asks for the page after it.
+    next: Option<String>,
+}
+
+impl answer::Answer for FolderPage {}
 
 /// Keys come as in a form: `+` is a space.
 pub(super) fn decode(key: String, encoded: bool) -> Option<String> {

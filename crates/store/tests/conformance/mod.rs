@@ -260,6 +260,12 @@ async fn a_cell_is_swapped_only_by_who_saw_its_version(one: &Store, other: &Stor
     let read = other.read_cell(path, LIMIT).await.unwrap().unwrap();
     assert_eq!((read.bytes.as_ref(), &read.version), (b"v3".as_ref(), &third));
     assert_kind(other.read_cell(path, 1).await, Kind::Fatal);
+    for (asked, bytes, is_whole) in [(1, &b"v"[..], false), (2, b"v3", true), (64, b"v3", true)] {
+        let begun = other.begin_cell(path, asked).await.unwrap().unwrap();
+        assert_eq!((begun.bytes.as_ref(), begun.size, begun.is_whole(), &begun.version), (bytes, 2, is_whole, &read.version));
+        assert!(begun.modified.elapsed().is_ok_and(|age| age < std::time::Duration::from_secs(600)) || begun.modified > std::time::SystemTime::now());
+    }
+    assert!(other.begin_cell("cells/none/head.json", 10).await.unwrap().is_none());
     one.create("cells/a/0-segment.jsonl", bytes("x"), &PutOptions::ledger("application/x-ndjson")).await.unwrap();
     one.create("cells/head.5.json", bytes("not a cell"), &data()).await.unwrap();
     let listed = one.list("cells/", None, 10).await.unwrap();
@@ -307,7 +313,7 @@ async fn every_swap_that_was_said_to_hold_is_in_the_history(one: &Store, other: 
                 let cell = store.read_cell(path, LIMIT).await.unwrap().unwrap();
                 let word = format!("{writer}.{number};");
                 let text = [cell.bytes.as_ref(), word.as_bytes()].concat();
-                if let Ok(Swapped::Done(_)) = store.swap_cell(path, &cell.version, text.into()).await {
+                if let Ok(Swapped::Done(_)) = store.swap_cell(path, &cell.version, Bytes::from(text)).await {
                     held.push(word);
                 }
             }
@@ -369,6 +375,10 @@ async fn listings_are_in_the_order_of_paths_and_come_in_pages(one: &Store, other
     assert_eq!(paths(other, "list/b/b").await, ["list/b/b-1", "list/b/b/1", "list/b/b/2"]);
     assert_eq!(paths(other, "list/a").await, ["list/a-b", "list/a/b", "list/a/c/d", "list/a0"]);
     assert!(paths(other, "list/none").await.is_empty());
+    assert_eq!(other.folders("list/").await.unwrap(), ["a", "b"]);
+    assert_eq!(other.folders("list/a/").await.unwrap(), ["c"]);
+    assert!(other.folders("").await.unwrap().contains(&"list".to_owned()));
+    assert!(other.folders("list/a/c/").await.unwrap().is_empty() && other.folders("list/none/").await.unwrap().is_empty());
     assert!(paths(other, "none/at/all/").await.is_empty());
     assert!(other.list("list/", None, 0).await.unwrap().is_empty());
     let after: Vec<String> = other.list("list/", Some("list/b/b-5"), 10).await.unwrap().into_iter().map(|info| info.path).collect();

@@ -10,8 +10,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The largest head that is read, in bytes.
-pub const HEAD_BYTES_MAX: u64 = 4 << 20;
+/// The largest head that is read, in bytes, with all that it holds of files.
+pub const HEAD_BYTES_MAX: u64 = 8 << 20;
+/// What is read of a head where the files in it are not needed, in bytes: mostly all the rest.
+pub(in crate::ledger) const HEAD_BEGINNING_BYTES: u64 = 64 << 10;
+
+/// The field that holds files, behind all others.
+pub(super) const BYTES_FIELD: &str = "bytes";
 
 /// How far a partition is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +88,9 @@ impl Head {
     pub fn decode(bytes: &[u8]) -> Result<Head, Unusable> {
         let broken = |why: String| Err(Unusable::Broken(why));
         check_version(bytes)?;
-        let head: Head = serde_json::from_slice(bytes)?;
+        let mut head: Head = serde_json::from_slice(bytes)?;
+        // files are no part of what is known of a partition, and are not kept in memory with it
+        head.extra.remove(BYTES_FIELD);
         if head.partition < 0 || head.start < 0 || head.next < head.start {
             return broken(format!("partition {} starts at {} and is at {}", head.partition, head.start, head.next));
         }
@@ -111,7 +118,7 @@ impl Head {
         Ok(head)
     }
 
-    /// The head as it is stored.
+    /// The head as it is stored, without the bytes of files.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).expect("a head has only string keys")
     }

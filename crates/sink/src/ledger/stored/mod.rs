@@ -14,6 +14,7 @@
 
 mod begun;
 mod bounds;
+mod bytes;
 mod counts;
 mod entry;
 mod file;
@@ -29,6 +30,7 @@ mod word;
 
 pub use begun::{Begun, Why};
 pub use bounds::Bounds;
+pub use bytes::BYTES_IN_HEAD_MAX;
 pub use counts::Counts;
 pub use entry::{Entry, EntryKind, Stretch};
 pub use file::File;
@@ -37,13 +39,15 @@ pub use origin::Origin;
 pub use pipeline::PipelineRecord;
 pub use role::Role;
 pub use segment::{SEGMENT_BYTES_MAX, SegmentHeader, SegmentKind, decode_segment, encode_segment};
-pub use staged::{Place, Staged, StagedBundle, StagedUpload};
+pub use staged::{Place, Staged, StagedBundle, StagedInHead, StagedUpload};
 pub use start::{PartitionStart, StartRecord};
 pub use version::{VERSION, VERSION_OLDEST};
 pub use word::{Vocabulary, Word};
 
+pub(super) use bytes::{Item, Items};
 pub(super) use entry::check_chain;
 pub(super) use file::check_files;
+pub(super) use head::HEAD_BEGINNING_BYTES;
 pub(super) use version::{NEEDS, check_version, version_to_write};
 
 use crate::{error::Error, span::TopicPartition, stops};

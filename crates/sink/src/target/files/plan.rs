@@ -14,8 +14,10 @@ use crate::{
 use jiff::tz::TimeZone;
 use kas3_store::StorageSettings;
 use serde_json::{Value as Json, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+/// The least time that counts as quiet.
+const QUIET_LEAST: Duration = Duration::from_secs(5);
 /// Where the storage settings of the sink stand.
 const STORAGE_KEY: &str = "sink.storage";
 
@@ -39,8 +41,9 @@ impl Configured for FilesSettings {
             storage: self.storage.clone(),
             timezone,
             settle: match self.settle {
-                Settle::Next => None,
-                Settle::After(period) => Some(period.0),
+                Some(Settle::Next) => None,
+                Some(Settle::After(period)) => Some(period.0),
+                None => Some(quiet(&default, &overrides)),
             },
             amend_after: self.amend_after.0,
             default,
@@ -67,6 +70,13 @@ impl Configured for FilesSettings {
     fn storage(&self) -> &StorageSettings {
         &self.storage
     }
+}
+
+/// How long nothing must follow until a span is settled by a swap of its own: long enough that a partition which goes on never needs
+/// one. What is read is committed within `roll.age`.
+fn quiet(default: &TopicPlan, overrides: &[(TopicPattern, Arc<TopicPlan>)]) -> Duration {
+    let ages = std::iter::once(default.roll.age).chain(overrides.iter().map(|(_, plan)| plan.roll.age));
+    ages.max().unwrap_or_default().saturating_mul(2).max(QUIET_LEAST)
 }
 
 fn timezone(name: &str) -> Result<TimeZone> {

@@ -2,7 +2,7 @@
 
 use crate::{
     budget::Budget,
-    error::Result,
+    error::{Kind, Result},
     lane::BeginUpload,
     ledger::{ClosedSpan, Ledger, LedgerParts, Partition, Upload},
     plan::Pipeline,
@@ -41,8 +41,18 @@ impl Target for Files {
     }
 
     async fn progress(&self) -> Result<Vec<Progress>> {
-        let heads = self.ledger.heads().await?;
-        Ok(heads.iter().map(|head| Progress { of: head.of(), next: head.next, pending: !head.pending.is_empty() }).collect())
+        let mut progress = Vec::new();
+        for head in self.ledger.heads().await? {
+            // what is pending may be visible for long, and settled with the next commit
+            let pending = match self.ledger.is_visible(&head).await {
+                Ok(visible) => !visible,
+                // who owns it is told why
+                Err(error) if error.kind() == Kind::Stopped => true,
+                Err(error) => return Err(error),
+            };
+            progress.push(Progress { of: head.of(), next: head.next, pending });
+        }
+        Ok(progress)
     }
 
     async fn sweep(&self) -> Result<()> {

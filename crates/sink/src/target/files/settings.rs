@@ -36,10 +36,12 @@ pub struct FilesSettings {
     /// What to do with a record that does not fit the format or the path.
     #[serde(default)]
     pub bad_records: BadRecords,
-    /// After publishing, when no commit follows: how long until the ledger notes that the span is published. `next`: with
-    /// the next commit.
+    /// When the ledger notes that a span is published: with the next commit, or when none has followed for so long. `next`: with the
+    /// next commit alone. By default twice the longest `roll.age`, and at least 5 s. A shorter time tells readers sooner which files
+    /// they may move, and costs a request more for each roll.
     #[serde(default)]
-    pub settle: Settle,
+    #[schemars(extend("examples" = ["5s", "next"]))]
+    pub settle: Option<Settle>,
     /// How long a missing file may still turn up before it is made again from Kafka.
     #[serde(default = "default_amend")]
     #[schemars(extend("examples" = ["5m"]))]

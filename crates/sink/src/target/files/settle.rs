@@ -3,7 +3,7 @@
 use crate::units::Period;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
 /// When the ledger notes that a span is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +12,6 @@ pub enum Settle {
     Next,
     /// With the next commit, or after this time when none follows.
     After(Period),
-}
-
-impl Default for Settle {
-    fn default() -> Self {
-        Settle::After(Period(Duration::from_secs(5)))
-    }
 }
 
 impl Serialize for Settle {

@@ -1,12 +1,13 @@
 //! What Kafka answers for records: counted, told, and for failures whether they are certain.
 
 use super::{
-    client, lock,
+    client,
+    events::{ClientEvents, hands_on},
+    lock,
     outgoing::{Delivered, Report, Undelivered},
 };
 use crate::Reference;
 use rdkafka::{
-    ClientContext,
     message::{DeliveryResult, Message},
     producer::ProducerContext,
 };
@@ -66,14 +67,17 @@ impl Answers {
 }
 
 /// Hears of deliveries, on the thread that polls.
-pub(super) struct Deliveries(pub(super) Arc<Answers>);
+pub(super) struct Deliveries {
+    pub(super) answers: Arc<Answers>,
+    pub(super) events: Arc<dyn ClientEvents>,
+}
 
 pub(super) struct Failure {
     pub(super) sending: Box<Sending>,
     pub(super) undelivered: Undelivered,
 }
 
-impl ClientContext for Deliveries {}
+hands_on!(Deliveries);
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Sending>;
@@ -83,9 +87,10 @@ impl ProducerContext for Deliveries {
             Ok(message) => {
                 if let Some(report) = lock(&sending.report).take() {
                     let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
-                    report(Ok(Delivered { topic, partition, offset, reference: sending.reference.take().map(|reference| *reference) }));
+                    let (timestamp, reference) = (message.timestamp().to_millis(), sending.reference.take().map(|reference| *reference));
+                    report(Ok(Delivered { topic, partition, offset, timestamp, reference }));
                 }
-                self.0.answered();
+                self.answers.answered();
             }
             Err((error, message)) => {
                 let topic = message.topic().to_owned();
@@ -97,7 +102,7 @@ impl ProducerContext for Deliveries {
                     reference: sending.reference.take().map(|reference| *reference),
                     certain: certainly_not_there(message),
                 };
-                lock(&self.0.failures).push_back(Failure { sending, undelivered });
+                lock(&self.answers.failures).push_back(Failure { sending, undelivered });
             }
         }
     }

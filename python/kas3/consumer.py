@@ -228,7 +228,7 @@ class S3Consumer:
             raise RecordError("a commit names a `message` and `offsets`", hint="give one of them")
         if message is not None or offsets is not None:
             places = [_after(message)] if offsets is None else _places(offsets)
-            self._receiver.core.commit_offsets(places)
+            self._receiver.core.commit_offsets(places, asynchronous)
             return None if asynchronous else places
         committed = self._receiver.commit(asynchronous)
         return None if asynchronous else committed

@@ -195,21 +195,37 @@ impl Consumer {
 
     /// Commits what was handed out; what was committed. In the background only when asked for.
     fn commit(&self, py: Python<'_>, in_background: bool) -> PyResult<Vec<Place>> {
-        let core = self.core(py)?;
+        let (core, events) = (self.core(py)?, self.inner(py)?.events.clone());
+        let place = |offset: Offset| if let Offset::Offset(offset) = offset { offset } else { -1 };
+        let places = |list: &TopicPartitionList| -> Vec<Place> {
+            list.elements().iter().map(|each| (each.topic().to_owned(), each.partition(), place(each.offset()))).collect()
+        };
+        if in_background && events.tell_commits() {
+            let next = places(&core.next_offsets());
+            let (told, committing) = (next.clone(), by_partition(py, next.clone())?);
+            let work = move || events.committed_by_hand(core.commit_offsets(&committing).err(), told);
+            let begun = std::thread::Builder::new().name("kas3-commit".to_owned()).spawn(work);
+            begun.map_err(|error| errors::raised(py, &Error::new(Kind::Fatal, "no thread can be started").source(error)))?;
+            return Ok(next);
+        }
         let committed = wait::asking(py, move || {
             let next = core.next_offsets();
             let done = if in_background { core.commit_async() } else { core.commit() };
             done.map(|()| next)
         })?;
-        let place = |offset: Offset| if let Offset::Offset(offset) = offset { offset } else { -1 };
-        Ok(committed.elements().iter().map(|each| (each.topic().to_owned(), each.partition(), place(each.offset()))).collect())
+        Ok(places(&committed))
     }
 
-    /// Commits offsets: for each partition that of the next record to read.
-    fn commit_offsets(&self, py: Python<'_>, next: Vec<Place>) -> PyResult<()> {
-        let core = self.core(py)?;
-        let next = by_partition(py, next)?;
-        wait::asking(py, move || core.commit_offsets(&next))
+    /// Commits offsets: for each partition that of the next record to read. `tell`: the callback `on_commit` hears of it.
+    #[pyo3(signature = (next, tell=false))]
+    fn commit_offsets(&self, py: Python<'_>, next: Vec<Place>, tell: bool) -> PyResult<()> {
+        let (core, events) = (self.core(py)?, self.inner(py)?.events.clone());
+        let by_partition = by_partition(py, next.clone())?;
+        wait::asking(py, move || core.commit_offsets(&by_partition))?;
+        if tell {
+            events.committed_by_hand(None, next);
+        }
+        Ok(())
     }
 
     /// Stores offsets for the next commit.

@@ -6,10 +6,7 @@ use kas3_claimcheck::{
     Error,
     kafka::{
         ClientEvents, error_of_kafka,
-        rdkafka::{
-            Offset, client::OAuthToken, error::KafkaError, topic_partition_list::TopicPartitionList,
-            types::RDKafkaErrorCode,
-        },
+        rdkafka::{Offset, client::OAuthToken, error::KafkaError, topic_partition_list::TopicPartitionList, types::RDKafkaErrorCode},
     },
 };
 use pyo3::{
@@ -69,6 +66,18 @@ impl Events {
     /// Whether something waits.
     pub(crate) fn are_there(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether somebody hears of commits in the background.
+    pub(crate) fn tell_commits(&self) -> bool {
+        self.wants_commits
+    }
+
+    /// What became of a commit that somebody asked for: of those, librdkafka tells only who waits.
+    pub(crate) fn committed_by_hand(&self, error: Option<Error>, places: Vec<(String, i32, i64)>) {
+        if self.wants_commits {
+            self.push(Event::Committed(error, places));
+        }
     }
 
     /// Whether librdkafka asks here for tokens.

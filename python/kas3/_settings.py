@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import _kas3
 from .errors import ConfigError, make_config
+from .record import TopicPartition
 
 logger = logging.getLogger("kas3")
 
@@ -27,8 +30,40 @@ _KNOWN = {
     "bucket", "url", "prefix", "region_name", "endpoint_url", "storage", "profile_name", "format", "compression", "max_inline_bytes",
     "max_payload_bytes", "deterministic_keys", "multipart_threshold", "produce_timeout", "ttl_seconds", "server_side_encryption",
     "sse_kms_key_id", "delete_after_consume", "delete_after_groups", "allow_inline_payloads", "require_integrity", "dlq_topic",
-    "dlq_max_raw_bytes", "dlq_max_record_bytes", "memory_bytes", "order", "prefetch", *_OF_CORE,
+    "dlq_max_raw_bytes", "dlq_max_record_bytes", "memory_bytes", "order", "prefetch", "stream_above_bytes", *_OF_CORE,
 }  # fmt: skip
+
+
+#: Callbacks that run within the calls of their client; `oauth_cb` runs where librdkafka asks for a token.
+_CALLBACKS = ("error_cb", "stats_cb", "on_commit")
+#: What the section `kafka` may name besides librdkafka's properties.
+NO_PROPERTIES = ("dlq_topic", "on_delivery", "oauth_cb", *_CALLBACKS)
+
+
+class Callbacks:
+    """The callbacks of section ``kafka``, and what waits for them: one that raises, or is torn from its work, costs the others nothing."""
+
+    def __init__(self, kafka: Mapping[str, Any]) -> None:
+        self.named: dict[str, Callable[..., Any]] = {name: kafka[name] for name in _CALLBACKS if kafka.get(name) is not None}
+        self.oauth: Callable[[str], tuple[Any, ...]] | None = kafka.get("oauth_cb")
+        for name in (*_CALLBACKS, "oauth_cb"):
+            if kafka.get(name) is not None and not callable(kafka[name]):
+                raise make_config(f"`{name}` is a `{type(kafka[name]).__name__}`", "name a function")
+        self._waiting: deque[tuple[Any, ...]] = deque()
+
+    def serve(self, core: _kas3.Producer | _kas3.Consumer, failures: list[Exception]) -> None:
+        """Calls back for what a client said. What callbacks raise is kept for who raises it."""
+        if not self.named:
+            return
+        core.events(self._waiting)
+        while self._waiting:
+            name, *told = self._waiting.popleft()
+            if name == "on_commit":
+                told[1] = [TopicPartition(*place) for place in told[1]]
+            try:
+                self.named[name](*told)
+            except Exception as error:
+                failures.append(error)
 
 
 def truth(value: Any, default: bool = False) -> bool:
@@ -44,9 +79,11 @@ def properties(kafka: Mapping[str, Any]) -> dict[str, str]:
     """librdkafka's properties as text. What is ours is taken out."""
     told: dict[str, str] = {}
     for name, value in kafka.items():
-        if name in ("dlq_topic", "on_delivery") or value is None:
+        if name in NO_PROPERTIES or value is None:
             continue
-        if callable(value) or name == "logger":
+        if name == "logger":
+            raise make_config("`logger` names a logger, and kas3 has one", 'leave it out of `kafka`: librdkafka logs to `logging.getLogger("kas3")`')
+        if callable(value):
             raise make_config(f"`{name}` is a callback of confluent_kafka, which kas3 does not call", "leave it out of `kafka`")
         if isinstance(value, Mapping):
             # `default.topic.config`: librdkafka takes properties of topics beside the others

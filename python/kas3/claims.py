@@ -25,7 +25,8 @@ class Offloaded(NamedTuple):
 
 
 class ClaimCheck:
-    """A claim check around a client of your own. It may be shared by threads.
+    """A claim check around a client of your own. It may be shared by threads, and be used in the children of a fork, which make
+    connections of their own; pickled, it is made anew from its settings.
 
     :param url: where payloads go, as ``s3://bucket/prefix`` or ``file:///folder``.
     :param endpoint_url: of an S3-compatible store; by default AWS, or ``AWS_ENDPOINT_URL``.
@@ -49,8 +50,15 @@ class ClaimCheck:
         storage_settings: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        told = {"url": url, "storage": storage(endpoint_url, region, profile, storage_settings), **settings}
-        self._core = _kas3.ClaimCheck(json.dumps(told))
+        self._settings = json.dumps({"url": url, "storage": storage(endpoint_url, region, profile, storage_settings), **settings})
+        self._core = _kas3.ClaimCheck(self._settings)
+
+    def __getstate__(self) -> str:
+        return self._settings
+
+    def __setstate__(self, settings: str) -> None:
+        self._settings = settings
+        self._core = _kas3.ClaimCheck(settings)
 
     @property
     def url(self) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -26,10 +27,12 @@ from typing import Any, TypeVar
 
 from . import _kas3
 from ._receiving import Receiver
-from ._sending import Sender, seconds_left
-from ._settings import properties, storage, truth
+from ._sending import Sender, raise_first, seconds_left
+from ._settings import NO_PROPERTIES, Callbacks, properties, storage, truth
 from .errors import Error, PayloadMissing, RecordError, TransientError, make_config
 from .record import BytesLike, Delivery, HeadersLike, Record, Reference, TopicPartition
+
+logger = logging.getLogger("kas3")
 
 OFFLOAD_THRESHOLD = 1 << 20
 BUFFER_BYTES = 256 << 20
@@ -98,8 +101,14 @@ def _offline(bucket: str, prefix: str) -> str:
     global _offline_folder
     if _offline_folder is None:
         _offline_folder = tempfile.mkdtemp(prefix="kas3-offline-")
-        atexit.register(shutil.rmtree, _offline_folder, ignore_errors=True)
+        atexit.register(_remove_offline, _offline_folder, os.getpid())
     return Path(_offline_folder, bucket, prefix).as_uri()
+
+
+def _remove_offline(folder: str, process: int) -> None:
+    # a child of a fork that ends has the parent's handlers, and not its folder
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Configured:
@@ -178,7 +187,7 @@ class _Settings:
     def finish(self, defaults: Mapping[str, Any]) -> dict[str, str]:
         """What is left is librdkafka's, with dots for underscores."""
         for name, value in self.rest.items():
-            self.kafka[_KAFKA_PYTHON.get(name, name.replace("_", "."))] = value
+            self.kafka[_KAFKA_PYTHON.get(name, name if name in NO_PROPERTIES else name.replace("_", "."))] = value
         return properties({**defaults, **self.kafka})
 
 
@@ -216,8 +225,13 @@ class SendFuture:
                 self._metadata = RecordMetadata(delivery.topic(), delivery.partition(), delivery.offset(), delivery.reference)
             self._answered.set()
             callbacks, self._callbacks = self._callbacks, []
+        failures: list[Exception] = []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception as failure:
+                failures.append(failure)
+        raise_first(failures)
 
     def done(self) -> bool:
         """Whether it is known."""
@@ -317,7 +331,8 @@ class KafS3Producer(_Configured):
                 "send_timeout_ms": milliseconds,
                 "order": order,
                 "topic_bytes_max": _OFFLINE_TOPIC_BYTES if offline else None,
-            }
+            },
+            Callbacks(told.kafka),
         )
         self._failed: Error | None = None
         self._lock = threading.Lock()
@@ -371,16 +386,27 @@ class KafS3Producer(_Configured):
             raise failed
         return left
 
+    def purge(self, in_queue: bool = True, in_flight: bool = True) -> None:
+        """Gives records up, whose futures fail: ``in_queue`` those that were not sent yet, also while their payloads are on their way to
+        S3; ``in_flight`` those that wait for an acknowledgement, which Kafka may have all the same."""
+        self._sender.purge(in_queue, in_flight)
+
     @property
     def closed(self) -> bool:
         """Whether :meth:`close` was called."""
         return self._sender.core.closed()
 
     def close(self, timeout: float | None = None) -> int:
-        """Flushes and stops; how many records were not answered in time."""
+        """Flushes and stops; how many records were not answered in time. In a child of the process that made it there is nothing to
+        stop."""
+        if self._sender.core.inherited():
+            return 0
         try:
             return self.flush(timeout)
         finally:
+            left = self._sender.left()
+            if left:
+                logger.error("%s records were not delivered before the producer was closed", left)
             self._sender.close()
 
     def __enter__(self) -> KafS3Producer:
@@ -421,6 +447,7 @@ class KafS3Consumer(_Configured):
     ) -> None:
         told = _Settings(bootstrap_servers, s3_bucket, s3_prefix, aws_profile, {**settings, "offline": offline})
         self._claim_check, self._kafka = told.claim_check, told.finish({"auto.offset.reset": "earliest"})
+        self._callbacks = told.kafka
         self._bounds = {"prefetch": prefetch, "memory_bytes": memory_bytes}
         self._group_id = group_id or self._kafka.get("group.id")
         self._receivers: dict[int, Receiver] = {}
@@ -436,7 +463,7 @@ class KafS3Consumer(_Configured):
         kafka = {**self._kafka, "group.id": group or f"kas3-{uuid.uuid4()}"}
         if group is None:
             kafka["enable.auto.commit"] = "false"
-        receiver = Receiver({"claim_check": self._claim_check, "kafka": kafka, **self._bounds})
+        receiver = Receiver({"claim_check": self._claim_check, "kafka": kafka, **self._bounds}, Callbacks(self._callbacks))
         self._receivers[id(receiver)] = receiver
         topics = [topic] if isinstance(topic, str) else list(topic)
         timeout = None if timeout_ms is None else timeout_ms / 1000
@@ -463,7 +490,7 @@ class KafS3Consumer(_Configured):
                     yield record
                 except GeneratorExit:
                     # nobody said that it was processed
-                    if receiver.core.auto_commits():
+                    if not receiver.core.inherited() and receiver.core.auto_commits():
                         receiver.core.commit_offsets([(record.topic, record.partition, record.offset)])
                         receiver.core.seek(record.topic, record.partition, record.offset)
                     raise
@@ -474,6 +501,7 @@ class KafS3Consumer(_Configured):
     def close(self) -> None:
         """Ends all iterations, and leaves their groups."""
         for receiver in list(self._receivers.values()):
+            # in a child of the process that made them there is nothing to leave
             receiver.core.close()
         self._receivers.clear()
 

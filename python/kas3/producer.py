@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
 from . import _kas3
-from ._sending import OnDelivery, Sender, seconds_left
-from ._settings import S3Section, number, properties, seconds, sections
-from .errors import Error, QueueFull, RecordError
+from ._cluster import ClusterMetadata, cluster_of
+from ._sending import OnDelivery, Sender, note, seconds_left
+from ._settings import Callbacks, S3Section, number, properties, seconds, sections
+from .errors import Error, ForkedError, QueueFull, RecordError
 from .record import BytesLike, Delivery, HeadersLike, Reference
 
 logger = logging.getLogger("kas3")
@@ -42,8 +44,9 @@ class S3Producer:
 
     :meth:`produce` does not wait for the upload. Within a topic, records leave in the order of the calls. What became of a
     record is told by ``on_delivery`` and the hook ``metrics``, which run within the calls of :meth:`produce`, :meth:`poll`,
-    :meth:`flush` and :meth:`close`. A payload that the store refused, and for which nobody gave an ``on_delivery``, is raised
-    by the next of these calls. It may be shared by threads.
+    :meth:`flush` and :meth:`close`, as ``error_cb`` and ``stats_cb`` of the section ``kafka`` do. Every one is called, whatever others
+    raise; then the first exception is raised. A payload that the store refused, and for which nobody gave an ``on_delivery``, is raised
+    by the next of these calls. It may be shared by threads, and not with the children of a fork: make one in each.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -65,8 +68,9 @@ class S3Producer:
         self._on_delivery: OnDelivery | None = kafka.get("on_delivery")
         self._metrics = hooks.get("metrics")
         self._refused: Error | None = None
-        self._letters = _kas3.Letters(json.dumps(told)) if self.dlq_topic else None
-        self._sender = Sender(settings)
+        callbacks = Callbacks(kafka)
+        self._letters = _kas3.Letters(json.dumps(told), callbacks.oauth) if self.dlq_topic else None
+        self._sender = Sender(settings, callbacks)
 
     def produce(
         self,
@@ -122,7 +126,13 @@ class S3Producer:
         self._produce(topic, None, 0, on_delivery, key=key, headers=headers, partition=partition)
 
     def _produce(self, topic: str, payload: BytesLike | None, size: int, on_delivery: OnDelivery | None, **parts: Any) -> None:
-        self._sender.serve()
+        try:
+            self._sender.serve()
+        except ForkedError:
+            raise
+        except Exception as error:
+            note(error, "a callback of an earlier record raised this; the record of this call was not accepted")
+            raise
         self._raise_refused("an earlier payload was not sent, and neither was this one")
         on_delivery = on_delivery or self._on_delivery
 
@@ -170,8 +180,7 @@ class S3Producer:
     def _raise_refused(self, what: str) -> None:
         refused, self._refused = self._refused, None
         if refused is not None:
-            if hasattr(refused, "add_note"):
-                refused.add_note(what)
+            note(refused, what)
             raise refused
 
     def _emit(self, event: str, **data: Any) -> None:
@@ -190,9 +199,12 @@ class S3Producer:
     def flush(self, timeout: float | None = 30.0) -> int:
         """Waits until all records were delivered or have failed, at most ``timeout`` seconds; how many are still on their way."""
         deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
-        left = self._sender.flush(timeout)
-        if self._letters is not None:
-            left += self._letters.flush(seconds_left(deadline))
+        left = 0
+        try:
+            left = self._sender.flush(timeout)
+        finally:
+            if self._letters is not None:
+                left += self._letters.flush(seconds_left(deadline))
         self._raise_refused("an earlier payload was not sent")
         return left
 
@@ -204,14 +216,26 @@ class S3Producer:
         return True
 
     def close(self, timeout: float | None = 30.0) -> int:
-        """Flushes and stops; how many records were not answered in time. Their payloads stay."""
+        """Flushes and stops; how many records were not answered in time. Their payloads stay. In a child of the process that made it
+        there is nothing to stop."""
+        if self._sender.core.inherited():
+            return 0
         try:
-            left = self.flush(timeout)
+            return self.flush(timeout)
+        finally:
+            left = self._sender.left()
             if left:
                 logger.error("%s records were not delivered before the producer was closed", left)
-            return left
-        finally:
             self._sender.close()
+
+    def purge(self, in_queue: bool = True, in_flight: bool = True) -> None:
+        """Gives records up, and calls back for each: ``in_queue`` those that were not sent yet, also while their payloads are on their way
+        to the store; ``in_flight`` those that wait for an acknowledgement, which Kafka may have all the same."""
+        self._sender.purge(in_queue, in_flight)
+
+    def list_topics(self, topic: str | None = None, timeout: float = 30.0) -> ClusterMetadata:
+        """What the brokers know of ``topic``, or of all topics."""
+        return cluster_of(self._sender.core.metadata(topic, timeout))
 
     def init_transactions(self, timeout: float = 30.0) -> None:
         """Prepares transactions; `transactional.id` must be set in `kafka`."""
@@ -221,15 +245,35 @@ class S3Producer:
         """Begins a transaction."""
         self._sender.core.begin_transaction()
 
+    def send_offsets_to_transaction(self, positions: Iterable[Any], group_metadata: _kas3.GroupMetadata, timeout: float = 30.0) -> None:
+        """Adds what a consumer is done with to the transaction: its group's offsets are committed with the records, or neither are.
+
+        :param positions: partitions with the offsets of the next records to read, as :meth:`kas3.S3Consumer.position` gives them.
+        :param group_metadata: of :meth:`kas3.S3Consumer.consumer_group_metadata`. That consumer has ``enable.auto.commit: False``.
+        """
+        self._sender.send_offsets_to_transaction(positions, group_metadata, timeout)
+
     def commit_transaction(self, timeout: float = 30.0) -> None:
-        """Waits for all uploads and records, and commits them."""
-        self._sender.core.commit_transaction(timeout)
-        self._sender.serve()
+        """Waits for all uploads and records, and commits them. One whose payload was not stored ends the transaction: abort it."""
+        self._ended(lambda: self._sender.core.commit_transaction(timeout), "the transaction was committed")
 
     def abort_transaction(self, timeout: float = 30.0) -> None:
-        """Aborts the transaction."""
-        self._sender.core.abort_transaction(timeout)
-        self._sender.serve()
+        """Aborts the transaction. Payloads that were stored for it stay until ``kas3 payloads gc`` finds that no record names them."""
+        self._ended(lambda: self._sender.core.abort_transaction(timeout), "the transaction was aborted")
+
+    def _ended(self, end: Callable[[], None], done: str) -> None:
+        try:
+            end()
+        except BaseException:
+            # the transaction's own error goes before those of callbacks
+            with contextlib.suppress(Exception):
+                self._sender.serve()
+            raise
+        try:
+            self._sender.serve()
+        except Exception as error:
+            note(error, f"a callback raised this; {done}")
+            raise
 
     def __enter__(self) -> S3Producer:
         return self

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from . import _kas3
 from .errors import Error, RecordError
+
+#: Kinds of timestamps, as ``confluent_kafka`` numbers them.
+TIMESTAMP_NOT_AVAILABLE, TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME = 0, 1, 2
+#: What is read ahead of a payload's reader.
+STREAM_BUFFER_BYTES = 1 << 20
 
 #: A header's value: bytes, text (sent as UTF-8), or nothing.
 HeaderValue = bytes | bytearray | memoryview | str | None
@@ -52,6 +59,8 @@ class Record:
     payload: bytes | None
     #: Where the payload lay; ``None`` when it was in the record.
     reference: Reference | None
+    #: Whose time ``timestamp`` is: ``TIMESTAMP_CREATE_TIME`` the sender's, ``TIMESTAMP_LOG_APPEND_TIME`` the broker's.
+    timestamp_type: int = TIMESTAMP_CREATE_TIME
 
     @property
     def value(self) -> bytes | None:
@@ -62,6 +71,19 @@ class Record:
         """The newest value under ``name``."""
         return next((value for key, value in reversed(self.headers) if key == name), None)
 
+    def open(self) -> io.BufferedIOBase:
+        """The payload as a file, however large it is: with ``stream_above_bytes`` large ones are never in memory as a whole.
+
+        :raises kas3.RecordError: a tombstone has none.
+        """
+        if self.payload is None:
+            raise RecordError("the record has no payload: it is a tombstone", hint="look at `record.payload` first")
+        return io.BytesIO(self.payload)
+
+    def message(self) -> Message:
+        """The same with the methods of ``confluent_kafka.Message``."""
+        return Message(self)
+
 
 class TopicPartition(NamedTuple):
     """A partition, and an offset in it; -1001 when there is none to name."""
@@ -69,6 +91,133 @@ class TopicPartition(NamedTuple):
     topic: str
     partition: int
     offset: int = -1001
+
+
+class PayloadReader(io.RawIOBase):
+    """A payload that is read piece by piece: no more than a few pieces of it are in memory. What was read is verified together with all
+    before it; one that is not what was sent raises :class:`kas3.IntegrityError` in the middle, and is then to be thrown away.
+
+    It can be read to its end after the consumer was closed, from one thread, and once.
+    """
+
+    def __init__(self, core: _kas3.PayloadFile) -> None:
+        self._core = core
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the payload, when its reference says so."""
+        return self._core.size()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills a buffer as far as there is something; 0 at the end."""
+        if self.closed:
+            raise ValueError("the payload is closed")
+        with memoryview(buffer).cast("B") as view:
+            read = self._core.read(len(view))
+            view[: len(read)] = read
+        return len(read)
+
+    def close(self) -> None:
+        """Lets go of what was not read."""
+        if not self.closed:
+            self._core.close()
+        super().close()
+
+
+class StreamedRecord(Record):
+    """A record whose payload is larger than ``stream_above_bytes``: it is read from :meth:`Record.open`, and nowhere as a whole."""
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp: int | None,
+        key: bytes | None,
+        headers: tuple[tuple[str, bytes | None], ...],
+        reader: PayloadReader,
+        reference: Reference | None,
+        timestamp_type: int = TIMESTAMP_CREATE_TIME,
+    ) -> None:
+        told = {"topic": topic, "partition": partition, "offset": offset, "timestamp": timestamp, "key": key, "headers": headers}
+        for name, value in {**told, "reader": reader, "reference": reference, "timestamp_type": timestamp_type}.items():
+            object.__setattr__(self, name, value)
+
+    #: What :meth:`open` reads from.
+    reader: PayloadReader
+
+    @property
+    def payload(self) -> bytes | None:
+        """Not to be had as a whole.
+
+        :raises kas3.RecordError: read it from :meth:`open`.
+        """
+        raise RecordError("the payload of this record is a stream", hint="read it: `with record.open() as file: …`")
+
+    def open(self) -> io.BufferedReader:
+        """The payload as a file, once."""
+        return io.BufferedReader(self.reader, STREAM_BUFFER_BYTES)
+
+    def __repr__(self) -> str:
+        return f"StreamedRecord(topic={self.topic!r}, partition={self.partition}, offset={self.offset}, key={self.key!r})"
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+
+class Message:
+    """A record as ``confluent_kafka.Message`` has it: the same methods, and ``reference`` and :meth:`open`."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        #: Where the payload lay; ``None`` when it was in the record.
+        self.reference = record.reference
+
+    def topic(self) -> str:
+        """Topic."""
+        return self._record.topic
+
+    def partition(self) -> int:
+        """Partition."""
+        return self._record.partition
+
+    def offset(self) -> int:
+        """Offset."""
+        return self._record.offset
+
+    def key(self) -> bytes | None:
+        """Key."""
+        return self._record.key
+
+    def value(self) -> bytes | None:
+        """The payload, wherever it was; ``None`` for a tombstone."""
+        return self._record.payload
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        """Headers of its sender; ``None`` when there are none."""
+        return list(self._record.headers) or None
+
+    def timestamp(self) -> tuple[int, int]:
+        """Kind and time: ``(TIMESTAMP_CREATE_TIME or TIMESTAMP_LOG_APPEND_TIME, milliseconds since 1970)``, or
+        ``(TIMESTAMP_NOT_AVAILABLE, 0)``."""
+        return _timestamp(self._record.timestamp, self._record.timestamp_type)
+
+    def error(self) -> Error | None:
+        """None: a record that cannot be had is raised."""
+        return None
+
+    def open(self) -> io.BufferedIOBase:
+        """The payload as a file."""
+        return self._record.open()
+
+    def __len__(self) -> int:
+        return len(self._record.payload or b"")
+
+    def __bool__(self) -> bool:
+        return True
 
 
 class Delivery:
@@ -106,17 +255,24 @@ class Delivery:
         """Key."""
         return self._key
 
+    def value(self) -> None:
+        """Payloads are not kept until their records are answered."""
+
     def headers(self) -> list[tuple[str, bytes | None]] | None:
         """Headers as they were given."""
         return self._headers
 
-    def timestamp(self) -> int | None:
-        """Timestamp as it was given, in milliseconds since 1970."""
-        return self._timestamp
+    def timestamp(self) -> tuple[int, int]:
+        """Kind and time: ``(TIMESTAMP_CREATE_TIME, milliseconds since 1970)``, or ``(TIMESTAMP_NOT_AVAILABLE, 0)``."""
+        return _timestamp(self._timestamp)
 
     def error(self) -> Error | None:
         """Why it was not delivered."""
         return self._error
+
+
+def _timestamp(milliseconds: int | None, kind: int = TIMESTAMP_CREATE_TIME) -> tuple[int, int]:
+    return (TIMESTAMP_NOT_AVAILABLE, 0) if milliseconds is None else (kind, milliseconds)
 
 
 def reference_of(fields: dict[str, Any] | None) -> Reference | None:

@@ -18,5 +18,5 @@ mod properties;
 pub mod refusal;
 
 pub use connection::{Connection, log};
-pub use errors::{Kind, hint, kind};
+pub use errors::{Kind, hint, kind, kind_of_code};
 pub use properties::{client_config, properties_of_client};

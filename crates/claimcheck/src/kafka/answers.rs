@@ -1,12 +1,13 @@
 //! What Kafka answers for records: counted, told, and for failures whether they are certain.
 
 use super::{
-    client, lock,
-    outgoing::{Delivered, Undelivered},
+    client,
+    events::{ClientEvents, hands_on},
+    lock,
+    outgoing::{Delivered, Report, Undelivered},
     ready::{Ready, Sending, Topics},
 };
 use rdkafka::{
-    ClientContext,
     error::RDKafkaErrorCode,
     message::{DeliveryResult, Message},
     producer::ProducerContext,
@@ -64,6 +65,7 @@ pub(super) struct Deliveries {
     pub(super) topics: Arc<Topics>,
     /// A record that fails in a transaction fails all of it: nothing is handed over again.
     pub(super) transactional: bool,
+    pub(super) events: Arc<dyn ClientEvents>,
 }
 
 pub(super) struct Failure {
@@ -71,7 +73,7 @@ pub(super) struct Failure {
     pub(super) undelivered: Undelivered,
 }
 
-impl ClientContext for Deliveries {}
+hands_on!(Deliveries);
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Sending>;
@@ -83,7 +85,8 @@ impl ProducerContext for Deliveries {
                 sending.topic.arrived();
                 if let Some(report) = lock(&sending.report).take() {
                     let (topic, partition, offset) = (message.topic().to_owned(), message.partition(), message.offset());
-                    report(Ok(Delivered { topic, partition, offset, reference: sending.reference.take().map(|reference| *reference) }));
+                    let (timestamp, reference) = (message.timestamp().to_millis(), sending.reference.take().map(|reference| *reference));
+                    report(Ok(Delivered { topic, partition, offset, timestamp, reference }));
                 }
                 self.answers.answered();
             }

@@ -4,10 +4,23 @@ use crate::{Error, Kind, Result, reference::Headers};
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig,
+    config::RDKafkaLogLevel,
     error::KafkaError,
     message::{Header, Headers as _, OwnedHeaders},
 };
 use std::collections::BTreeMap;
+
+/// By the numbers of `log_level`, which are those of syslog.
+const LOG_LEVELS: [RDKafkaLogLevel; 8] = [
+    RDKafkaLogLevel::Emerg,
+    RDKafkaLogLevel::Alert,
+    RDKafkaLogLevel::Critical,
+    RDKafkaLogLevel::Error,
+    RDKafkaLogLevel::Warning,
+    RDKafkaLogLevel::Notice,
+    RDKafkaLogLevel::Info,
+    RDKafkaLogLevel::Debug,
+];
 
 pub(super) fn config(kafka: &BTreeMap<String, String>) -> Result<ClientConfig> {
     if kafka.get("bootstrap.servers").or_else(|| kafka.get("metadata.broker.list")).is_none_or(String::is_empty)
@@ -15,14 +28,19 @@ pub(super) fn config(kafka: &BTreeMap<String, String>) -> Result<ClientConfig> {
     {
         return Err(Error::new(Kind::Config, "`bootstrap.servers` is missing").hint("set it in `kafka`, as `localhost:9092`"));
     }
-    Ok(kas3_kafka::client_config(kafka))
+    let mut config = kas3_kafka::client_config(kafka);
+    // librdkafka's own property does nothing here: the level is set once more when the client is made
+    if let Some(level) = kafka.get("log_level").and_then(|level| level.parse().ok()).and_then(|level: usize| LOG_LEVELS.get(level)) {
+        config.set_log_level(*level);
+    }
+    Ok(config)
 }
 
 /// An error of Kafka's client, with what was being done.
 pub fn error_of_kafka(doing: &str, error: KafkaError) -> Error {
     let kind = match kas3_kafka::kind(&error) {
         kas3_kafka::Kind::Config => Kind::Config,
-        kas3_kafka::Kind::TooLarge => Kind::Record,
+        kas3_kafka::Kind::Record => Kind::Record,
         kas3_kafka::Kind::Denied => Kind::Denied,
         kas3_kafka::Kind::Missing => Kind::Missing,
         kas3_kafka::Kind::Transient => Kind::Transient,

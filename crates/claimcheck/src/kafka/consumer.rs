@@ -4,8 +4,10 @@ use super::{
     client,
     dead_letters::DeadLetters,
     deletions::Deletions,
+    events::{ClientEvents, Unheard, hands_on},
+    interrupt,
     leaving::{LAST_COMMIT_MAX, Member},
-    lock,
+    lock, names,
     read_ahead::{Limits, ReadAhead},
     records::{Failed, Incoming, Listener, Partition, Position, Rebalance, Received, list_of, positions},
     settings::{ConsumerSettings, Policy},
@@ -13,17 +15,19 @@ use super::{
 use crate::{ClaimCheck, Error, Kind, Reason, Reference, Result};
 use kas3_store::Observer;
 use rdkafka::{
-    ClientContext, Offset,
+    Offset,
     config::FromClientConfigAndContext,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     topic_partition_list::TopicPartitionList,
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+
+mod partitions;
 
 /// While one waits for a payload, the client is served at least so often.
 const SERVE: Duration = Duration::from_millis(50);
@@ -42,6 +46,8 @@ pub struct Consumer {
     auto_commit: bool,
     /// The answer to a commit is waited for no longer: by then the group has taken the partitions away.
     commit_max: Duration,
+    /// The caller says which offsets may be committed, by [`Consumer::store_next`].
+    stores_itself: bool,
     limits: Limits,
     state: Mutex<State>,
     letters: DeadLetters,
@@ -58,14 +64,19 @@ struct State {
     to_store: HashMap<Partition, i64>,
     /// When the client was polled last.
     served: Option<Instant>,
+    /// What the caller stored itself.
+    stored: HashMap<Partition, i64>,
     /// Partitions are paused until there is room.
     paused: bool,
+    /// Partitions that the caller paused: they stay so when there is room.
+    paused_by_caller: HashSet<Partition>,
 }
 
 /// Hears of assignments, within the client's poll.
 struct Assignments {
     listener: Mutex<Option<Arc<Listener>>>,
     gone: Mutex<Vec<Partition>>,
+    events: Arc<dyn ClientEvents>,
 }
 
 impl Assignments {
@@ -77,7 +88,7 @@ impl Assignments {
     }
 }
 
-impl ClientContext for Assignments {}
+hands_on!(Assignments);
 
 impl ConsumerContext for Assignments {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &rdkafka::consumer::Rebalance<'_>) {
@@ -93,6 +104,10 @@ impl ConsumerContext for Assignments {
         if let rdkafka::consumer::Rebalance::Assign(list) = rebalance {
             self.tell(&Rebalance::Assigned(positions(list)));
         }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.events.committed(&result, offsets);
     }
 }
 
@@ -110,26 +125,35 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::open`].
     pub fn open_observed(settings: ConsumerSettings, observer: Arc<dyn Observer>) -> Result<Consumer> {
+        Consumer::open_heard(settings, observer, Arc::new(Unheard))
+    }
+
+    /// The same, with one who hears what its clients of librdkafka say.
+    ///
+    /// # Errors
+    /// As [`Consumer::open`].
+    pub fn open_heard(settings: ConsumerSettings, observer: Arc<dyn Observer>, events: Arc<dyn ClientEvents>) -> Result<Consumer> {
         let runtime = client::runtime()?;
         let claims = runtime.block_on(ClaimCheck::open_observed(settings.claim_check.clone(), observer))?;
         let mut config = client::config(&settings.kafka)?;
         if settings.kafka.get("group.id").is_none_or(String::is_empty) {
             return Err(Error::new(Kind::Config, "`group.id` is missing").hint("set it in `kafka`"));
         }
-        let truth = |value: &String| ["true", "1", "yes", "on", "t"].contains(&value.trim().to_lowercase().as_str());
-        let auto_commit = settings.kafka.get("enable.auto.commit").is_none_or(truth);
+        let is_on = |name: &str| settings.kafka.get(name).is_none_or(truth);
+        let (auto_commit, stores_itself) = (is_on("enable.auto.commit"), !is_on("enable.auto.offset.store"));
         check_policies(&settings, auto_commit)?;
         // what was only read ahead must never be committed
         config.set("enable.auto.offset.store", "false");
-        let context = Assignments { listener: Mutex::new(None), gone: Mutex::default() };
+        let context = Assignments { listener: Mutex::new(None), gone: Mutex::default(), events: events.clone() };
         let kafka = BaseConsumer::from_config_and_context(&config, context);
         let kafka = Member::new(kafka.map_err(|error| client::error_of_kafka("no consumer can be made", error))?);
         let session = settings.kafka.get("session.timeout.ms").and_then(|timeout| timeout.parse().ok()).unwrap_or(SESSION_MS);
         let commit_max = Duration::from_millis(session);
         let limits = Limits::new(settings.memory_bytes, settings.downloads.max(1));
-        let letters = DeadLetters::new(settings.dead_letter_topic.clone(), &settings.kafka);
+        let letters = DeadLetters::new(settings.dead_letter_topic.clone(), &settings.kafka, events);
         let deletions = Deletions::new(settings.delete.clone(), &settings.kafka);
-        Ok(Consumer { claims, kafka, settings, auto_commit, commit_max, limits, state: Mutex::default(), letters, deletions, runtime: Some(runtime) })
+        let (state, runtime) = (Mutex::default(), Some(runtime));
+        Ok(Consumer { claims, kafka, settings, auto_commit, stores_itself, commit_max, limits, state, letters, deletions, runtime })
     }
 
     /// The codec that it uses.
@@ -156,6 +180,7 @@ impl Consumer {
     /// # Errors
     /// Those of Kafka.
     pub fn subscribe(&self, topics: &[&str], listener: Option<Listener>) -> Result<()> {
+        topics.iter().try_for_each(|topic| names::check_topic(topic))?;
         *lock(&self.kafka.context().listener) = listener.map(Arc::new);
         self.kafka.subscribe(topics).map_err(|error| client::error_of_kafka("the topics cannot be subscribed to", error))
     }
@@ -165,6 +190,7 @@ impl Consumer {
     /// # Errors
     /// Those of Kafka.
     pub fn assign(&self, partitions: &TopicPartitionList) -> Result<()> {
+        partitions.elements().iter().try_for_each(|each| names::check_topic(each.topic()))?;
         lock(&self.state).ahead.clear();
         self.kafka.assign(partitions).map_err(|error| client::error_of_kafka("the partitions cannot be assigned", error))
     }
@@ -204,7 +230,7 @@ impl Consumer {
     /// Tells the client what the caller is done with: it asked for the next record.
     fn store_offsets(&self) {
         let stored = std::mem::take(&mut lock(&self.state).to_store);
-        if !stored.is_empty() {
+        if !stored.is_empty() && !self.stores_itself {
             // partitions that went meanwhile are refused, and their next owner reads from the last commit
             _ = self.kafka.store_offsets(&list_of(&stored));
         }
@@ -268,7 +294,7 @@ impl Consumer {
         if std::mem::take(&mut lock(&self.state).paused) {
             let failed = |error| client::error_of_kafka("partitions cannot be read on", error);
             let ours = self.kafka.assignment().map_err(failed)?;
-            self.kafka.resume(&ours).map_err(failed)?;
+            self.kafka.resume(&self.without_paused(&ours)).map_err(failed)?;
         }
         Ok(())
     }
@@ -292,6 +318,8 @@ impl Consumer {
         for partition in &gone {
             state.next.remove(partition);
             state.to_store.remove(partition);
+            state.stored.remove(partition);
+            state.paused_by_caller.remove(partition);
             self.deletions.forget(partition);
         }
     }
@@ -313,9 +341,9 @@ impl Consumer {
 
     fn hand_out(&self, mut ahead: ReadAhead, payload: Incoming) -> Received {
         let key = ahead.key_of_sender();
-        let ReadAhead { position, timestamp, headers, reference, .. } = ahead;
+        let ReadAhead { position, timestamp, appended, headers, reference, .. } = ahead;
         self.passed(&position, reference.as_ref());
-        Received { headers: self.claims.headers_of_user(&headers), position, timestamp, key, payload, reference }
+        Received { headers: self.claims.headers_of_user(&headers), position, timestamp, appended, key, payload, reference }
     }
 
     /// A record is behind us: its offset may be committed once the caller asks for the next one, or says so.
@@ -399,8 +427,7 @@ impl Consumer {
     /// Those of Kafka; `Transient` when there was no answer within the group's session timeout. Payloads are deleted only after
     /// success.
     pub fn commit(&self) -> Result<()> {
-        let next = lock(&self.state).next.clone();
-        self.commit_offsets(&next)
+        self.commit_offsets(&self.to_commit())
     }
 
     /// Commits a record's offset, and with it those before it in its partition.
@@ -439,7 +466,7 @@ impl Consumer {
     /// # Errors
     /// Those of Kafka that show at once.
     pub fn commit_async(&self) -> Result<()> {
-        let next = lock(&self.state).next.clone();
+        let next = self.to_commit();
         if self.deletions.are_wanted() {
             return self.commit_offsets(&next);
         }
@@ -454,7 +481,7 @@ impl Consumer {
     /// # Errors
     /// `Fatal` for a partition that Kafka's client does not take.
     pub fn next_offsets(&self) -> TopicPartitionList {
-        list_of(&lock(&self.state).next)
+        list_of(&self.to_commit())
     }
 
     /// The group's metadata, for a transaction.
@@ -467,6 +494,7 @@ impl Consumer {
     /// # Errors
     /// Those of Kafka.
     pub fn seek(&self, position: &Position, timeout: Duration) -> Result<()> {
+        names::check_topic(&position.topic)?;
         let seen = self.kafka.seek(&position.topic, position.partition, Offset::Offset(position.offset), timeout);
         seen.map_err(|error| client::error_of_kafka("the partition cannot be sought", error))?;
         self.drop_ahead(&position.topic, position.partition);
@@ -486,20 +514,31 @@ impl Consumer {
     /// committed by the client; payloads whose offsets were not committed are kept. Takes five seconds at most, together with the
     /// consumer's drop: a coordinator that does not answer is left without.
     pub fn close(&self) {
-        let deadline = self.kafka.leave_by();
+        self.commit_last();
+        self.leave();
+    }
+
+    /// The first half of [`Consumer::close`]: commits what counts as consumed, and waits for Kafka's answer.
+    pub fn commit_last(&self) {
+        self.kafka.leave_by();
         self.store_offsets();
         if self.auto_commit {
-            let next = lock(&self.state).next.clone();
+            let next = self.to_commit();
             if !next.is_empty()
                 && let Err(error) = self.kafka.commit_within(list_of(&next), LAST_COMMIT_MAX)
             {
                 tracing::warn!(error = error.chain(), "the last offsets were not committed; their records are read again");
             }
         }
+    }
+
+    /// The second half of [`Consumer::close`]: gives the partitions back.
+    pub fn leave(&self) {
+        let deadline = self.kafka.leave_by();
         let subscribed = self.kafka.subscription().is_ok_and(|topics| topics.count() > 0);
         self.kafka.unsubscribe();
         // the group takes its partitions back within the client's poll; what that still reads was not handed out
-        while subscribed && Instant::now() < deadline && self.kafka.assignment().is_ok_and(|left| left.count() > 0) {
+        while subscribed && Instant::now() < deadline && interrupt::check().is_ok() && self.kafka.assignment().is_ok_and(|left| left.count() > 0) {
             _ = self.kafka.poll(SERVE);
         }
         *lock(&self.state) = State::default();
@@ -521,6 +560,10 @@ enum Settled {
     Passed,
     Waiting(Box<ReadAhead>),
     Failed(Box<ReadAhead>, Error),
+}
+
+fn truth(value: &String) -> bool {
+    ["true", "1", "yes", "on", "t"].contains(&value.trim().to_lowercase().as_str())
 }
 
 fn check_policies(settings: &ConsumerSettings, auto_commit: bool) -> Result<()> {

@@ -1,10 +1,14 @@
 //! Dead letters of a consumer: records as Kafka has them, with the reason in headers.
 
-use super::{client, lock, records::Position};
+use super::{
+    client,
+    events::{ClientEvents, hands_on},
+    lock,
+    records::Position,
+};
 use crate::{Error, Kind, Reason, Result, reference::Headers};
 use bytes::Bytes;
 use rdkafka::{
-    ClientContext,
     error::KafkaError,
     message::DeliveryResult,
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
@@ -21,13 +25,16 @@ const WAIT: Duration = Duration::from_secs(30);
 pub(super) struct DeadLetters {
     topic: Option<String>,
     kafka: BTreeMap<String, String>,
+    events: Arc<dyn ClientEvents>,
     producer: Mutex<Option<BaseProducer<Deliveries>>>,
 }
 
 /// Hears whether a dead letter arrived.
-struct Deliveries;
+struct Deliveries {
+    events: Arc<dyn ClientEvents>,
+}
 
-impl ClientContext for Deliveries {}
+hands_on!(Deliveries);
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = Arc<Mutex<Option<KafkaError>>>;
@@ -41,8 +48,8 @@ impl ProducerContext for Deliveries {
 
 impl DeadLetters {
     /// To `topic`, if there is one, over the brokers that these properties name.
-    pub(super) fn new(topic: Option<String>, kafka: &BTreeMap<String, String>) -> DeadLetters {
-        DeadLetters { topic, kafka: kas3_kafka::properties_of_client(kafka), producer: Mutex::default() }
+    pub(super) fn new(topic: Option<String>, kafka: &BTreeMap<String, String>, events: Arc<dyn ClientEvents>) -> DeadLetters {
+        DeadLetters { topic, kafka: kas3_kafka::properties_of_client(kafka), events, producer: Mutex::default() }
     }
 
     /// Sends one and waits until it is there.
@@ -54,7 +61,7 @@ impl DeadLetters {
         let producer = match &mut *producer {
             Some(producer) => producer,
             none => {
-                let made = client::config(&self.kafka)?.create_with_context(Deliveries);
+                let made = client::config(&self.kafka)?.create_with_context(Deliveries { events: self.events.clone() });
                 none.insert(made.map_err(|error| client::error_of_kafka("no producer for dead letters can be made", error))?)
             }
         };

@@ -2,7 +2,7 @@
 //! done on a thread of their own and waited for within a limit. What is still waited for then ends with the process, or when the
 //! coordinator is back; the group takes the partitions when the session ends.
 
-use super::{client, lock};
+use super::{client, interrupt, lock};
 use crate::{Error, Kind, Result};
 use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
@@ -51,24 +51,24 @@ impl<C: ConsumerContext + 'static> Member<C> {
     pub(super) fn commit_within(&self, offsets: TopicPartitionList, limit: Duration) -> Result<()> {
         let Some(kafka) = self.kafka.clone() else { return Ok(()) };
         let deadline = Instant::now() + limit;
-        let left = || deadline.saturating_duration_since(Instant::now());
         let unknown = || {
             let what = format!("the group's coordinator did not answer a commit within {} s: its offsets are committed or not", limit.as_secs());
             Error::new(Kind::Transient, what).hint("look whether the brokers run, and commit again")
         };
         let mut unanswered = lock(&self.unanswered);
         if let Some(before) = unanswered.take()
-            && before.recv_timeout(left()) == Err(RecvTimeoutError::Timeout)
+            && let Err(Unanswered::Waiting(error)) = answer_of(&before, deadline)
         {
             *unanswered = Some(before);
-            return Err(unknown());
+            return Err(error.unwrap_or_else(unknown));
         }
         let answer = beside(move || kafka.commit(&offsets, CommitMode::Sync))?;
-        match answer.recv_timeout(left()) {
+        match answer_of(&answer, deadline) {
             Ok(done) => done.map_err(|error| client::error_of_kafka("offsets were not committed", error)),
-            Err(_) => {
+            Err(Unanswered::Never) => Err(unknown()),
+            Err(Unanswered::Waiting(error)) => {
                 *unanswered = Some(answer);
-                Err(unknown())
+                Err(error.unwrap_or_else(unknown))
             }
         }
     }
@@ -92,6 +92,27 @@ impl<C: ConsumerContext + 'static> Drop for Member<C> {
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(error = error.chain(), "the group could not be left in an orderly way"),
+        }
+    }
+}
+
+/// Why there is no answer.
+enum Unanswered {
+    /// It may still come; an error when the caller no longer wants to wait for it.
+    Waiting(Option<Error>),
+    /// Nobody gives it any more.
+    Never,
+}
+
+/// Waits for an answer until `deadline`, or until the caller is interrupted.
+fn answer_of<T>(answer: &mpsc::Receiver<T>, deadline: Instant) -> Result<T, Unanswered> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match answer.recv_timeout(left.min(interrupt::SLICE)) {
+            Ok(answer) => return Ok(answer),
+            Err(RecvTimeoutError::Disconnected) => return Err(Unanswered::Never),
+            Err(RecvTimeoutError::Timeout) if left.is_zero() => return Err(Unanswered::Waiting(None)),
+            Err(RecvTimeoutError::Timeout) => interrupt::check().map_err(|error| Unanswered::Waiting(Some(error)))?,
         }
     }
 }

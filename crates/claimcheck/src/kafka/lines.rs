@@ -80,6 +80,18 @@ impl<K: Hash + Eq + Clone, T> Lines<K, T> {
         true
     }
 
+    /// Takes out every record that only waits for others, in no order; places whose payloads are on their way stay.
+    pub(super) fn take_ready(&mut self) -> Vec<T> {
+        let mut taken = Vec::new();
+        self.lines.retain(|_, slots| {
+            let (ready, on_their_way) = slots.drain(..).partition::<VecDeque<_>, _>(|slot| slot.record.is_some());
+            taken.extend(ready.into_iter().filter_map(|slot| slot.record));
+            *slots = on_their_way;
+            !slots.is_empty()
+        });
+        taken
+    }
+
     /// Lines whose first record can go.
     pub(super) fn stuck(&self) -> Vec<K> {
         let can_go = |slots: &VecDeque<Slot<T>>| slots.front().is_some_and(|slot| slot.record.is_some());
@@ -119,6 +131,21 @@ mod tests {
         lines.ready(&first, 1);
         assert_eq!(out(&mut lines, "a"), [1, 2, 3]);
         assert!(lines.is_clear(&"a"));
+    }
+
+    #[test]
+    fn what_is_ready_is_taken_out_and_what_is_on_its_way_keeps_its_place() {
+        let mut lines = Lines::new();
+        let first = lines.enter("a", None);
+        lines.enter("a", Some(2));
+        lines.enter("b", Some(3));
+        let mut taken = lines.take_ready();
+        taken.sort_unstable();
+        assert_eq!(taken, [2, 3]);
+        lines.enter("a", Some(4));
+        lines.ready(&first, 1);
+        assert_eq!(out(&mut lines, "a"), [1, 4]);
+        assert!(lines.is_empty());
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub struct Delivered {
     pub partition: i32,
     /// Offset; -1 when the acknowledgement does not say (`acks=0`).
     pub offset: i64,
+    /// Milliseconds since 1970, as Kafka has it.
+    pub timestamp: Option<i64>,
     /// Its payload's place, when it was offloaded.
     pub reference: Option<Reference>,
 }

@@ -5,8 +5,10 @@ mod answering;
 use super::{
     answers::{Answers, Deliveries, Failure},
     client,
+    events::{Beside, ClientEvents, Unheard},
+    interrupt,
     lines::{Lines, Place},
-    lock,
+    lock, names,
     outgoing::{Delivered, Outgoing, Payload, Report, Undelivered},
     ready::{Ready, Sending, Topics},
     settings::{Order, ProducerSettings},
@@ -18,11 +20,9 @@ use kas3_store::Observer;
 use opentelemetry::{Context as Tracing, trace::SpanKind};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
-    client::DefaultClientContext,
-    consumer::ConsumerGroupMetadata,
+    config::FromClientConfigAndContext,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
-    topic_partition_list::TopicPartitionList,
 };
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -34,6 +34,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+mod purging;
+mod transactions;
 
 /// Unit of the memory that payloads share.
 const PERMIT_BYTES: u64 = 1 << 10;
@@ -71,11 +74,13 @@ struct Shared {
     /// Payloads that were accepted and are not stored: more of them would only grow cold.
     queue: Arc<Semaphore>,
     client_bytes_max: u64,
-    admin: AdminClient<DefaultClientContext>,
+    admin: AdminClient<Beside>,
     topics: Arc<Topics>,
     closing: AtomicBool,
     /// Records that never came to Kafka, since the transaction began.
     refused: AtomicU64,
+    /// How often what waits for its upload was given up.
+    purges: AtomicU64,
 }
 
 impl Producer {
@@ -92,6 +97,17 @@ impl Producer {
     /// # Errors
     /// As [`Producer::open`].
     pub fn open_observed(settings: ProducerSettings, observer: Arc<dyn Observer>) -> Result<Producer> {
+        Producer::open_heard(settings, observer, Arc::new(Unheard))
+    }
+
+    /// The same, with one who hears what its clients of librdkafka say.
+    ///
+    /// # Errors
+    /// As [`Producer::open`].
+    pub fn open_heard(settings: ProducerSettings, observer: Arc<dyn Observer>, events: Arc<dyn ClientEvents>) -> Result<Producer> {
+        if let Some(topic) = &settings.dead_letter_topic {
+            names::check_topic(topic)?;
+        }
         let runtime = client::runtime()?;
         let claims = runtime.block_on(ClaimCheck::open_observed(settings.claim_check, observer))?;
         let mut config = client::config(&settings.kafka)?;
@@ -103,10 +119,11 @@ impl Producer {
         let client_batch = number("batch.size").unwrap_or(CLIENT_BATCH_MAX).min(client_bytes_max);
         let (answers, topics) = (Arc::<Answers>::default(), Arc::new(Topics::new(settings.topic_bytes_max, client_batch)));
         let transactional = settings.kafka.contains_key("transactional.id");
-        let kafka = config.create_with_context(Deliveries { answers: answers.clone(), topics: topics.clone(), transactional });
-        let kafka = kafka.map_err(|error| client::error_of_kafka("no producer can be made", error))?;
+        let context = Deliveries { answers: answers.clone(), topics: topics.clone(), transactional, events: events.clone() };
+        let kafka = config.create_with_context(context).map_err(|error| client::error_of_kafka("no producer can be made", error))?;
         let admin = client::config(&kas3_kafka::properties_of_client(&settings.kafka))?;
-        let admin = admin.create().map_err(|error| client::error_of_kafka("no admin client can be made", error))?;
+        let admin = AdminClient::from_config_and_context(&admin, Beside { events });
+        let admin = admin.map_err(|error| client::error_of_kafka("no admin client can be made", error))?;
         let permits = usize::try_from((settings.memory_bytes / PERMIT_BYTES).clamp(1, 1 << 28)).unwrap_or(1);
         let queue = Arc::new(Semaphore::new(claims.settings().uploads.saturating_mul(2).min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
@@ -126,6 +143,7 @@ impl Producer {
             topics,
             closing: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            purges: AtomicU64::new(0),
         });
         let polled = (shared.clone(), runtime.handle().clone());
         let polling = std::thread::Builder::new().name("kas3-deliveries".to_owned());
@@ -153,6 +171,8 @@ impl Producer {
             return Err(Error::new(Kind::Fatal, "the producer is closed"));
         }
         let mut outgoing = record;
+        names::check_topic(&outgoing.topic)?;
+        names::check_headers(&outgoing.headers)?;
         shared.claims.check_headers(&outgoing.headers)?;
         let span = shared.traces.then(|| {
             let parent = outgoing.trace.take().unwrap_or_else(Tracing::current);
@@ -164,13 +184,13 @@ impl Producer {
             Payload::Tombstone => {}
             Payload::Bytes(payload) => {
                 shared.claims.check_size(payload.len() as u64)?;
-                let room = self.room(&outgoing);
+                let room = self.room(&outgoing)?;
                 if !shared.claims.stays(payload, &About { topic: &outgoing.topic, room: Some(room), ..About::default() }) {
                     return self.offload(outgoing, room, report, span);
                 }
             }
             Payload::File(_) | Payload::Reader(_) => {
-                let room = self.room(&outgoing);
+                let room = self.room(&outgoing)?;
                 return self.offload(outgoing, room, report, span);
             }
         }
@@ -202,6 +222,10 @@ impl Producer {
                 return Err(Error::new(Kind::Transient, "records that wait for Kafka's answer fill the queue, and stayed so")
                     .hint("the brokers are slow or down; raise `send_timeout_ms` to wait for longer, or `queue.buffering.max.messages`"));
             }
+            if let Err(interrupted) = interrupt::check() {
+                shared.answers.answered();
+                return Err(interrupted);
+            }
             ready = full;
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -224,12 +248,12 @@ impl Producer {
         shared.answers.accepted();
         let line = shared.line_of(&outgoing.topic, outgoing.partition, outgoing.key.as_ref());
         let place = line.map(|line| lock(&shared.lines).enter(line, None));
-        let task = shared.clone();
+        let (task, purges) = (shared.clone(), shared.purges.load(Ordering::Acquire));
         self.runtime().spawn(async move {
             let result = task.upload(outgoing, room, report).await;
             drop((memory, place_in_queue));
             drop(span);
-            task.uploaded(place, result);
+            task.uploaded(place, purges, result);
         });
         Ok(())
     }
@@ -240,21 +264,24 @@ impl Producer {
         }
         let full = || Error::new(Kind::Transient, full).hint("the store is slow or down; raise `send_timeout_ms` to wait for longer");
         let waiting = semaphore.clone().acquire_many_owned(permits);
-        let waited = self.runtime().block_on(async { tokio::time::timeout(self.shared.send_timeout, waiting).await });
-        waited.map_err(|_| full())?.map_err(|error| full().source(error))
+        let waited = interrupt::block_on_until(self.runtime(), Instant::now() + self.shared.send_timeout, waiting)?;
+        waited.ok_or_else(full)?.map_err(|error| full().source(error))
     }
 
     /// Bytes that a record's value may have in its topic.
-    fn room(&self, record: &Outgoing) -> u64 {
+    fn room(&self, record: &Outgoing) -> Result<u64> {
         let shared = &self.shared;
         let topic = shared.topics.of(&record.topic);
-        let most = topic.most().unwrap_or_else(|| {
-            let most = self.runtime().block_on(shared.topic_bytes_max(&record.topic)).unwrap_or(TOPIC_BYTES_MAX);
-            topic.takes(most);
-            most
-        });
+        let most = match topic.most() {
+            Some(most) => most,
+            None => {
+                let most = interrupt::block_on(self.runtime(), shared.topic_bytes_max(&record.topic))?.unwrap_or(TOPIC_BYTES_MAX);
+                topic.takes(most);
+                most
+            }
+        };
         let besides = client::bytes_of(&record.headers) + record.key.as_ref().map_or(0, Bytes::len);
-        most.min(shared.client_bytes_max).saturating_sub(besides as u64 + RECORD_OVERHEAD_BYTES)
+        Ok(most.min(shared.client_bytes_max).saturating_sub(besides as u64 + RECORD_OVERHEAD_BYTES))
     }
 
     /// Sends a record and waits for Kafka's answer.
@@ -286,67 +313,6 @@ impl Producer {
         let left = self.flush(timeout);
         self.shared.closing.store(true, Ordering::Release);
         left
-    }
-
-    /// Prepares transactions (`transactional.id` must be set).
-    ///
-    /// # Errors
-    /// Those of Kafka.
-    pub fn init_transactions(&self, timeout: Duration) -> Result<()> {
-        self.shared.kafka.init_transactions(timeout).map_err(|error| client::error_of_kafka("transactions cannot be prepared", error))
-    }
-
-    /// Begins a transaction.
-    ///
-    /// # Errors
-    /// Those of Kafka.
-    pub fn begin_transaction(&self) -> Result<()> {
-        self.shared.refused.store(0, Ordering::Release);
-        self.shared.kafka.begin_transaction().map_err(|error| client::error_of_kafka("no transaction can be begun", error))
-    }
-
-    /// Adds a consumer's offsets to the transaction.
-    ///
-    /// # Errors
-    /// Those of Kafka.
-    pub fn send_offsets_to_transaction(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata, timeout: Duration) -> Result<()> {
-        let sent = self.shared.kafka.send_offsets_to_transaction(offsets, group, timeout);
-        sent.map_err(|error| client::error_of_kafka("offsets cannot be added to the transaction", error))
-    }
-
-    /// Waits for the transaction's payloads, then commits it.
-    ///
-    /// # Errors
-    /// `Transient` when payloads are still on their way: commit again or abort; and when one was not stored: abort, or readers
-    /// would see a part. Those of Kafka.
-    pub fn commit_transaction(&self, timeout: Duration) -> Result<()> {
-        let begun = Instant::now();
-        let left = self.flush(timeout);
-        if left > 0 {
-            return Err(
-                Error::new(Kind::Transient, format!("{left} records of the transaction are still on their way")).hint("commit again, or abort")
-            );
-        }
-        let refused = self.shared.refused.load(Ordering::Acquire);
-        if refused > 0 {
-            let what = format!("{refused} records of the transaction did not come to Kafka, so the others are not committed");
-            return Err(Error::new(Kind::Transient, what).hint("abort, and send its records again"));
-        }
-        let left = timeout.saturating_sub(begun.elapsed()).max(Duration::from_secs(1));
-        self.shared.kafka.commit_transaction(left).map_err(|error| client::error_of_kafka("the transaction was not committed", error))
-    }
-
-    /// Waits for the transaction's payloads, which would else come to the next one, then aborts it. Payloads of records that Kafka
-    /// had accepted stay: a reader of uncommitted records may have seen their references.
-    ///
-    /// # Errors
-    /// `Transient` when payloads are still on their way: abort again. Those of Kafka.
-    pub fn abort_transaction(&self, timeout: Duration) -> Result<()> {
-        let left = self.flush(timeout);
-        if left > 0 {
-            return Err(Error::new(Kind::Transient, format!("{left} records of the transaction are still on their way")).hint("abort again"));
-        }
-        self.shared.kafka.abort_transaction(timeout).map_err(|error| client::error_of_kafka("the transaction was not aborted", error))
     }
 }
 
@@ -417,7 +383,11 @@ impl Shared {
         }
     }
 
-    fn uploaded(&self, place: Option<Place<Line>>, result: Result<Ready, (Undelivered, Option<Report>)>) {
+    fn uploaded(&self, place: Option<Place<Line>>, purges: u64, result: Result<Ready, (Undelivered, Option<Report>)>) {
+        let result = match result {
+            Ok(ready) if self.purges.load(Ordering::Acquire) != purges => return self.purged(place, ready),
+            result => result,
+        };
         let mut failed = None;
         {
             let mut lines = lock(&self.lines);

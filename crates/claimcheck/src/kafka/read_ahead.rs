@@ -7,7 +7,7 @@ use super::{
 use crate::{Claim, ClaimCheck, Error, Kind, Reference, Result, read::Admission, reference::Headers};
 use bytes::Bytes;
 use kas3_store::gate::{Gate, Ticket};
-use rdkafka::{Message, message::BorrowedMessage};
+use rdkafka::{Message, Timestamp, message::BorrowedMessage};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     runtime::Runtime,
@@ -63,6 +63,7 @@ impl Admission for Reservation {
 pub(super) struct ReadAhead {
     pub(super) position: Position,
     pub(super) timestamp: Option<i64>,
+    pub(super) appended: bool,
     /// As Kafka has it.
     key: Option<Bytes>,
     key_content: KeyContent,
@@ -107,6 +108,7 @@ impl ReadAhead {
         let mut ahead = ReadAhead {
             position: Position { topic: message.topic().to_owned(), partition: message.partition(), offset: message.offset() },
             timestamp: message.timestamp().to_millis(),
+            appended: matches!(message.timestamp(), Timestamp::LogAppendTime(_)),
             key: message.key().map(Bytes::copy_from_slice),
             key_content: KeyContent::InRecord,
             value: message.payload().map(Bytes::copy_from_slice),

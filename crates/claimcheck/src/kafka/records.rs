@@ -35,6 +35,8 @@ pub struct Received {
     pub position: Position,
     /// Milliseconds since 1970.
     pub timestamp: Option<i64>,
+    /// That time is the broker's (`LogAppendTime`), not the sender's.
+    pub appended: bool,
     /// Key.
     pub key: Option<Bytes>,
     /// Headers of its sender; those of the reference are taken out.

@@ -72,7 +72,7 @@ impl Delivery {
 
     /// Writes one record.
     pub(super) fn write(&mut self, record: Received) -> Result<Wrote, Unwritten> {
-        let Received { position, timestamp, key, headers, payload, reference } = record;
+        let Received { position, timestamp, key, headers, payload, reference, appended: _ } = record;
         let mut about = Map::new();
         if self.json {
             about = described(&position, timestamp, key.as_deref(), &headers);

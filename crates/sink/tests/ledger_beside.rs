@@ -6,7 +6,7 @@ mod ledger_support;
 
 use kas3_sink::{
     Kind,
-    ledger::{Ledger, LedgerParts, Origin, Rehearsed},
+    ledger::{Decision, Ledger, LedgerParts, Origin, Rehearsed},
     plan::{Pipeline, Start},
     report::Report,
     span::TopicPartition,
@@ -93,14 +93,14 @@ async fn a_renamed_pipeline_doubles_nothing_until_somebody_says_so() {
     assert_eq!(first_start(Pipeline { beside: true, ..called("new", folder.path()) }, &log).await, Ok(0));
     assert_eq!(first_start(called("new", folder.path()), &log).await, Ok(0), "what has begun goes on");
     let ledger = ledger_of(called("newest", folder.path()), &log, &Arc::default()).await;
-    let accepted = ledger.accept(&of(), None).await.unwrap();
+    let accepted = ledger.accept(&of(), Decision::default()).await.unwrap();
     assert!(
         accepted.decisions.len() == 1 && accepted.decisions[0].contains("begins beside what others wrote: pipeline `"),
         "{:?}",
         accepted.decisions
     );
     assert_eq!(first_start(called("newest", folder.path()), &log).await, Ok(0), "a person accepted it");
-    assert!(ledger.accept(&of(), None).await.is_err(), "nothing is left to accept");
+    assert!(ledger.accept(&of(), Decision::default()).await.is_err(), "nothing is left to accept");
     assert_eq!(first_start(called("old", folder.path()), &log).await, Ok(8));
 }
 

@@ -4,7 +4,7 @@ use super::{
     client,
     events::{ClientEvents, hands_on},
     lock,
-    outgoing::{Delivered, Report, Undelivered},
+    outgoing::{Delivered, Undelivered},
     ready::{Ready, Sending, Topics},
 };
 use rdkafka::{

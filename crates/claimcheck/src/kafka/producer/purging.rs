@@ -70,7 +70,8 @@ impl Shared {
     /// Reported, and its payload deleted, where other failures are.
     fn give_up(&self, ready: Ready) {
         self.refused.fetch_add(1, Ordering::AcqRel);
-        let Ready { topic, mut sending, .. } = ready;
+        let Ready { mut sending, .. } = ready;
+        let topic = sending.topic.name.clone();
         let code = RDKafkaErrorCode::PurgeQueue;
         let doing = format!("a record for topic `{topic}` was given up before it was sent");
         let undelivered = Undelivered {

@@ -77,7 +77,8 @@ fn verdict(report: &Report, took: Duration) -> String {
         return format!("✗ {}: {compared}, {counts}", readable::count(report.findings_total, "finding"));
     }
     match (records, totals.doubled_by_decision) {
-        (0, _) => "! no record was compared: the ledger has none that Kafka has".to_owned(),
+        (0, _) if report.partitions.is_empty() => "! no record was compared: the ledger has no partition yet".to_owned(),
+        (0, _) => "! no record was compared: no file holds one that Kafka has".to_owned(),
         (_, 0) => format!("✓ every compared record is in exactly one file: {compared}, {counts}"),
         (_, again) => {
             let again = readable::count(again, "record");

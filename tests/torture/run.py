@@ -96,7 +96,10 @@ class Run:
         with KafkaProxy(self.kafka, self.scenario.seed) as self.proxy:
             patience = {"socket.timeout.ms": 3000, "max.poll.interval.ms": 6000, "reconnect.backoff.max.ms": 1000}
             self.sink.kafka.update({"bootstrap.servers": self.proxy.address, **patience})
-            yield
+            try:
+                yield
+            finally:
+                self.sink.kafka["bootstrap.servers"] = self.kafka
 
     # what happens
 

@@ -11,6 +11,7 @@ use kas3_sink::{
     limits,
     plan::Pipeline,
     stops,
+    units::Bytes,
 };
 use std::{path::Path, sync::Arc};
 
@@ -43,7 +44,8 @@ pub(crate) fn warnings(pipeline: &Pipeline) -> Vec<String> {
     let lower = limits::of_this_process().into_iter().filter(|limit| limit.bytes < pipeline.memory_bytes).min_by_key(|limit| limit.bytes);
     let told = |limit: limits::Limit| {
         let (memory, has) = (readable::bytes(pipeline.memory_bytes), readable::bytes(limit.bytes));
-        format!("`memory` is {memory}, and {} has {has}: the kernel ends the process before it holds back; set `memory` to less than {has}", limit.of)
+        let fits = Bytes((limit.bytes / 4 * 3) >> 20 << 20);
+        format!("`memory` is {memory}, and {} has {has}: the kernel may end the process before it holds back; set `memory: {fits}` or less", limit.of)
     };
     lower.map(told).into_iter().collect()
 }
@@ -159,6 +161,26 @@ mod tests {
             }
         }
         assert!(found >= 4 && wrong.is_empty(), "{found} blocks: {wrong:#?}");
+    }
+
+    #[test]
+    fn more_memory_than_the_machine_has_is_told_with_a_setting_that_fits() {
+        let warnings = |memory: &str| {
+            let text = LEAST.replace("{name: orders", &format!("{{memory: {memory}, name: orders"));
+            warnings(&config::load(&text, &|_| None).and_then(|loaded| loaded.pipeline()).expect("a pipeline"))
+        };
+        assert!(warnings("64MiB").is_empty());
+        let told = warnings("900TiB");
+        let fits = told[0].split("set `memory: ").nth(1).and_then(|rest| rest.split('`').next()).expect("a setting");
+        assert!(told.len() == 1 && warnings(fits).is_empty(), "{told:?}");
+    }
+
+    #[test]
+    fn too_large_records_are_told_where_the_broker_says_how_large_they_may_be() {
+        let pipeline = config::load(LEAST, &|_| None).and_then(|loaded| loaded.pipeline()).expect("a pipeline");
+        assert_eq!((too_large(&pipeline, "orders", None), too_large(&pipeline, "orders", Some(1 << 20))), (None, None));
+        let told = too_large(&pipeline, "orders", Some(100 << 20)).expect("a warning");
+        assert!(told.contains("`orders`") && told.contains("100.0 MiB") && told.contains("256.0 MiB"), "{told}");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use crate::{
     convert, errors,
     events::Events,
     fork::Owned,
+    lock::lock,
     logs,
-    producer::lock,
     stream::PayloadFile,
     wait,
 };

@@ -1,7 +1,7 @@
 //! What a client of librdkafka says besides answers, until a thread of the caller's is in `poll`, `flush` or `close`; and
 //! `oauth_cb`, the one callback that is called where librdkafka asks: a client that signs in waits for it.
 
-use crate::{errors, producer::lock};
+use crate::{errors, lock::lock};
 use kas3_claimcheck::{
     Error,
     kafka::{

@@ -14,6 +14,7 @@ mod errors;
 mod events;
 mod fork;
 mod letters;
+mod lock;
 mod logs;
 mod offline;
 mod producer;

@@ -1,7 +1,7 @@
 //! What the core logs goes to Python's `logging`, logger `kas3`. No thread of ours calls into Python for it: lines wait here until a
 //! thread of the caller's is in one of our calls, or until the process ends.
 
-use crate::{fork::PerProcess, producer::lock};
+use crate::{fork::PerProcess, lock::lock};
 use pyo3::{exceptions::PyException, prelude::*, sync::PyOnceLock};
 use std::{
     collections::VecDeque,

@@ -1,6 +1,6 @@
 //! Brokers inside this process, for tests: librdkafka's own, one set for all clients.
 
-use crate::{errors, producer::lock};
+use crate::{errors, lock::lock};
 use kas3_claimcheck::{
     Error, Kind,
     kafka::{

@@ -6,6 +6,7 @@ use crate::{
     errors,
     events::Events,
     fork::Owned,
+    lock::lock,
     logs, wait,
 };
 use kas3_claimcheck::{
@@ -16,13 +17,9 @@ use pyo3::{prelude::*, pybacked::PyBackedBytes};
 use std::{
     collections::VecDeque,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
 };
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What became of records, until a thread of Python's asks.
 #[derive(Default)]

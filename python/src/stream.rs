@@ -1,6 +1,6 @@
 //! Payloads that are read piece by piece: what is in memory of one is a few pieces, however large it is.
 
-use crate::{errors, fork::Owned, producer::lock, wait};
+use crate::{errors, fork::Owned, lock::lock, wait};
 use bytes::{Buf, Bytes};
 use kas3_claimcheck::{Error, Kind, PayloadStream, kafka::Consumer};
 use pyo3::{prelude::*, types::PyBytes};

@@ -16,6 +16,7 @@
 mod assignment;
 mod command;
 mod committer;
+mod ends;
 mod poll;
 mod remake;
 mod resolver;
@@ -29,7 +30,7 @@ use crate::{
     report::Report,
     source::{
         Log, Source,
-        kafka::{KafkaLog, Owners},
+        kafka::{Ends, KafkaLog, Owners},
     },
     span::TopicPartition,
     status::{Phase, Status},
@@ -52,6 +53,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long a run that reached its end waits for its first look at the whole ledger.
 const SWEEP_WAIT: Duration = Duration::from_secs(60);
 
+/// How often what is wrong is looked at, for the log.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// How long a run to the end waits for Kafka to say where the end is, and how soon it asks again.
 const ENDS_WAIT: Duration = Duration::from_secs(60);
 const ENDS_AGAIN: Duration = Duration::from_secs(1);
@@ -73,7 +77,37 @@ pub enum Ended {
     /// Some partitions stopped, for the reasons given; all others are done.
     Stopped(Vec<(TopicPartition, String)>),
     /// It was asked to stop.
-    Shutdown,
+    Shutdown(Left),
+}
+
+/// What a pipeline that was asked to stop had not done by then.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Partitions that had stopped, for the reasons given.
+    pub stopped: Vec<(TopicPartition, String)>,
+    /// Partitions of which something was read and not published in time.
+    pub unflushed: Vec<Unflushed>,
+    /// It was to end by itself, and has not.
+    pub before_end: bool,
+}
+
+impl Left {
+    /// Whether everything was done.
+    pub fn is_empty(&self) -> bool {
+        self.stopped.is_empty() && self.unflushed.is_empty() && !self.before_end
+    }
+}
+
+/// A partition of which something was read and not published. What was committed is published by the next start, the rest is read
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unflushed {
+    /// Which.
+    pub of: TopicPartition,
+    /// The first offset that is not published.
+    pub next: i64,
+    /// The offset after what was read.
+    pub position: i64,
 }
 
 /// Names one opened lane; never used twice in a process.
@@ -106,7 +140,7 @@ enum Notice {
 pub async fn run(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>, stop: CancellationToken) -> Result<Ended> {
     let (parts, watches) = match stop.run_until_cancelled(parts(pipeline, options, status)).await {
         Some(parts) => parts?,
-        None => return Ok(Ended::Shutdown),
+        None => return Ok(Ended::Shutdown(Left { before_end: options.until_end, ..Left::default() })),
     };
     run_parts(parts, Some(watches), options, stop).await
 }
@@ -121,14 +155,14 @@ async fn parts(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>) -
         status.warn("no topic matches `source.topics` yet; waiting for one".to_owned());
     }
     let source = log.source(budget.kafka_bytes(), &topics)?;
-    let (topics_every, owners) = (log.refresh_interval(), log.owners());
+    let (topics_every, owners, ends) = (log.refresh_interval(), log.owners(), log.ends());
     let destination = Destination::Configured { sink, ledger: ledger_store };
     let parts = Parts { pipeline, destination, log: Arc::clone(&log) as Arc<dyn Log>, source, topics, budget, status };
     let topics: AskTopics = Box::new(move || {
         let log = Arc::clone(&log);
         Box::pin(async move { log.topics().await })
     });
-    Ok((parts, Watches { topics_every, topics, owners }))
+    Ok((parts, Watches { topics_every, topics, owners, ends }))
 }
 
 /// Where a pipeline writes.
@@ -170,17 +204,19 @@ pub struct Watches {
     topics_every: Duration,
     topics: AskTopics,
     owners: Option<Owners>,
+    ends: Ends,
 }
 
 impl Watches {
     /// Tells the poll loop what is seen, until the answer is dropped.
-    fn begin(self, notices: &crossbeam_channel::Sender<Notice>) -> [Option<AbortOnDrop>; 2] {
+    fn begin(self, notices: &crossbeam_channel::Sender<Notice>, status: &Arc<Status>) -> [Option<AbortOnDrop>; 3] {
         let topics = tokio::spawn(watch_topics(self.topics_every, self.topics, notices.clone()));
         let owners = self.owners.map(|owners| {
             let notices = notices.clone();
             tokio::spawn(owners.watch(move |orphans| _ = notices.send(Notice::Orphans(orphans))))
         });
-        [Some(AbortOnDrop(topics)), owners.map(AbortOnDrop)]
+        let ends = tokio::spawn(ends::watch(self.ends, Arc::clone(status)));
+        [Some(AbortOnDrop(topics)), owners.map(AbortOnDrop), Some(AbortOnDrop(ends))]
     }
 }
 
@@ -190,6 +226,7 @@ impl Watches {
 /// As [`run`].
 pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options, stop: CancellationToken) -> Result<Ended> {
     let Parts { pipeline, destination, log, source, topics: first_topics, budget, status } = parts;
+    let _look = AbortOnDrop(tokio::spawn(look(Arc::clone(&status))));
     let opening = async {
         // before anything is amended, which goes through them too
         for (key, chain) in pipeline.chains() {
@@ -214,14 +251,16 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
         let targets = if options.until_end { Some(end_offsets(&log, &first_topics, &status).await?) } else { None };
         Ok::<_, Error>((target, targets))
     };
-    let Some(opened) = stop.run_until_cancelled(opening).await else { return Ok(Ended::Shutdown) };
+    let Some(opened) = stop.run_until_cancelled(opening).await else {
+        return Ok(Ended::Shutdown(Left { before_end: options.until_end, ..Left::default() }));
+    };
     let (target, targets) = opened?;
     status.set_phase(Phase::Running);
     let (notices, inbox) = crossbeam_channel::unbounded();
-    let _watches = watches.map(|watches| watches.begin(&notices));
+    let _watches = watches.map(|watches| watches.begin(&notices, &status));
     let (swept, first_sweep) = tokio::sync::oneshot::channel();
     let _sweep = AbortOnDrop(tokio::spawn(sweep(Arc::clone(&target), swept)));
-    let context = poll::Context { pipeline, target, budget, status, notices, runtime: tokio::runtime::Handle::current() };
+    let context = poll::Context { pipeline, target, budget, status: Arc::clone(&status), notices, runtime: tokio::runtime::Handle::current() };
     let (answer, ended) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("kas3-poll".to_owned())
@@ -232,6 +271,7 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
         .map_err(|source| Error::new(Kind::Fatal, "start the poll thread").source(source))?;
     let ended = ended.await.map_err(|_| Error::new(Kind::Fatal, "the poll thread ended without an answer"))?;
     let _ = thread.join();
+    status.look();
     if matches!(ended, Ok(Ended::Done | Ended::Stopped(_))) {
         // a run that ends at once would never clean up, and a cron job consists of such runs
         let _ = tokio::time::timeout(SWEEP_WAIT, first_sweep).await;
@@ -276,6 +316,14 @@ async fn ask_end_offsets(log: &Arc<dyn Log>, topics: &[String]) -> Result<HashMa
     // all at once, because they travel together
     let bounds = futures::future::try_join_all(asked.iter().map(|of| log.bounds(of))).await?;
     Ok(asked.into_iter().zip(bounds).map(|(of, (_, end))| (of, end)).collect())
+}
+
+/// Has the log told what begins, lasts and ends.
+async fn look(status: Arc<Status>) {
+    loop {
+        status.look();
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 async fn watch_topics(every: Duration, ask: AskTopics, notices: crossbeam_channel::Sender<Notice>) {

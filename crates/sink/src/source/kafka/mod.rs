@@ -2,12 +2,14 @@
 
 mod batch;
 mod client;
+mod ends;
 mod instance;
 mod log;
 mod native;
 mod owners;
 mod reader;
 
+pub use ends::{End, Ends};
 pub use log::KafkaLog;
 pub use owners::Owners;
 pub use reader::{Reached, Stretch, StretchReader};
@@ -201,6 +203,19 @@ impl KafkaSource {
                 if self.rejoined.is_some_and(|at| at.elapsed() < NO_TOPIC_SAID) =>
             {
                 tracing::debug!(%error, "the consumer says of a topic, likely of `{NO_TOPIC}`");
+                None
+            }
+            // whether brokers can be reached is asked for, and told once
+            KafkaError::MessageConsumption(
+                Code::AllBrokersDown
+                | Code::BrokerTransportFailure
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::TimedOutQueue
+                | Code::Authentication
+                | Code::SSL,
+            ) => {
+                tracing::debug!(%error, "the consumer says");
                 None
             }
             _ => {

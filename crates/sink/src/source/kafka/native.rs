@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod group;
+mod offsets;
 
 pub(super) use group::Member;
 

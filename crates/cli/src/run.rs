@@ -104,7 +104,7 @@ fn not_done(left: &Left) -> String {
 }
 
 fn said(text: &str, exit: Exit) -> Exit {
-    output::tell(text);
+    output::say(if exit == Exit::Done { "INFO" } else { "ERROR" }, text, None);
     exit
 }
 

@@ -333,4 +333,3 @@ pub fn resident_bytes() -> Option<u64> {
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * 4096)
 }
-

@@ -258,9 +258,7 @@ impl Breaker {
                 tracing::debug!(store = self.store, "nobody asks the store any more");
             }
         }
-        state.refusals.retain(|request, refusals| {
-            refusals.last.elapsed() < if tidies(*request) { TIDYING_FORGOTTEN_AFTER } else { FORGOTTEN_AFTER }
-        });
+        state.refusals.retain(|request, refusals| refusals.last.elapsed() < if tidies(*request) { TIDYING_FORGOTTEN_AFTER } else { FORGOTTEN_AFTER });
         let lasting = state.refusals.iter().filter(|(_, refusals)| refusals.count >= REFUSALS_MIN && refusals.last - refusals.first >= REFUSING_MIN);
         let refusing = lasting.min_by_key(|(request, refusals)| (tidies(**request), refusals.first)).map(|(request, refusals)| Refusing {
             lasted: refusals.first.elapsed(),

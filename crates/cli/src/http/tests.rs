@@ -1,11 +1,7 @@
 //! The port as a client sees it, over a socket.
 
 use super::*;
-use kas3_sink::{
-    config,
-    span::TopicPartition,
-    status::Phase,
-};
+use kas3_sink::{config, span::TopicPartition, status::Phase};
 use std::sync::atomic::Ordering;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

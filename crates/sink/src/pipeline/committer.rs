@@ -75,7 +75,8 @@ impl Committer {
         let (counts, roll, files) = (span.counts, span.roll, span.files.len() as u64);
         let bytes: u64 = span.files.iter().map(|file| file.bytes).sum();
         // thousands of files may be in a span
-        let names = tracing::enabled!(tracing::Level::DEBUG).then(|| span.files.iter().map(|file| (file.path.clone(), file.bytes)).collect::<Vec<_>>());
+        let names =
+            tracing::enabled!(tracing::Level::DEBUG).then(|| span.files.iter().map(|file| (file.path.clone(), file.bytes)).collect::<Vec<_>>());
         self.partition.commit(span).await?;
         for (path, bytes) in names.into_iter().flatten() {
             tracing::debug!(partition = %self.partition.of(), path, bytes, roll = roll.name(), "file published");

@@ -337,8 +337,9 @@ impl Loop {
         let now = Instant::now();
         let (mut reopen, mut passed, mut unknown) = (Vec::new(), Vec::new(), false);
         for (of, owned) in &mut self.assignment.owned {
-            if let Some(end) = self.source.known_end(of) {
-                owned.status.end.store(end, Ordering::Relaxed);
+            // of one that is not read, and of one whose log was cut back, only brokers know it
+            if let (Stage::Running(_), Some(end)) = (&owned.stage, self.source.known_end(of)) {
+                owned.status.end.fetch_max(end, Ordering::Relaxed);
             }
             match &mut owned.stage {
                 Stage::Running(lane) if !lane.finishing => {

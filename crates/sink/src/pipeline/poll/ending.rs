@@ -12,11 +12,7 @@ use crate::{
     span::{Roll, TopicPartition},
     status::Phase,
 };
-use std::{
-    collections::HashMap,
-    sync::atomic::Ordering,
-    time::Instant,
-};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Instant};
 
 impl Loop {
     pub(super) fn lane_ended(&mut self, id: LaneId, failure: Option<Error>) {
@@ -169,7 +165,8 @@ impl Loop {
              them, and others may have them all"
         );
         let servers = pipeline.kafka.get("bootstrap.servers").map_or("", String::as_str);
-        let hint = format!("`kafka-consumer-groups.sh --bootstrap-server {servers} --describe --members --group {}` names the members", pipeline.group);
+        let hint =
+            format!("`kafka-consumer-groups.sh --bootstrap-server {servers} --describe --members --group {}` names the members", pipeline.group);
         self.context.status.conditions().begin(ConditionKind::GroupAwaited, pipeline.group.as_str(), Cause::new(reason, hint), Instant::now());
     }
 }

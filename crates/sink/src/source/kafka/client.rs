@@ -141,6 +141,11 @@ impl Context {
         self.last_error().filter(|_| erred.is_some_and(|at| at >= since))
     }
 
+    fn note(&self, error: &KafkaError, reason: &str) {
+        self.connection.note(error, reason);
+        *self.erred.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     /// Whether a broker refuses us again and again.
     pub(super) fn is_refused(&self) -> bool {
         self.connection.refusals() > 1
@@ -162,6 +167,12 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // some of it comes as an error too, and some does not: that a port speaks TLS, for one
+        let lost = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+        let text = message.split_once("]: ").map_or(message, |(_, text)| text);
+        if facility == REPEATED[0] && !refusal::is_final(&lost, text) {
+            self.note(&lost, text);
+        }
         let level = if message.contains(UNRELEASED) || REPEATED.contains(&facility) { RDKafkaLogLevel::Debug } else { level };
         kas3_kafka::log(level, facility, message);
     }
@@ -174,8 +185,7 @@ impl ClientContext for Context {
         // an error ends what was asked, and names this as what was seen last; while it runs, whether brokers answer is asked for and told
         // once: each try of each connection would be a line
         tracing::debug!(target: "librdkafka", %error, "{reason}");
-        self.connection.note(&error, reason);
-        *self.erred.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.note(&error, reason);
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {

@@ -139,7 +139,7 @@ impl ConditionKind {
             ConditionKind::PartitionStopped => format!("partition `{subject}` has been stopped for {lasted}: {reason}"),
             ConditionKind::PartitionUnreachable => format!("no broker has answered for partition `{subject}` for {lasted}: {reason}"),
             ConditionKind::PartitionRetries => format!("partition `{subject}` has not got on for {lasted}: {reason}"),
-            ConditionKind::TransactionOpen => format!("partition `{subject}` has waited for a transaction that is open for {lasted}: {reason}"),
+            ConditionKind::TransactionOpen => format!("partition `{subject}` has waited for {lasted} for a transaction that is open: {reason}"),
             ConditionKind::GroupAwaited => format!("the consumer group `{subject}` has given no partition for {lasted}: {reason}"),
         }
     }

@@ -26,7 +26,8 @@ impl Loop {
         if let Some(releasing) = self.assignment.releasing.as_mut() {
             releasing.waiting.remove(&id);
         }
-        if failure.is_some() && self.stopping.is_some() {
+        // what somebody else has moved on is theirs
+        if failure.as_ref().is_some_and(|error| error.kind() != Kind::Fenced) && self.stopping.is_some() {
             self.note_unflushed(&of);
         }
         match failure {

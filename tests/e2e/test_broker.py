@@ -93,6 +93,7 @@ def test_a_broker_that_does_not_answer_is_seen_and_told_once(broker, sinks, how)
     name = create_topic(broker.admin(), fresh_name("seen"), 2)
     sink = sinks(name)
     sink.settings["http"] = "127.0.0.1:0"
+    sink.kafka["session.timeout.ms"] = 60_000
     produce(broker.address, name, 1000, partitions=2)
     with sink.start() as worker:
         port = Port(worker)
@@ -118,7 +119,7 @@ def test_a_broker_that_does_not_answer_is_seen_and_told_once(broker, sinks, how)
             else:
                 broker.start()
         wait_for(lambda: port.code("/health") == 200, 40, "/health to be well again")
-        assert sum("answer again after" in entry["message"] for entry in logged(worker, "INFO")) == 1
+        wait_for(lambda: sum("answer again after" in entry["message"] for entry in logged(worker, "INFO")) == 1, what="the line that says so")
         wait_for(lambda: port.metric("kas3_lag_seconds") == 0, 40, "nothing to be unread")
         assert worker.terminate().code == 0
     end(broker, name, sink)

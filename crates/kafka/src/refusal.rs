@@ -12,7 +12,10 @@ const WAYS_OUT: [(&str, &str); 12] = [
     ("alert certificate required", "the broker wants a certificate of ours: set `ssl.certificate.location` and `ssl.key.location`"),
     ("alert unknown ca", "the broker does not trust the authority of our certificate: look at `ssl.certificate.location`"),
     ("alert certificate", "the broker refuses our certificate, which may have expired: look at `ssl.certificate.location`"),
-    ("SSL listener", "the broker's port speaks TLS: set `security.protocol` to `SSL` or `SASL_SSL`, or name another port"),
+    (
+        "state APIVERSION_QUERY",
+        "the broker closes the connection at its first request: if its port speaks TLS, set `security.protocol` to `SSL` or `SASL_SSL`",
+    ),
     (
         "PLAINTEXT broker listener",
         "the broker's port speaks no TLS: set `security.protocol` to `PLAINTEXT` or `SASL_PLAINTEXT`, or name another port",

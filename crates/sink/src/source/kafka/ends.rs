@@ -63,7 +63,7 @@ impl Ends {
             Ok(_) => *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now(),
             Err(error) => tracing::debug!(error = %error.chain(), "no broker says where partitions end"),
         }
-        asked.map_err(|error| self.unreachable(since, &error))
+        asked.map_err(|_| self.unreachable(since))
     }
 
     async fn ask_brokers(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Result<End>>> {
@@ -97,11 +97,11 @@ impl Ends {
     }
 
     /// That no broker answers, in the words of what the client saw since one did.
-    fn unreachable(&self, since: Instant, error: &Error) -> Error {
+    fn unreachable(&self, since: Instant) -> Error {
         let seen = self.log.consumer().context().error_since(since);
         let known = seen.as_deref().map(refusal::way_out).filter(|way| *way != refusal::way_out(""));
         let hint = known.unwrap_or("the brokers hang or are down, or the way to them is; it goes on by itself once one answers");
-        Error::new(Kind::Transient, seen.unwrap_or_else(|| error.to_string())).hint(hint)
+        Error::new(Kind::Transient, seen.unwrap_or_else(|| format!("no answer within {} s", ASK.as_secs()))).hint(hint)
     }
 
     /// The timestamp of the first record of `[first, next)` in milliseconds, that of an open transaction included; `None` where there

@@ -75,6 +75,8 @@ unsafe fn read_ends(event: *mut sys::rd_kafka_event_t, timeout: Duration) -> Res
             let of = TopicPartition::new(CStr::from_ptr(answer.topic).to_string_lossy().as_ref(), answer.partition);
             let end = match answer.err.is_error() {
                 true => Err(NoEnd { code: answer.err.into(), unanswered: (answer.err as i32) < 0 }),
+                // librdkafka forgets the error of a leader that failed, and leaves what was asked: the logical offset
+                false if answer.offset < 0 => Err(NoEnd { code: RDKafkaErrorCode::OperationTimedOut, unanswered: true }),
                 false => Ok(answer.offset),
             };
             (of, end)

@@ -6,12 +6,14 @@ These tests share a broker of their own, one after the other: the others' must n
 import json
 import os
 import shutil
+import signal
 import time
 
 import pytest
 from services import create_topic, fresh_name
 from e2e.broker import Broker
 from e2e.driver import wait_for
+from faults.looks import Port, logged
 from oracle import Stream, Watcher, compare, lines, produce, read_committed
 
 # Longer than the session lasts.
@@ -86,6 +88,43 @@ def test_a_worker_lives_through_the_death_and_the_sleep_of_its_broker(broker, si
     end(broker, name, sink)
 
 
+@pytest.mark.parametrize("how", ["hangs", "dies"])
+def test_a_broker_that_does_not_answer_is_seen_and_told_once(broker, sinks, how):
+    name = create_topic(broker.admin(), fresh_name("seen"), 2)
+    sink = sinks(name)
+    sink.settings["http"] = "127.0.0.1:0"
+    sink.kafka["session.timeout.ms"] = 60_000
+    produce(broker.address, name, 1000, partitions=2)
+    with sink.start() as worker:
+        port = Port(worker)
+        wait_for(lambda: port.metric("kas3_records_written_total") == 1000 and port.metric("kas3_lag_seconds") == 0, what="the files")
+        assert port.reasons() == (200, []) and port.metric("kas3_running") == 1
+        if how == "hangs":
+            broker.signal(signal.SIGSTOP)
+        else:
+            broker.kill()
+        try:
+            wait_for(lambda: port.code("/health") == 503, 40, "/health to tell")
+            _, reasons = port.reasons()
+            assert len(reasons) == 1 and reasons[0].startswith(f"no broker of `{broker.address}` has answered for"), reasons
+            assert ("refused" in reasons[0]) == (how == "dies"), reasons
+            assert port.metric("kas3_running") == 0 and port.metric("kas3_conditions", kind="brokers_unreachable") == 1
+            assert port.metric("kas3_lag_seconds") > 10, "of both partitions nobody knows what is unread"
+            time.sleep(5)
+            warnings = [entry["message"] for entry in logged(worker)]
+            assert len(warnings) == 1 and warnings[0].startswith("no broker of"), warnings
+        finally:
+            if how == "hangs":
+                broker.signal(signal.SIGCONT)
+            else:
+                broker.start()
+        wait_for(lambda: port.code("/health") == 200, 40, "/health to be well again")
+        wait_for(lambda: sum("answer again after" in entry["message"] for entry in logged(worker, "INFO")) == 1, what="the line that says so")
+        wait_for(lambda: port.metric("kas3_lag_seconds") == 0, 40, "nothing to be unread")
+        assert worker.terminate().code == 0
+    end(broker, name, sink)
+
+
 def test_a_run_to_the_end_whose_broker_dies_in_the_middle_ends(broker, sinks):
     name = create_topic(broker.admin(), fresh_name("middle"), 2)
     produce(broker.address, name, 30_000, partitions=2)
@@ -113,7 +152,9 @@ def test_a_worker_whose_coordinator_is_gone_stops_in_time_and_loses_nothing(brok
             more_files(sink)
             broker.kill()
             time.sleep(1)
-            assert worker.terminate(20).code == 0
+            # 3 where something was left to flush
+            finished = worker.terminate(20)
+            assert finished.code == (3 if "could not be flushed in time" in finished.stderr else 0)
         broker.start()
     end(broker, name, sink)
 

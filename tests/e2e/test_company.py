@@ -112,12 +112,12 @@ def test_a_run_to_the_end_says_whom_it_waits_for(kafka, topic, pipeline, local):
         wait_for(assignment, 60, "the stranger's partitions")
         with sink.start("--until-end") as worker:
             wait_for(lambda: len(assignment()) == 2, 60, "a share for each")
-            wait_for(lambda: "waiting: 2 partitions" in worker.said(), 60, "a line")
+            wait_for(lambda: "2 partitions are still to be published" in worker.said(), 60, "a line")
             said = worker.said()
             assert re.search(r"belongs? to client `reports` at `[^`]*`, which is no worker of this pipeline", said), said
-            assert "has a member that is no worker of this pipeline" in said
+            assert "is no worker of this pipeline" in said
             found(answers(sink, 0), "warning", "group", "client `reports`", f"`{name}-")
-            assert said.count("waiting: 2 partitions") == 1
+            assert said.count("2 partitions are still to be published") == 1
             assert worker.poll() is None
     # the next run has the group for itself
     sink.run_to_end()

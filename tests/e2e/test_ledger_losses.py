@@ -159,7 +159,7 @@ def test_a_ledger_that_may_not_be_read_is_never_begun_anew(kafka, topic, bucket,
         sink.run_to_end(code=3).says("403", "allow `s3:GetObject`")
         sink.environment = {**keys, **temporary_keys([allow, {**deny, "Resource": [f"arn:aws:s3:::{bucket}/*/ledger/*"]}])}
         with sink.start("--until-end") as worker:
-            wait_for(lambda: "read the head does not succeed" in worker.errors.read_text(), 60, "the complaint")
+            wait_for(lambda: "has refused requests" in worker.errors.read_text(), 60, "the complaint")
             time.sleep(1)
             assert worker.poll() is None
             worker.kill()

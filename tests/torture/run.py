@@ -273,7 +273,8 @@ class Run:
         slot.worker = None
         # before it has asked for the signal, SIGTERM ends a process as it ends any other
         allowed = (0, -signal.SIGTERM) if young else (0,)
-        assert finished.code in allowed, f"SIGTERM ended worker {slot.number} with {finished.code}:\n{finished.stderr[-4000:]}"
+        late = finished.code == 3 and "could not be flushed in time" in finished.stderr
+        assert finished.code in allowed or late, f"SIGTERM ended worker {slot.number} with {finished.code}:\n{finished.stderr[-4000:]}"
 
     def _kill(self, slot, how):
         self._still_runs(slot)

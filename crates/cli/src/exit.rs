@@ -32,12 +32,12 @@ pub(crate) fn explain(error: &anyhow::Error) -> Exit {
     if output::is_broken_pipe(error) {
         return Exit::Done;
     }
-    let (text, exit) = words(error);
-    output::tell(&text);
+    let (text, hint, exit) = words(error);
+    output::say("ERROR", &text, hint.as_deref());
     exit
 }
 
-fn words(error: &anyhow::Error) -> (String, Exit) {
+fn words(error: &anyhow::Error) -> (String, Option<String>, Exit) {
     let mut messages: Vec<String> = Vec::new();
     for cause in error.chain() {
         let message = cause.to_string();
@@ -46,11 +46,8 @@ fn words(error: &anyhow::Error) -> (String, Exit) {
             messages.push(message);
         }
     }
-    let mut text = format!("error: {}", redact::text(&messages.join(": ")));
-    if let Some(hint) = way_out(error) {
-        text.push_str(&format!("\nhint: {}", redact::text(hint)));
-    }
-    (text, exit_of(error))
+    let text = format!("error: {}", redact::text(&messages.join(": ")));
+    (text, way_out(error).map(|hint| redact::text(hint).into_owned()), exit_of(error))
 }
 
 fn way_out(error: &anyhow::Error) -> Option<&str> {
@@ -91,8 +88,9 @@ mod tests {
     fn an_error_is_its_chain_once_and_the_hint_of_the_nearest_cause() {
         let store = kas3_store::Error::new(kas3_store::Kind::Denied, "no permission to write `a/b`").hint("grant `s3:PutObject`");
         let error = anyhow::Error::from(Error::new(Kind::Fatal, "object store").source(store)).context("cannot open `a.yaml`");
-        let (text, exit) = words(&error);
-        assert_eq!(text, "error: cannot open `a.yaml`: object store: no permission to write `a/b`\nhint: grant `s3:PutObject`");
+        let (text, hint, exit) = words(&error);
+        assert_eq!(text, "error: cannot open `a.yaml`: object store: no permission to write `a/b`");
+        assert_eq!(hint.as_deref(), Some("grant `s3:PutObject`"));
         assert_eq!(exit, Exit::Failed);
     }
 

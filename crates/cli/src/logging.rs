@@ -54,10 +54,13 @@ impl LoggingArguments {
             LogFormat::Text => false,
             LogFormat::Auto => long_running && !terminal,
         };
+        if json {
+            output::as_json();
+        }
         let layer = tracing_subscriber::fmt::layer().with_writer(Redacted).with_target(json);
         let layer = if json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(terminal).boxed() };
         tracing_subscriber::registry().with(layer).with(filter).try_init()?;
-        std::panic::set_hook(Box::new(|panic| output::tell(&panicked(panic))));
+        std::panic::set_hook(Box::new(|panic| output::say("ERROR", &panicked(panic), None)));
         Ok(())
     }
 }

@@ -29,6 +29,9 @@ pub(crate) fn above(write: impl FnOnce()) {
 /// Redraws the progress until it is dropped.
 pub(crate) struct Progress(JoinHandle<()>);
 
+/// Conditions that are shown below the line.
+const SHOWN_MAX: usize = 10;
+
 /// How often the line is redrawn.
 const REDRAW: Duration = Duration::from_millis(200);
 
@@ -112,26 +115,19 @@ fn line(snapshot: &Snapshot, per_second: f64) -> String {
         "{} {what}: {} records/s, {} published in {} ({}), lag {}, {}, {} open",
         snapshot.pipeline,
         readable::number(per_second.round() as i64),
-        readable::number(sum(|partition| partition.records_written)),
-        readable::count(sum(|partition| partition.files_written), "file"),
-        readable::bytes(sum(|partition| partition.bytes_written)),
+        readable::number(snapshot.published.records),
+        readable::count(snapshot.published.files, "file"),
+        readable::bytes(snapshot.published.bytes),
         readable::number(lag),
         readable::count(snapshot.partitions.len() as u64, "partition"),
         readable::number(sum(|partition| partition.open_files)),
     );
-    for (store, seconds) in snapshot.stores_down() {
-        let reason = store.reason.as_deref().unwrap_or("no reason was kept");
-        text.push_str(&format!("\n  store {} down for {seconds:.0} s: {reason}", store.store));
+    for condition in snapshot.conditions.iter().take(SHOWN_MAX) {
+        let hint = condition.hint.as_ref().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
+        text.push_str(&format!("\n  {}{hint}", condition.text));
     }
-    for stranger in &snapshot.strangers {
-        text.push_str(&format!("\n  stranger in the group: {stranger}"));
-    }
-    if let Some(waiting) = &snapshot.waiting {
-        text.push_str(&format!("\n  waiting: {waiting}"));
-    }
-    for partition in snapshot.stopped() {
-        let reason = partition.reason.as_deref().unwrap_or("no reason was kept");
-        text.push_str(&format!("\n  stopped {}-{}: {reason}", partition.topic, partition.partition));
+    if let Some(more) = snapshot.conditions.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
+        text.push_str(&format!("\n  and {more} more; `/health` lists them"));
     }
     crate::redact::text(&text).into_owned()
 }

@@ -3,8 +3,9 @@
 use crate::{allocator, configuration, exit::Exit, http::Port, output, progress::Progress, readable, redact, runtime, signals};
 use clap::Args;
 use kas3_sink::{
-    pipeline::{self, Ended, Options},
+    pipeline::{self, Ended, Left, Options, Unflushed},
     plan::Pipeline,
+    span::TopicPartition,
     status::{Snapshot, Status},
 };
 use std::{path::PathBuf, sync::Arc, time::Instant};
@@ -22,7 +23,8 @@ Examples:
   kas3 run orders.yaml --until-end       as a cron job: ends when everything of now is published
   KAFKA_BOOTSTRAP_SERVERS=broker:9092 KAFKA_TOPICS=orders S3_BUCKET_NAME=lake kas3 run
 
-With --until-end it exits 0 when everything up to the end offsets seen at start is published, and 3 when a partition stopped.")]
+It exits 3 when a partition had stopped when it ended, when it was asked to stop and not everything was flushed in time (the last
+line names the offsets that are read again), and with --until-end when it was asked to stop before the end offsets seen at start.")]
 pub(crate) struct RunArguments {
     /// Configuration; from the environment when there is none
     file: Option<PathBuf>,
@@ -62,32 +64,64 @@ async fn moved(pipeline: Arc<Pipeline>, options: Options) -> anyhow::Result<Exit
     let summary = summary(&status.snapshot(), begun);
     Ok(match ended {
         Ended::Done => said(&format!("done: {summary}"), Exit::Done),
-        Ended::Shutdown => said(&format!("stopped as asked: {summary}"), Exit::Done),
+        Ended::Shutdown(left) if left.is_empty() => said(&format!("stopped as asked: {summary}"), Exit::Done),
+        Ended::Shutdown(left) => {
+            tell_stopped(&left.stopped);
+            said(&format!("stopped as asked, {}: {summary}", not_done(&left)), Exit::Failed)
+        }
         Ended::Stopped(partitions) => {
-            for (of, reason) in &partitions {
-                output::tell(&redact::text(&format!("stopped: partition `{of}`: {reason}")));
-            }
+            tell_stopped(&partitions);
             let count = readable::count(partitions.len() as u64, "partition");
             said(&format!("{count} stopped, the others are done: {summary}"), Exit::Failed)
         }
     })
 }
 
+fn tell_stopped(partitions: &[(TopicPartition, String)]) {
+    for (of, reason) in partitions {
+        output::say("ERROR", &redact::text(&format!("stopped: partition `{of}`: {reason}")), None);
+    }
+}
+
+/// What a run that was asked to stop had not done by then.
+fn not_done(left: &Left) -> String {
+    /// Partitions that are named.
+    const NAMED_MAX: usize = 10;
+    let mut parts = Vec::new();
+    if left.before_end {
+        parts.push("before the end that it was to reach".to_owned());
+    }
+    if !left.stopped.is_empty() {
+        parts.push(format!("with {} that had stopped", readable::count(left.stopped.len() as u64, "partition")));
+    }
+    if !left.unflushed.is_empty() {
+        let named = left.unflushed.iter().take(NAMED_MAX).map(|Unflushed { of, next, position }| format!("`{of}` from {next} to {position}"));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let more = match left.unflushed.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let count = readable::count(left.unflushed.len() as u64, "partition");
+        parts.push(format!("but {count} could not be flushed in time; the next start reads again or publishes the offsets of {named}{more}"));
+    }
+    parts.join(", ")
+}
+
 fn said(text: &str, exit: Exit) -> Exit {
-    output::tell(text);
+    output::say(if exit == Exit::Done { "INFO" } else { "ERROR" }, text, None);
     exit
 }
 
 fn summary(snapshot: &Snapshot, begun: Instant) -> String {
-    let sum = |value: fn(&kas3_sink::status::PartitionSnapshot) -> u64| snapshot.partitions.iter().map(value).sum::<u64>();
+    let published = snapshot.published;
     let some = |count: u64, what: &str| if count == 0 { String::new() } else { format!(", {} {what}", readable::number(count)) };
-    let filtered = some(sum(|partition| partition.records_filtered), "filtered");
-    let refused = some(sum(|partition| partition.records_refused), "refused and passed over");
+    let filtered = some(published.filtered, "filtered");
+    let refused = some(published.refused, "refused and passed over");
     format!(
         "{} published in {} ({}){filtered}{refused}, {}, largest memory {}",
-        readable::count(sum(|partition| partition.records_written), "record"),
-        readable::count(sum(|partition| partition.files_written), "file"),
-        readable::bytes(sum(|partition| partition.bytes_written)),
+        readable::count(published.records, "record"),
+        readable::count(published.files, "file"),
+        readable::bytes(published.bytes),
         readable::duration(begun.elapsed()),
         readable::bytes(snapshot.resident_bytes_max.max(snapshot.resident_bytes)),
     )

@@ -3,7 +3,7 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// Words of librdkafka, OpenSSL or a broker, and the way out.
-const WAYS_OUT: [(&str, &str); 11] = [
+const WAYS_OUT: [(&str, &str); 12] = [
     (
         "certificate verify failed",
         "the certificate that the broker shows has expired, was made for another host name, or is of an authority that `ssl.ca.location` does not name; `openssl s_client -connect HOST:PORT -verify_hostname HOST -CAfile FILE` says which",
@@ -12,6 +12,10 @@ const WAYS_OUT: [(&str, &str); 11] = [
     ("alert certificate required", "the broker wants a certificate of ours: set `ssl.certificate.location` and `ssl.key.location`"),
     ("alert unknown ca", "the broker does not trust the authority of our certificate: look at `ssl.certificate.location`"),
     ("alert certificate", "the broker refuses our certificate, which may have expired: look at `ssl.certificate.location`"),
+    (
+        "state APIVERSION_QUERY",
+        "the broker closes the connection at its first request: if its port speaks TLS, set `security.protocol` to `SSL` or `SASL_SSL`",
+    ),
     (
         "PLAINTEXT broker listener",
         "the broker's port speaks no TLS: set `security.protocol` to `PLAINTEXT` or `SASL_PLAINTEXT`, or name another port",

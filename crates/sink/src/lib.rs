@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `error` `units` `suggest` `urls` `properties` `topics` `registry` `backoff` `coalesce` | the ground that all share |
 //! | [`record`] [`batch`] [`row`] [`refused`] [`span`] [`report`] | what flows |
-//! | [`status`] [`metrics`] [`budget`] [`limits`] | what a process says of itself, and what it may hold |
+//! | [`conditions`] [`status`] [`metrics`] [`budget`] [`limits`] | what a process says of itself, and what it may hold |
 //! | [`path`] [`mod@format`] [`transform`] | where a row lies, what a file holds, what happens to rows |
 //! | [`plan`] | what a pipeline runs on: the configuration after it was validated |
 //! | [`source`] | where records come from |
@@ -21,6 +21,7 @@ mod backoff;
 pub mod batch;
 pub mod budget;
 mod coalesce;
+pub mod conditions;
 pub mod config;
 pub mod error;
 pub mod format;

@@ -7,7 +7,10 @@
 //! kas3_lag_records{pipeline="orders",topic="orders",partition="0"} 42
 //! ```
 
-use crate::status::{PartitionSnapshot, Phase, Snapshot, State};
+use crate::{
+    conditions::{ConditionKind, Severity},
+    status::{PartitionSnapshot, Phase, Snapshot, State},
+};
 use std::fmt::Write;
 
 /// Media type of [`text`].
@@ -39,11 +42,22 @@ const PARTITION: &[OfPartition] = &[
     ("kas3_position_offset", Type::Gauge, "The next offset to read.", |_, p| p.position.map(|offset| offset as f64)),
     ("kas3_committed_offset", Type::Gauge, "The next offset in the ledger's head.", |_, p| p.committed.map(|offset| offset as f64)),
     ("kas3_published_offset", Type::Gauge, "Everything before this offset is published.", |_, p| p.published.map(|offset| offset as f64)),
-    ("kas3_end_offset", Type::Gauge, "The end of the partition in Kafka.", |_, p| p.end.map(|offset| offset as f64)),
-    ("kas3_lag_records", Type::Gauge, "Offsets between what is published and the end of the partition.", |_, p| p.lag_records.map(|lag| lag as f64)),
-    ("kas3_lag_seconds", Type::Gauge, "Age of the oldest record that was read and is not published; 0 when there is none.", |s, p| {
-        Some(p.oldest_unpublished_ms.map_or(0.0, |oldest| ((s.now.as_millisecond() - oldest).max(0)) as f64 / 1000.0))
+    ("kas3_end_offset", Type::Gauge, "The end of the partition in Kafka, records of open transactions included.", |_, p| {
+        p.end.map(|offset| offset as f64)
     }),
+    ("kas3_stable_offset", Type::Gauge, "The last stable offset: what lies from here on waits for transactions that are open.", |_, p| {
+        p.stable.map(|offset| offset as f64)
+    }),
+    ("kas3_lag_records", Type::Gauge, "Offsets between what is published and the end of the partition.", |_, p| p.lag_records.map(|lag| lag as f64)),
+    ("kas3_unread_records", Type::Gauge, "Offsets between the next one to read and the end of the partition.", |_, p| {
+        p.unread_records.map(|unread| unread as f64)
+    }),
+    (
+        "kas3_lag_seconds",
+        Type::Gauge,
+        "Age of the oldest record that is unread, or read and not published; 0 when there is none. While no broker answers, at least the time since one did.",
+        |_, p| p.lag_seconds,
+    ),
     (
         "kas3_oldest_unpublished_timestamp_seconds",
         Type::Gauge,
@@ -64,9 +78,10 @@ type OfProcess = (&'static str, Type, &'static str, fn(&Snapshot) -> f64);
 
 const PROCESS: &[OfProcess] = &[
     ("kas3_start_time_seconds", Type::Gauge, "When the process began, in seconds since the epoch.", |s| s.started.as_millisecond() as f64 / 1000.0),
-    ("kas3_running", Type::Gauge, "1 while records are read and written; 0 while the process starts or stops.", |s| {
-        f64::from(u8::from(s.phase == Phase::Running))
+    ("kas3_running", Type::Gauge, "1 while records are read and written; 0 while the process starts or stops, or no broker answers.", |s| {
+        f64::from(u8::from(s.phase == Phase::Running && !s.has(ConditionKind::BrokersUnreachable)))
     }),
+    ("kas3_healthy", Type::Gauge, "1 while `/health` answers 200: no condition is failing.", |s| f64::from(u8::from(s.healthy()))),
     ("kas3_poll_age_seconds", Type::Gauge, "Time since the poll loop last went round.", |s| s.poll_age_ms as f64 / 1000.0),
     ("kas3_partitions_assigned", Type::Gauge, "Partitions of this process.", |s| s.partitions.len() as f64),
     ("kas3_partitions_stopped", Type::Gauge, "Partitions that stopped until a person decides.", |s| s.stopped().count() as f64),
@@ -78,13 +93,13 @@ const PROCESS: &[OfProcess] = &[
         "kafka_connector_records_processed_total",
         Type::Counter,
         "Records in published files: the name that the Delta connector's dashboards use.",
-        |s| s.partitions.iter().map(|partition| partition.records_written).sum::<u64>() as f64,
+        |s| s.published.records as f64,
     ),
     (
         "kafka_connector_records_failed_total",
         Type::Counter,
         "Records that were refused and passed over: the name that the Delta connector's dashboards use.",
-        |s| s.partitions.iter().map(|partition| partition.records_refused).sum::<u64>() as f64,
+        |s| s.published.refused as f64,
     ),
 ];
 
@@ -93,6 +108,8 @@ const WRITES: [&str; 3] = ["create", "part", "complete_upload"];
 
 const REFUSALS: &str = "Refused records by reason; a partition that stopped is looked at again, and counts again.";
 const BREAKER_OPEN: &str = "1 while the object store is down: requests wait, and one at a time asks whether it is back.";
+const CONDITIONS: &str = "What is wrong or waited for, by kind and severity: how many stores, partitions or groups `/health` names.";
+const STORE_REFUSES: &str = "1 while the object store answers and refuses: no permission, no bucket, no room.";
 const BREAKER_OPENED: &str = "Times that the object store was found down.";
 
 /// The snapshot as Prometheus text.
@@ -130,8 +147,22 @@ pub fn text(snapshot: &Snapshot) -> String {
             line(&mut out, "kas3_refusals_total", &format!("{labels},reason=\"{reason}\""), *count as f64);
         }
     }
+    conditions(&mut out, snapshot, &pipeline);
     store(&mut out, snapshot, &pipeline);
     out
+}
+
+/// All kinds, also those of which there is none: an alert needs a series that is 0.
+fn conditions(out: &mut String, snapshot: &Snapshot, pipeline: &str) {
+    head(out, "kas3_conditions", Type::Gauge, CONDITIONS);
+    for kind in ConditionKind::ALL {
+        for (severity, name) in [(Severity::Failing, "failing"), (Severity::Warning, "warning")] {
+            let count = snapshot.conditions.iter().filter(|condition| condition.kind == kind && condition.severity == severity).count();
+            if count > 0 || severity == kind.severity() {
+                line(out, "kas3_conditions", &format!("pipeline=\"{pipeline}\",kind=\"{}\",severity=\"{name}\"", kind.name()), count as f64);
+            }
+        }
+    }
 }
 
 fn store(out: &mut String, snapshot: &Snapshot, pipeline: &str) {
@@ -163,6 +194,10 @@ fn store(out: &mut String, snapshot: &Snapshot, pipeline: &str) {
     head(out, "kas3_store_breaker_opened_total", Type::Counter, BREAKER_OPENED);
     for (store, labels) in stores() {
         line(out, "kas3_store_breaker_opened_total", &labels, store.opened as f64);
+    }
+    head(out, "kas3_store_refusing", Type::Gauge, STORE_REFUSES);
+    for (store, labels) in stores() {
+        line(out, "kas3_store_refusing", &labels, f64::from(u8::from(store.refusing_seconds.is_some())));
     }
     head(out, "kas3_rebalances_total", Type::Counter, "Rebalances of the consumer group by kind.");
     for (kind, count) in &snapshot.rebalances {
@@ -212,12 +247,14 @@ pub fn reference() -> String {
     for (name, kind, help, _) in PROCESS {
         row(name, word(*kind), help);
     }
+    row("kas3_conditions{kind,severity}", "gauge", CONDITIONS);
     row("kas3_store_requests_total{request,outcome}", "counter", "Attempts at the object store, retried ones included, by kind and outcome.");
     row("kas3_store_request_duration_seconds{request,outcome}", "summary", "The time that they took: sum and count.");
     row("kas3_store_bytes_total{request,outcome}", "counter", "Bytes that requests to the object store carried.");
     row("kas3_store_retries_total{request}", "counter", "Attempts at the object store that were repeated.");
     row("kas3_store_breaker_open{store}", "gauge", BREAKER_OPEN);
     row("kas3_store_breaker_opened_total{store}", "counter", BREAKER_OPENED);
+    row("kas3_store_refusing{store}", "gauge", STORE_REFUSES);
     row("kas3_rebalances_total{kind}", "counter", "Rebalances of the consumer group by kind.");
     row("kafka_connector_s3_write_duration", "summary", "Seconds of requests that write files: the name that the Delta connector's dashboards use.");
     row("kas3_build_info{version}", "gauge", "Version of kas3; always 1.");
@@ -241,7 +278,10 @@ mod tests {
             committed: Some(100),
             published: Some(90),
             end: Some(150),
+            stable: Some(140),
             lag_records: Some(60),
+            unread_records: Some(30),
+            lag_seconds: Some(if number == 0 { 1.5 } else { 53.25 }),
             oldest_unpublished_ms: (number == 0).then_some(1_000_000_000_500),
             open_files: 3,
             buffered_bytes: 4096,
@@ -255,6 +295,7 @@ mod tests {
             payloads_resolved: 7,
             payload_bytes: 7 << 20,
             refusals: vec![("object_missing", 1)],
+            refused_last: Vec::new(),
             spans: vec![("bytes", 1), ("age", 2)],
         };
         Snapshot {
@@ -279,10 +320,20 @@ mod tests {
                 down_seconds: Some(12.5),
                 reason: Some("it cannot be reached".to_owned()),
                 opened: 2,
+                refusing_seconds: None,
             }],
+            conditions: vec![crate::conditions::Condition {
+                kind: ConditionKind::PartitionStopped,
+                severity: Severity::Failing,
+                subject: "orders-1".to_owned(),
+                since: at(1_000_000_001),
+                seconds: 1.0,
+                reason: "a gap".to_owned(),
+                hint: None,
+                text: "partition `orders-1` has been stopped for 1 s: a gap".to_owned(),
+            }],
+            published: crate::status::PublishedSnapshot { records: 176, filtered: 4, refused: 4, files: 8, bytes: 2048 },
             warnings: Vec::new(),
-            strangers: Vec::new(),
-            waiting: None,
             partitions: vec![partition(0, State::Running, None), partition(1, State::Stopped, Some("a gap"))],
         }
     }
@@ -312,7 +363,14 @@ mod tests {
         for expected in [
             r#"kas3_lag_records{pipeline="a \"quoted\\ name",topic="orders",partition="0"} 60"#,
             r#"kas3_lag_seconds{pipeline="a \"quoted\\ name",topic="orders",partition="0"} 1.5"#,
-            r#"kas3_lag_seconds{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 0"#,
+            r#"kas3_lag_seconds{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 53.25"#,
+            r#"kas3_unread_records{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 30"#,
+            r#"kas3_running{pipeline="a \"quoted\\ name"} 1"#,
+            r#"kas3_healthy{pipeline="a \"quoted\\ name"} 0"#,
+            r#"kas3_conditions{pipeline="a \"quoted\\ name",kind="partition_stopped",severity="failing"} 1"#,
+            r#"kas3_conditions{pipeline="a \"quoted\\ name",kind="brokers_unreachable",severity="failing"} 0"#,
+            r#"kas3_conditions{pipeline="a \"quoted\\ name",kind="transaction_open",severity="warning"} 0"#,
+            r#"kas3_store_refusing{pipeline="a \"quoted\\ name",store="http://minio:9000/lake"} 0"#,
             r#"kas3_partition_stopped{pipeline="a \"quoted\\ name",topic="orders",partition="1"} 1"#,
             r#"kas3_spans_total{pipeline="a \"quoted\\ name",topic="orders",partition="0",reason="age"} 2"#,
             r#"kas3_refusals_total{pipeline="a \"quoted\\ name",topic="orders",partition="1",reason="object_missing"} 1"#,

@@ -1,13 +1,20 @@
-//! What a running pipeline says of itself: counters that cost nothing per record, read by `/metrics`, `/api/status`, `/health`
-//! and the progress on a terminal.
+//! What a running pipeline says of itself: counters that cost nothing per record, and what is wrong right now, read by `/metrics`,
+//! `/api/status`, `/health`, the log and the progress on a terminal.
+
+mod partition;
+mod snapshot;
+
+pub use partition::PartitionStatus;
+pub use snapshot::{PartitionSnapshot, Phase, PublishedSnapshot, RefusedRecord, RequestSnapshot, Snapshot, State, StoreSnapshot};
 
 use crate::{
-    error::{Error, Kind},
-    span::{Roll, TopicPartition},
+    conditions::{Cause, ConditionKind, Conditions, Level, Severity},
+    error::Error,
+    span::TopicPartition,
 };
 use jiff::Timestamp;
-use kas3_store::{Breakers, Outcome, Request};
-use serde::Serialize;
+use kas3_store::{BreakerState, Breakers, Outcome, Request};
+use partition::Shared;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -17,12 +24,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The poll loop is silent after this: longer than any wait in it.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How often the log says what was published.
+const SUMMARY_EVERY: Duration = Duration::from_secs(60);
+
 /// The status of one process.
 pub struct Status {
     pipeline: String,
     started: Timestamp,
     memory_limit: u64,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionStatus>>>,
+    shared: Arc<Shared>,
     requests: Mutex<BTreeMap<(Request, Outcome), RequestTotals>>,
     retries: Mutex<BTreeMap<Request, u64>>,
     breakers: Breakers,
@@ -38,20 +51,8 @@ pub struct Status {
     pub resident_max: AtomicU64,
     warnings: Mutex<Vec<(Timestamp, String)>>,
     phase: Mutex<Phase>,
-    strangers: Mutex<Vec<String>>,
-    waiting: Mutex<Option<String>>,
-}
-
-/// Where the process is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Store and topics are being checked.
-    Starting,
-    /// It reads and writes.
-    Running,
-    /// It flushes and leaves.
-    Stopping,
+    /// When the log last said what was published, and how much it was by then.
+    summed: Mutex<(Instant, PublishedSnapshot)>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -59,100 +60,6 @@ struct RequestTotals {
     count: u64,
     took: Duration,
     bytes: u64,
-}
-
-/// What one partition is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Its head is being read and what is pending published.
-    Opening,
-    /// It is read and written.
-    Running,
-    /// It stopped until a person decides.
-    Stopped,
-}
-
-/// Counters of one partition. Written by its lane and its committer, read by whoever asks.
-pub struct PartitionStatus {
-    state: Mutex<(State, Option<String>)>,
-    /// The next offset to read, behind what the lane has taken in; -1 when not known.
-    pub position: AtomicI64,
-    /// `next` of the head.
-    pub committed: AtomicI64,
-    /// Everything before this is published.
-    pub published: AtomicI64,
-    /// The end of the partition in Kafka; -1 when not known.
-    pub end: AtomicI64,
-    /// Timestamp of the oldest record that was read and is not published, in milliseconds; -1: none.
-    pub oldest_unpublished_ms: AtomicI64,
-    /// Open files.
-    pub open_files: AtomicU64,
-    /// Bytes in the lane: open blocks, encoded bytes, queued batches.
-    pub buffered: AtomicI64,
-    /// Records read.
-    pub read: AtomicU64,
-    /// Records in published files.
-    pub written: AtomicU64,
-    /// Records that the configuration wants away.
-    pub filtered: AtomicU64,
-    /// Records that do not fit and were passed over.
-    pub refused: AtomicU64,
-    /// Bytes in published files.
-    pub bytes: AtomicU64,
-    /// Published files.
-    pub files: AtomicU64,
-    /// Spans by the reason why they were closed, in the order of [`Roll::ALL`].
-    pub spans: [AtomicU64; Roll::ALL.len()],
-    /// Files made again.
-    pub amended: AtomicU64,
-    /// Values that transforms brought.
-    pub payloads: AtomicU64,
-    /// Their bytes.
-    pub payload_bytes: AtomicU64,
-    /// Refusals by reason.
-    refusals: Mutex<BTreeMap<&'static str, u64>>,
-}
-
-impl PartitionStatus {
-    fn new() -> Self {
-        PartitionStatus {
-            state: Mutex::new((State::Opening, None)),
-            position: AtomicI64::new(-1),
-            committed: AtomicI64::new(-1),
-            published: AtomicI64::new(-1),
-            end: AtomicI64::new(-1),
-            oldest_unpublished_ms: AtomicI64::new(-1),
-            open_files: AtomicU64::new(0),
-            buffered: AtomicI64::new(0),
-            read: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            filtered: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            files: AtomicU64::new(0),
-            spans: Default::default(),
-            amended: AtomicU64::new(0),
-            payloads: AtomicU64::new(0),
-            payload_bytes: AtomicU64::new(0),
-            refusals: Mutex::default(),
-        }
-    }
-
-    /// Counts a refusal for the reason of this code.
-    pub fn refuse(&self, reason: &'static str) {
-        *lock(&self.refusals).entry(reason).or_default() += 1;
-    }
-
-    /// Sets what the partition is doing, and why.
-    pub fn set_state(&self, state: State, why: Option<String>) {
-        *lock(&self.state) = (state, why);
-    }
-
-    /// What the partition is doing, and why it stopped.
-    pub fn state(&self) -> (State, Option<String>) {
-        lock(&self.state).clone()
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -167,6 +74,7 @@ impl Status {
             started: Timestamp::now(),
             memory_limit: memory_bytes,
             partitions: RwLock::default(),
+            shared: Arc::default(),
             requests: Mutex::default(),
             retries: Mutex::default(),
             breakers: Breakers::default(),
@@ -177,20 +85,31 @@ impl Status {
             resident_max: AtomicU64::new(0),
             warnings: Mutex::default(),
             phase: Mutex::new(Phase::Starting),
-            strangers: Mutex::default(),
-            waiting: Mutex::default(),
+            summed: Mutex::new((Instant::now(), PublishedSnapshot::default())),
         })
     }
 
     /// The counters of one partition, made when they are first asked for.
     pub fn partition(&self, of: &TopicPartition) -> Arc<PartitionStatus> {
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(partitions.entry(of.clone()).or_insert_with(|| Arc::new(PartitionStatus::new())))
+        Arc::clone(partitions.entry(of.clone()).or_insert_with(|| Arc::new(PartitionStatus::new(of, &self.shared))))
     }
 
     /// Forgets a partition that is no longer ours.
     pub fn forget(&self, of: &TopicPartition) {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(of);
+        self.shared.conditions.forget(of);
+    }
+
+    /// The partitions that are ours.
+    pub fn partitions(&self) -> Vec<(TopicPartition, Arc<PartitionStatus>)> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.iter().map(|(of, partition)| (of.clone(), Arc::clone(partition))).collect()
+    }
+
+    /// What is wrong right now, or waited for.
+    pub fn conditions(&self) -> &Conditions {
+        &self.shared.conditions
     }
 
     /// The poll loop goes round.
@@ -215,16 +134,15 @@ impl Status {
         *lock(&self.phase) = phase;
     }
 
-    /// Whether requests to a store fail right now: then one line says so for all who wait.
-    pub fn store_fails(&self) -> bool {
-        self.breakers.states().iter().any(|state| state.failing)
-    }
-
     /// Logs a warning and keeps the newest for `/api/status`.
     pub fn warn(&self, text: String) {
+        tracing::warn!("{text}");
+        self.keep_warning(text);
+    }
+
+    fn keep_warning(&self, text: String) {
         /// Warnings kept.
         const WARNINGS_MAX: usize = 20;
-        tracing::warn!("{text}");
         let mut warnings = lock(&self.warnings);
         if warnings.len() == WARNINGS_MAX {
             warnings.remove(0);
@@ -232,38 +150,108 @@ impl Status {
         warnings.push((Timestamp::now(), text));
     }
 
-    /// Something of a partition failed and is tried again. Of a store that is down the breaker tells, once for everybody.
+    /// Something of a partition failed and is tried again.
     pub fn retrying(&self, of: &TopicPartition, what: &str, error: &Error) {
-        let stores = std::error::Error::source(error).is_some_and(|source| source.is::<kas3_store::Error>() || source.is::<kas3_claimcheck::Error>());
-        if stores && error.kind() == Kind::Transient && self.store_fails() {
-            tracing::debug!(partition = %of, error = %error.chain(), "{what} does not succeed, trying again");
+        self.shared.conditions.retries(of, what, partition::retries(what, error), Instant::now());
+        tracing::debug!(partition = %of, error = %error.chain(), "{what} does not succeed, trying again");
+    }
+
+    /// Tells the log what has begun, lasts and has ended, and once a minute what was published.
+    pub fn look(&self) {
+        self.look_at_stores();
+        self.look_at_poll_loop(self.silent_ms());
+        let now_ms = Timestamp::now().as_millisecond();
+        for (_, partition) in self.partitions() {
+            partition.look_behind(now_ms);
+        }
+        for line in self.shared.conditions.look(Instant::now()) {
+            let (kind, subject, hint, text) = (line.kind.name(), &line.subject, &line.hint, &line.text);
+            match line.level {
+                Level::Error => tracing::error!(condition = kind, subject, hint, "{text}"),
+                Level::Warn => tracing::warn!(condition = kind, subject, hint, "{text}"),
+                Level::Info => tracing::info!(condition = kind, subject, hint, "{text}"),
+            }
+            self.keep_warning(line.text);
+        }
+        self.sum_up();
+    }
+
+    fn sum_up(&self) {
+        let mut summed = lock(&self.summed);
+        let (at, before) = *summed;
+        if at.elapsed() < SUMMARY_EVERY {
             return;
         }
-        let hint = error.way_out().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
-        self.warn(format!("`{of}`: {what} does not succeed, trying again: {}{hint}", error.chain()));
-    }
-
-    /// Members of consumer group `group` that are no workers of the pipeline, one sentence each. Those that are new are logged, and
-    /// when all have left.
-    pub fn set_strangers(&self, group: &str, strangers: Vec<String>) {
-        let before = std::mem::replace(&mut *lock(&self.strangers), strangers.clone());
-        for stranger in strangers.iter().filter(|stranger| !before.contains(stranger)) {
-            self.warn(format!(
-                "consumer group `{group}` has a member that is no worker of this pipeline, and whose partitions it does not read: {stranger}"
-            ));
-        }
-        if strangers.is_empty() && !before.is_empty() {
-            tracing::info!("consumer group `{group}` has workers of this pipeline only again");
+        let now = self.published();
+        *summed = (Instant::now(), now);
+        let snapshot = self.snapshot();
+        let lag_records: i64 = snapshot.partitions.iter().filter_map(|partition| partition.lag_records).sum();
+        let lag_seconds = snapshot.partitions.iter().filter_map(|partition| partition.lag_seconds).fold(0.0, f64::max);
+        let (files, records, bytes) = (now.files - before.files, now.records - before.records, now.bytes - before.bytes);
+        if files > 0 || lag_records > 0 {
+            tracing::info!(files, records, bytes, lag_records, lag_seconds, "published in the last {} s", at.elapsed().as_secs());
         }
     }
 
-    /// What the run waits for others to do, in words; logged when it begins, changes and ends.
-    pub fn set_waiting(&self, waiting: Option<String>) {
-        let before = std::mem::replace(&mut *lock(&self.waiting), waiting.clone());
+    /// Takes over what breakers know.
+    fn look_at_stores(&self) {
+        let (conditions, now) = (&self.shared.conditions, Instant::now());
+        let ago = |lasted: Duration| now.checked_sub(lasted).unwrap_or(now);
+        for BreakerState { store, open_for, reason, hint, refusing, .. } in self.breakers.states() {
+            match open_for {
+                Some(lasted) => conditions.begin(ConditionKind::StoreDown, store.as_str(), Cause::new(reason, hint), ago(lasted)),
+                None => conditions.end(ConditionKind::StoreDown, &store),
+            }
+            match refusing {
+                Some(refusing) => {
+                    let severity = if refusing.tidying { Severity::Warning } else { Severity::Failing };
+                    let cause = Cause::new(refusing.reason, refusing.hint).severity(severity);
+                    conditions.begin(ConditionKind::StoreRefuses, store.as_str(), cause, ago(refusing.lasted));
+                }
+                None => conditions.end(ConditionKind::StoreRefuses, &store),
+            }
+        }
+    }
+
+    /// How long ago the poll loop last went round, in milliseconds.
+    fn silent_ms(&self) -> i64 {
+        self.running_ms() - self.polled_ms.load(Ordering::Relaxed)
+    }
+
+    fn look_at_poll_loop(&self, silent_ms: i64) {
+        let silent = Duration::from_millis(silent_ms.max(0).unsigned_abs());
+        let (conditions, name) = (&self.shared.conditions, ConditionKind::PollSilent.name());
+        match silent < SILENCE_MAX {
+            true => conditions.end(ConditionKind::PollSilent, name),
+            false => {
+                let cause = Cause::new("it hangs in the client or in a file system", "a restart helps; what was not committed is read again");
+                conditions.begin(ConditionKind::PollSilent, name, cause, Instant::now().checked_sub(silent).unwrap_or(self.began));
+            }
+        }
+    }
+
+    fn published(&self) -> PublishedSnapshot {
+        let totals = &self.shared.published;
+        let [records, filtered, refused, files, bytes] =
+            [&totals.records, &totals.filtered, &totals.refused, &totals.files, &totals.bytes].map(|total| total.load(Ordering::Relaxed));
+        PublishedSnapshot { records, filtered, refused, files, bytes }
+    }
+
+    /// Members of consumer group `group` that are no workers of the pipeline, one sentence each.
+    pub fn set_strangers(&self, group: &str, strangers: &[String]) {
+        let conditions = &self.shared.conditions;
+        if strangers.is_empty() {
+            return conditions.end(ConditionKind::GroupStranger, group);
+        }
+        let cause = Cause::new(strangers.join("; "), "end that member, or give the pipeline a `source.group` of its own");
+        conditions.begin(ConditionKind::GroupStranger, group, cause, Instant::now());
+    }
+
+    /// What a run waits for others of consumer group `group` to do, in words.
+    pub fn set_waiting(&self, group: &str, waiting: Option<(String, Instant)>) {
         match waiting {
-            Some(text) => tracing::warn!("waiting: {text}"),
-            None if before.is_some() => tracing::info!("no longer waiting for others"),
-            None => {}
+            Some((text, since)) => self.shared.conditions.begin(ConditionKind::OthersAwaited, group, Cause::new(text, ""), since),
+            None => self.shared.conditions.end(ConditionKind::OthersAwaited, group),
         }
     }
 
@@ -271,43 +259,20 @@ impl Status {
     pub fn snapshot(&self) -> Snapshot {
         let load = |value: &AtomicI64| value.load(Ordering::Relaxed);
         let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        let partitions = partitions.iter().map(|(of, partition)| {
-            let (state, reason) = partition.state();
-            let known = |offset: i64| (offset >= 0).then_some(offset);
-            PartitionSnapshot {
-                topic: of.topic.to_string(),
-                partition: of.partition,
-                state,
-                reason,
-                position: known(load(&partition.position)),
-                committed: known(load(&partition.committed)),
-                published: known(load(&partition.published)),
-                end: known(load(&partition.end)),
-                lag_records: known(load(&partition.end)).zip(known(load(&partition.published))).map(|(end, published)| (end - published).max(0)),
-                oldest_unpublished_ms: known(load(&partition.oldest_unpublished_ms)),
-                open_files: count(&partition.open_files),
-                buffered_bytes: load(&partition.buffered).max(0).unsigned_abs(),
-                records_read: count(&partition.read),
-                records_written: count(&partition.written),
-                records_filtered: count(&partition.filtered),
-                records_refused: count(&partition.refused),
-                bytes_written: count(&partition.bytes),
-                files_written: count(&partition.files),
-                files_amended: count(&partition.amended),
-                payloads_resolved: count(&partition.payloads),
-                payload_bytes: count(&partition.payload_bytes),
-                refusals: lock(&partition.refusals).iter().map(|(reason, count)| (*reason, *count)).collect(),
-                spans: Roll::ALL.iter().zip(&partition.spans).map(|(roll, spans)| (roll.name(), count(spans))).collect(),
-            }
-        });
+        let poll_age_ms = self.silent_ms();
+        self.look_at_stores();
+        self.look_at_poll_loop(poll_age_ms);
+        let conditions = self.shared.conditions.list(Instant::now());
+        let now = Timestamp::now();
+        let partitions = self.partitions();
+        let partitions = partitions.iter().map(|(of, partition)| partition.snapshot(of, &conditions, now.as_millisecond())).collect();
         Snapshot {
             pipeline: self.pipeline.clone(),
             version: env!("CARGO_PKG_VERSION"),
             started: self.started,
-            now: Timestamp::now(),
+            now,
             phase: *lock(&self.phase),
-            poll_age_ms: self.running_ms() - load(&self.polled_ms),
+            poll_age_ms,
             memory_limit: self.memory_limit,
             resident_bytes: resident_bytes().unwrap_or(0),
             resident_bytes_max: count(&self.resident_max),
@@ -325,10 +290,10 @@ impl Status {
                 .collect(),
             retries: lock(&self.retries).iter().map(|(request, count)| (request_name(*request), *count)).collect(),
             stores: self.breakers.states().into_iter().map(StoreSnapshot::from).collect(),
+            conditions,
+            published: self.published(),
             warnings: lock(&self.warnings).clone(),
-            strangers: lock(&self.strangers).clone(),
-            waiting: lock(&self.waiting).clone(),
-            partitions: partitions.collect(),
+            partitions,
         }
     }
 }
@@ -385,157 +350,4 @@ pub fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * 4096)
-}
-
-/// Everything that a process says of itself, as `/api/status` gives it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Snapshot {
-    /// Pipeline.
-    pub pipeline: String,
-    /// Version of kas3.
-    pub version: &'static str,
-    /// When the process began.
-    pub started: Timestamp,
-    /// When this was taken.
-    pub now: Timestamp,
-    /// Where the process is in its life.
-    pub phase: Phase,
-    /// How long ago the poll loop last went round, in milliseconds.
-    pub poll_age_ms: i64,
-    /// The largest resident size allowed, in bytes.
-    pub memory_limit: u64,
-    /// Resident size, in bytes.
-    pub resident_bytes: u64,
-    /// Largest resident size that the pipeline saw, in bytes.
-    pub resident_bytes_max: u64,
-    /// Bytes that the budget counts.
-    pub buffered_bytes: u64,
-    /// Rebalances by kind.
-    pub rebalances: Vec<(&'static str, u64)>,
-    /// Requests to the store.
-    pub requests: Vec<RequestSnapshot>,
-    /// Attempts that were repeated, by kind of request.
-    pub retries: Vec<(&'static str, u64)>,
-    /// The stores that are asked.
-    pub stores: Vec<StoreSnapshot>,
-    /// The newest warnings.
-    pub warnings: Vec<(Timestamp, String)>,
-    /// Members of the consumer group that are no workers of the pipeline.
-    pub strangers: Vec<String>,
-    /// What the run waits for others to do.
-    pub waiting: Option<String>,
-    /// Assigned partitions.
-    pub partitions: Vec<PartitionSnapshot>,
-}
-
-/// Requests of one kind and outcome.
-#[derive(Clone, Debug, Serialize)]
-pub struct RequestSnapshot {
-    /// Kind of request.
-    pub request: &'static str,
-    /// How they ended.
-    pub outcome: &'static str,
-    /// How many.
-    pub count: u64,
-    /// Time that they took together, in seconds.
-    pub seconds: f64,
-    /// Bytes that they carried.
-    pub bytes: u64,
-}
-
-/// One store: an endpoint and a bucket.
-#[derive(Clone, Debug, Serialize)]
-pub struct StoreSnapshot {
-    /// Endpoint and bucket.
-    pub store: String,
-    /// For how long requests have failed, in seconds, when the circuit breaker is open; null when it is closed.
-    pub down_seconds: Option<f64>,
-    /// What failed last, while it is open.
-    pub reason: Option<String>,
-    /// Times that the circuit breaker was opened.
-    pub opened: u64,
-}
-
-impl From<kas3_store::BreakerState> for StoreSnapshot {
-    fn from(state: kas3_store::BreakerState) -> Self {
-        StoreSnapshot {
-            store: state.store,
-            down_seconds: state.open_for.map(|open| open.as_secs_f64()),
-            reason: state.open_for.map(|_| state.reason),
-            opened: state.opened,
-        }
-    }
-}
-
-/// One partition.
-#[derive(Clone, Debug, Serialize)]
-pub struct PartitionSnapshot {
-    /// Topic.
-    pub topic: String,
-    /// Partition number.
-    pub partition: i32,
-    /// What it is doing.
-    pub state: State,
-    /// Why it stopped.
-    pub reason: Option<String>,
-    /// The next offset to read.
-    pub position: Option<i64>,
-    /// `next` of the head.
-    pub committed: Option<i64>,
-    /// Everything before this is published.
-    pub published: Option<i64>,
-    /// The end of the partition.
-    pub end: Option<i64>,
-    /// Records between published and the end.
-    pub lag_records: Option<i64>,
-    /// Timestamp of the oldest record that was read and is not published, in milliseconds since the epoch.
-    pub oldest_unpublished_ms: Option<i64>,
-    /// Open files.
-    pub open_files: u64,
-    /// Bytes in the lane.
-    pub buffered_bytes: u64,
-    /// Records read.
-    pub records_read: u64,
-    /// Records in published files.
-    pub records_written: u64,
-    /// Records left out.
-    pub records_filtered: u64,
-    /// Records that do not fit and were passed over.
-    pub records_refused: u64,
-    /// Bytes in published files.
-    pub bytes_written: u64,
-    /// Published files.
-    pub files_written: u64,
-    /// Files made again.
-    pub files_amended: u64,
-    /// Values that transforms brought, as payloads in the place of their references.
-    pub payloads_resolved: u64,
-    /// Their bytes.
-    pub payload_bytes: u64,
-    /// Refusals by reason.
-    pub refusals: Vec<(&'static str, u64)>,
-    /// Spans by the reason why they were closed.
-    pub spans: Vec<(&'static str, u64)>,
-}
-
-impl Snapshot {
-    /// Whether the process lives: its poll loop goes round.
-    pub fn live(&self) -> bool {
-        /// Longer than any wait in the poll loop.
-        const SILENCE_MS_MAX: i64 = 60_000;
-        self.poll_age_ms < SILENCE_MS_MAX
-    }
-
-    /// Stores that have been down for so long that somebody should know.
-    pub fn stores_down(&self) -> impl Iterator<Item = (&StoreSnapshot, f64)> {
-        /// Longer than what a store that throttles now and then takes to answer again.
-        const DOWN_SECONDS_MIN: f64 = 5.0;
-        let down = |store: &'_ StoreSnapshot| store.down_seconds.filter(|seconds| *seconds >= DOWN_SECONDS_MIN);
-        self.stores.iter().filter_map(move |store| down(store).map(|seconds| (store, seconds)))
-    }
-
-    /// Partitions that stopped, with their reasons.
-    pub fn stopped(&self) -> impl Iterator<Item = &PartitionSnapshot> {
-        self.partitions.iter().filter(|partition| partition.state == State::Stopped)
-    }
 }

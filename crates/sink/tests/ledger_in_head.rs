@@ -9,7 +9,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kas3_sink::{
     Kind,
-    ledger::{BYTES_IN_HEAD_MAX, Body, ClosedFile, ClosedSpan, ClosedStretch, Ledger, LedgerParts, Partition, Role, random_name},
+    ledger::{BYTES_IN_HEAD_MAX, Body, ClosedFile, ClosedSpan, ClosedStretch, Decision, Ledger, LedgerParts, Partition, Role, random_name},
     span::{Bounds, Checksum, Counts, Roll, Span, TopicPartition},
 };
 use kas3_store::{Observer, Outcome, Request, StorageSettings, Store};
@@ -248,7 +248,7 @@ async fn a_decision_about_a_pending_span_keeps_what_the_head_holds_of_it() {
     occupy(folder.path(), NAMES[1]);
     let ledger = ledger(folder.path(), &log).await;
     assert_eq!(ledger.open_partition(&of()).await.err().unwrap().kind(), Kind::Stopped);
-    ledger.accept(&of(), None).await.unwrap();
+    ledger.accept(&of(), Decision::default()).await.unwrap();
     let files = visible(folder.path());
     assert_eq!((files["orders/group=1/0_1-i1.txt"].as_str(), files[NAMES[1]].as_str()), ("1\ta 1\n3\ta 3\n", "somebody else's\n"));
 }

@@ -281,7 +281,7 @@ mod outage {
         };
         let begun = std::time::Instant::now();
         let ((ended, _), ()) = tokio::join!(lab.run(&pipeline, stop.clone()), stopping);
-        assert!(matches!(ended, Ended::Shutdown), "{ended:?}");
+        assert!(matches!(ended, Ended::Shutdown(_)), "{ended:?}");
         assert!(begun.elapsed() < pipeline.shutdown_deadline, "it did not wait");
         assert_eq!(lab.lines(0), (0..30).map(|number| payload(number, 10)).collect::<Vec<_>>());
         away.away.store(false, Ordering::SeqCst);

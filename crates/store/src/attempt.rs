@@ -14,12 +14,15 @@ pub(crate) struct FailedAttempt {
     pub(crate) retry_after: Option<Duration>,
     /// It says nothing of other requests: the store answered this one, as a store that is well may.
     pub(crate) alone: bool,
+    /// The store refuses, and another try does not change that: no permission, no bucket, no room.
+    pub(crate) refuses: bool,
 }
 
 impl FailedAttempt {
     pub(crate) fn new(error: Error, outcome: Outcome) -> Self {
         let alone = error.kind() != Kind::Transient;
-        FailedAttempt { error, outcome, retry_after: None, alone }
+        let refuses = error.kind() == Kind::Denied;
+        FailedAttempt { error, outcome, retry_after: None, alone, refuses }
     }
 
     /// How long the store asks to be left alone.

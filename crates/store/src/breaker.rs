@@ -1,5 +1,5 @@
 //! A circuit breaker around a store: when it fails for everybody, everybody waits, and one request at a time finds out whether
-//! it is back.
+//! it is back. Beside that it keeps what a store refuses that answers: no permission, no bucket, no room.
 //!
 //! Without it every partition would repeat its own requests through an outage, and say so in the log: a thousand voices for one
 //! cause. It changes nothing of what a request may do: whoever has a deadline gives up then, and limits of retries hold.
@@ -9,7 +9,7 @@
 //!                                           ^--the probe fails: later--'
 //! ```
 
-use crate::attempt::FailedAttempt;
+use crate::{Error, Request, attempt::FailedAttempt};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -38,6 +38,11 @@ const PROBE_MAX: Duration = Duration::from_secs(15);
 const SPREAD: Duration = Duration::from_millis(500);
 /// Nobody waits and nothing was tried for so long: there is no outage without requests.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// So many refusals of one kind of request, none granted between them, mean that the store refuses when they are so far apart.
+const REFUSALS_MIN: u32 = 2;
+const REFUSING_MIN: Duration = Duration::from_secs(1);
+/// What only tidies up is asked for rarely: its refusal is kept for so long.
+const TIDYING_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 /// The breakers of one process, one for each store that it asks: an endpoint and a bucket. Cheap to clone.
 ///
@@ -62,8 +67,25 @@ pub struct BreakerState {
     pub failing: bool,
     /// What failed last.
     pub reason: String,
+    /// The way out of that; empty where there is none to name.
+    pub hint: String,
     /// Times that it was opened.
     pub opened: u64,
+    /// It answers, and refuses what is asked.
+    pub refusing: Option<Refusing>,
+}
+
+/// What a store refuses that answers.
+#[derive(Clone, Debug)]
+pub struct Refusing {
+    /// For how long, without granting a request of the kind.
+    pub lasted: Duration,
+    /// What it answered last.
+    pub reason: String,
+    /// The way out; empty where there is none to name.
+    pub hint: String,
+    /// It refuses only what tidies up: records become visible all the same.
+    pub tidying: bool,
 }
 
 impl Breakers {
@@ -85,6 +107,20 @@ impl Breakers {
     }
 }
 
+/// What only tidies up may be refused while everything else goes on.
+fn tidies(request: Request) -> bool {
+    matches!(request, Request::Delete | Request::AbortUpload)
+}
+
+/// Refusals of one kind of request since one was granted.
+struct Refusals {
+    first: Instant,
+    last: Instant,
+    count: u32,
+    reason: String,
+    hint: String,
+}
+
 impl fmt::Debug for Breakers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.states()).finish()
@@ -104,9 +140,11 @@ struct State {
     /// Failures since the last answer: how many, the first and the last.
     failures: Option<(u32, Instant, Instant)>,
     reason: String,
+    hint: String,
     open: Option<Open>,
     waiting: usize,
     opened: u64,
+    refusals: BTreeMap<Request, Refusals>,
 }
 
 struct Open {
@@ -157,13 +195,34 @@ impl Breaker {
         Err(if open.probing { now + PROBE_FIRST } else { open.probe_at })
     }
 
-    fn answered(&self) {
+    /// The store granted a request, or said that a condition does not hold.
+    pub(crate) fn answered(&self, request: Request) {
+        self.heard(&mut lock(&self.state)).refusals.remove(&request);
+    }
+
+    /// The store answered, and refuses.
+    pub(crate) fn refused(&self, request: Request, error: &Error) {
         let mut state = lock(&self.state);
+        let now = Instant::now();
+        let refusals = self.heard(&mut state).refusals.entry(request).or_insert_with(|| Refusals {
+            first: now,
+            last: now,
+            count: 0,
+            reason: String::new(),
+            hint: String::new(),
+        });
+        (refusals.last, refusals.reason) = (now, error.chain());
+        error.way_out().unwrap_or_default().clone_into(&mut refusals.hint);
+        refusals.count += 1;
+    }
+
+    fn heard<'a>(&self, state: &'a mut State) -> &'a mut State {
         state.failures = None;
         if let Some(open) = state.open.take() {
             self.changed.notify_waiters();
-            tracing::info!(store = self.store, open_s = open.since.elapsed().as_secs_f32(), "the store answers again; what waited for it goes on");
+            tracing::debug!(store = self.store, open_s = open.since.elapsed().as_secs_f32(), "the store answers again");
         }
+        state
     }
 
     fn failed(&self, failure: &FailedAttempt, probed: bool) {
@@ -171,7 +230,8 @@ impl Breaker {
         let now = Instant::now();
         let (count, first) = state.failures.map_or((1, now), |(count, first, _)| (count + 1, first));
         state.failures = Some((count, first, now));
-        state.reason = reason(&failure.error);
+        state.reason = failure.error.chain();
+        failure.error.way_out().unwrap_or_default().clone_into(&mut state.hint);
         let least = failure.wait_min();
         if let Some(open) = &mut state.open {
             if probed {
@@ -185,12 +245,7 @@ impl Breaker {
         if opens && self.shared.upgrade().is_some_and(|shared| shared.armed.load(Ordering::Relaxed)) {
             state.opened += 1;
             state.open = Some(Open { since: first, wait: PROBE_FIRST, probe_at: now + jittered(PROBE_FIRST).max(least), probing: false });
-            tracing::warn!(
-                store = self.store,
-                hint = failure.error.way_out().unwrap_or_default(),
-                "the store fails: {}; partitions that need it wait, and it is asked again every few seconds",
-                state.reason
-            );
+            tracing::debug!(store = self.store, reason = state.reason, "requests to the store wait from now on");
         }
     }
 
@@ -200,15 +255,25 @@ impl Breaker {
         if forgotten && state.open.as_ref().is_none_or(|open| !open.probing) {
             state.failures = None;
             if state.open.take().is_some() {
-                tracing::info!(store = self.store, "nobody asks the store any more");
+                tracing::debug!(store = self.store, "nobody asks the store any more");
             }
         }
+        state.refusals.retain(|request, refusals| refusals.last.elapsed() < if tidies(*request) { TIDYING_FORGOTTEN_AFTER } else { FORGOTTEN_AFTER });
+        let lasting = state.refusals.iter().filter(|(_, refusals)| refusals.count >= REFUSALS_MIN && refusals.last - refusals.first >= REFUSING_MIN);
+        let refusing = lasting.min_by_key(|(request, refusals)| (tidies(**request), refusals.first)).map(|(request, refusals)| Refusing {
+            lasted: refusals.first.elapsed(),
+            reason: refusals.reason.clone(),
+            hint: refusals.hint.clone(),
+            tidying: tidies(*request),
+        });
         BreakerState {
             store: self.store.clone(),
             open_for: state.open.as_ref().map(|open| open.since.elapsed()),
             failing: state.failures.is_some(),
             reason: state.reason.clone(),
+            hint: state.hint.clone(),
             opened: state.opened,
+            refusing,
         }
     }
 }
@@ -219,10 +284,21 @@ impl Leave<'_> {
         Leave { breaker: None, probes: false }
     }
 
-    /// The store answered, if only that it refuses.
-    pub(crate) fn answered(mut self) {
+    /// The store granted the request, or said that a condition does not hold.
+    pub(crate) fn answered(mut self, request: Request) {
         if let Some(breaker) = self.breaker.take() {
-            breaker.answered();
+            breaker.answered(request);
+        }
+    }
+
+    /// The store answered as a store that is well may: it refuses, or this one request failed.
+    pub(crate) fn refused(mut self, request: Request, failure: &FailedAttempt) {
+        if let Some(breaker) = self.breaker.take() {
+            if failure.refuses && request != Request::ListUploads {
+                breaker.refused(request, &failure.error);
+            } else {
+                breaker.heard(&mut lock(&breaker.state));
+            }
         }
     }
 
@@ -263,18 +339,6 @@ impl Drop for Waiting<'_> {
 
 fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)
-}
-
-/// An error with its causes, as one line.
-fn reason(error: &crate::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

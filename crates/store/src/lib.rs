@@ -38,7 +38,7 @@ mod sums;
 pub mod urls;
 
 pub use aws::aws_credentials;
-pub use breaker::{BreakerState, Breakers};
+pub use breaker::{BreakerState, Breakers, Refusing};
 pub use error::{Error, Kind, Result};
 pub use kill::kill_point;
 pub use options::{Class, PutOptions};

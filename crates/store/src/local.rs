@@ -18,6 +18,7 @@ use crate::{
     Beginning, Completed, Created, Error, Info, Kind, Object, Observer, OpenUpload, PartId, Pieces, PutOptions, Request, Result, Swapped, UploadId,
     Version,
     answer::{Answer, Part, outcome_of},
+    breaker::Breaker,
     sums,
 };
 use bytes::Bytes;
@@ -31,14 +32,17 @@ use tokio::time::Instant;
 pub(crate) struct Local {
     disk: Arc<Disk>,
     observer: Arc<dyn Observer>,
+    /// Keeps what the disk refuses; a disk is never waited for.
+    breaker: Option<Arc<Breaker>>,
 }
 
 impl Local {
     /// Opens the folder of a `file://` URL; makes it, parents included, when it is not there.
     pub(crate) async fn open(url: &str, observer: Arc<dyn Observer>) -> Result<Local> {
         let root = disk::folder_of_url(url)?;
-        let disk = blocking(move || Disk::open(root)).await?;
-        Ok(Local { disk: Arc::new(disk), observer })
+        let disk = Arc::new(blocking(move || Disk::open(root)).await?);
+        let breaker = observer.breakers().map(|breakers| breakers.of(disk.url().to_owned()));
+        Ok(Local { disk, observer, breaker })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -196,6 +200,13 @@ impl Local {
             Err(error) => (outcome_of(error), 0),
         };
         self.observer.request(request, outcome, started.elapsed(), received.max(sent as u64));
+        if let Some(breaker) = &self.breaker {
+            match &result {
+                Ok(_) => breaker.answered(request),
+                Err(error) if disk::refuses(error) => breaker.refused(request, error),
+                Err(_) => {}
+            }
+        }
         result
     }
 }

@@ -63,11 +63,11 @@ impl Retries {
             self.observer.request(request, outcome, begun.elapsed(), received.max(sent as u64));
             let failure = match result {
                 Ok(answer) => {
-                    leave.answered();
+                    leave.answered(request);
                     return Ok(answer);
                 }
                 Err(failure) if failure.alone => {
-                    leave.answered();
+                    leave.refused(request, &failure);
                     failure
                 }
                 Err(failure) => {
@@ -226,6 +226,27 @@ mod tests {
         assert!(many.iter().all(Result::is_ok), "who waited goes on, and waiting is no attempt");
         let state = breakers.states().remove(0);
         assert!(state.open_for.is_none() && !state.failing && state.opened == 1, "{state:?}");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_refuses_says_so_until_it_grants_a_request_of_that_kind() {
+        let breakers = crate::Breakers::default();
+        let retries = guarded(&breakers, Duration::from_secs(60));
+        breakers.arm();
+        let refuse = |request| retries.run(request, 0, None, || async { failing(Kind::Denied, Outcome::Denied) });
+        let refusing = || breakers.states().remove(0).refusing;
+        for _ in 0..20 {
+            assert!(refuse(Request::Put).await.is_err());
+        }
+        assert!(refusing().is_none(), "all at one moment");
+        sleep(Duration::from_millis(1100)).await;
+        assert!(refuse(Request::Put).await.is_err());
+        retries.run(Request::Get, 0, None, || async { Ok(()) }).await.unwrap();
+        let found = refusing().unwrap();
+        assert!(found.lasted > Duration::from_secs(1) && found.reason == "it failed" && !found.tidying, "{found:?}");
+        assert!(breakers.states()[0].open_for.is_none(), "nobody waits: others may be granted what they ask");
+        retries.run(Request::Put, 0, None, || async { Ok(()) }).await.unwrap();
+        assert!(refusing().is_none());
     }
 
     const FAILING: Duration = Duration::from_secs(2);

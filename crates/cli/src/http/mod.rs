@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! $ curl -s http://127.0.0.1:9080/health
-//! {"status":"ok","phase":"running","reasons":[]}
+//! {"status":"ok","phase":"running","reasons":[],"conditions":[]}
 //! ```
 
 mod api;

@@ -1,11 +1,7 @@
 //! The port as a client sees it, over a socket.
 
 use super::*;
-use kas3_sink::{
-    config,
-    span::TopicPartition,
-    status::{Phase, State},
-};
+use kas3_sink::{config, span::TopicPartition, status::Phase};
 use std::sync::atomic::Ordering;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -43,10 +39,12 @@ async fn health_says_why_and_only_silence_asks_for_a_restart() {
     for path in ["/health", "/health/live", "/health/ready"] {
         assert_eq!(get(&port, path).await.0, 200, "{path}");
     }
-    status.partition(&TopicPartition::new("orders", 3)).set_state(State::Stopped, Some("retention overtook it".to_owned()));
+    status.partition(&TopicPartition::new("orders", 3)).stop("retention overtook it", Some("decide"));
     let (code, _, body) = get(&port, "/health").await;
     assert_eq!(code, 503);
     assert!(body.contains("orders-3") && body.contains("retention overtook it"), "{body}");
+    let json: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((&json["conditions"][0]["kind"], &json["conditions"][0]["hint"]), (&"partition_stopped".into(), &"decide".into()));
     assert_eq!(get(&port, "/health/live").await.0, 200, "a restart would not help");
     status.silence_ms(120_000);
     let (code, _, body) = get(&port, "/health/live").await;

@@ -314,17 +314,14 @@ impl Ledger {
         Origin { kas3: head.version, pipeline, ledger, incarnation: head.incarnation }
     }
 
-    /// Deletes what was staged for a settled span. What this misses is reclaimed later: one try is enough. A denial is told,
-    /// because then nothing is ever deleted.
+    /// Deletes what was staged for a settled span. What this misses is reclaimed later: one try is enough. That the store refuses is
+    /// known where requests are sent.
     async fn clear(&self, leftovers: Option<Leftovers>) {
         let Some(Leftovers { of, store, bundles, uploads }) = leftovers else { return };
         for path in bundles {
             kill_point("bundle_delete.before");
-            let deleted = store.delete(&path).await;
-            if let Err(error) = deleted
-                && error.kind() == kas3_store::Kind::Denied
-            {
-                self.observer.retrying(&of, "delete a bundle of no more use", &error.into());
+            if let Err(error) = store.delete(&path).await {
+                tracing::debug!(partition = %of, error = %error.chain(), "a bundle of no more use is deleted later");
             }
             kill_point("bundle_delete.after");
         }

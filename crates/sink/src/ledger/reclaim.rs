@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     fn reclaim_later(&self, of: &TopicPartition, error: Error) -> Result<()> {
-        self.observer.retrying(of, "reclaim", &error);
+        tracing::debug!(partition = %of, error = %error.chain(), "what is staged and of no use is reclaimed later");
         Ok(())
     }
 

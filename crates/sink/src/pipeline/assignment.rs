@@ -40,6 +40,29 @@ pub(super) struct Owned {
     pub(super) assigned: bool,
     pub(super) status: Arc<PartitionStatus>,
     pub(super) stops: u32,
+    /// It stopped, and counts as stopped until this is behind it, however often it is tried again.
+    pub(super) stop: Option<Behind>,
+}
+
+/// What has to be behind a partition that stopped before it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Its head is read, and what is pending published.
+    Opening,
+    /// The record at this offset is taken in, or passed over.
+    Record(i64),
+    /// Something behind this offset is committed.
+    Commit(i64),
+}
+
+impl Behind {
+    /// Whether it is, of a partition that was opened at `next`.
+    pub(super) fn opened_at(self, next: i64) -> bool {
+        match self {
+            Behind::Opening => true,
+            Behind::Record(offset) | Behind::Commit(offset) => next > offset,
+        }
+    }
 }
 
 /// How far one partition is.
@@ -70,6 +93,8 @@ pub(super) struct LaneHandle {
     pub(super) resolver: Option<UnboundedSender<Input>>,
     /// The offset after what was handed over.
     pub(super) fed: i64,
+    /// Reading failed, and nothing has come since.
+    pub(super) read_failed: bool,
 }
 
 impl LaneHandle {

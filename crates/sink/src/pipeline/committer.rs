@@ -4,7 +4,6 @@ use super::{LaneId, Notice, command::Command, worker::Work};
 use crate::{
     error::{Error, Kind},
     ledger::ClosedSpan,
-    span::Roll,
     status::PartitionStatus,
     target::OpenPartition,
 };
@@ -40,9 +39,12 @@ impl Committer {
                 command = self.commands.recv() => command,
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
                     settle_in = match self.partition.settle().await {
-                        Ok(()) => self.settle,
+                        Ok(()) => {
+                            self.status.gets_on();
+                            self.settle
+                        }
                         Err(error) if error.kind() == Kind::Transient => {
-                            tracing::warn!(partition = %self.partition.of(), error = %error.chain(), "cannot settle yet");
+                            self.status.retries("settle it", &error);
                             Some(SETTLE_AGAIN)
                         }
                         Err(error) => return self.fail(error),
@@ -72,21 +74,20 @@ impl Committer {
     async fn commit(&mut self, span: ClosedSpan) -> Result<(), Error> {
         let (counts, roll, files) = (span.counts, span.roll, span.files.len() as u64);
         let bytes: u64 = span.files.iter().map(|file| file.bytes).sum();
+        // thousands of files may be in a span
+        let names =
+            tracing::enabled!(tracing::Level::DEBUG).then(|| span.files.iter().map(|file| (file.path.clone(), file.bytes)).collect::<Vec<_>>());
         self.partition.commit(span).await?;
-        let status = &self.status;
-        status.written.fetch_add(counts.written, Ordering::Relaxed);
-        status.filtered.fetch_add(counts.filtered, Ordering::Relaxed);
-        status.refused.fetch_add(counts.refused, Ordering::Relaxed);
-        status.bytes.fetch_add(bytes, Ordering::Relaxed);
-        status.files.fetch_add(files, Ordering::Relaxed);
-        if let Some(index) = Roll::ALL.iter().position(|other| *other == roll) {
-            status.spans[index].fetch_add(1, Ordering::Relaxed);
+        for (path, bytes) in names.into_iter().flatten() {
+            tracing::debug!(partition = %self.partition.of(), path, bytes, roll = roll.name(), "file published");
         }
+        self.status.count_published(&counts, roll, files, bytes);
         Ok(())
     }
 
     fn committed(&self) {
         let position = self.partition.position();
+        self.status.gets_on();
         self.status.committed.store(position.next, Ordering::Relaxed);
         self.status.published.store(position.next, Ordering::Relaxed);
         let _ = self.worker.send(Work::Committed { lane: self.lane, position });

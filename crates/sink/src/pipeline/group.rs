@@ -81,7 +81,7 @@ pub(super) async fn before_joining(log: &KafkaLog, pipeline: &Pipeline, topics: 
             if let Some(refusal) = company.refusal() {
                 return Err(refusal);
             }
-            status.set_strangers(&pipeline.group, company.strangers());
+            status.set_strangers(&pipeline.group, &company.strangers());
         }
         Ok(Err(error)) => tracing::debug!(error = %error.chain(), "cannot look at the group now"),
         Err(_) => tracing::debug!("the group's coordinator does not say who is in it"),
@@ -95,7 +95,7 @@ pub(super) async fn watch(log: Arc<KafkaLog>, group: String, status: Arc<Status>
         tokio::time::sleep(EVERY).await;
         match log.group().await {
             // while it rebalances, members come and go
-            Ok(found) if found.at_rest => status.set_strangers(&group, found.strangers.iter().map(ToString::to_string).collect()),
+            Ok(found) if found.at_rest => status.set_strangers(&group, &found.strangers.iter().map(ToString::to_string).collect::<Vec<_>>()),
             Ok(_) => {}
             Err(error) => tracing::debug!(error = %error.chain(), "cannot look at the group now"),
         }

@@ -16,6 +16,7 @@
 mod assignment;
 mod command;
 mod committer;
+mod ends;
 mod group;
 mod poll;
 mod remake;
@@ -30,7 +31,10 @@ use crate::{
     ledger::LedgerObserver,
     plan::Pipeline,
     report::Report,
-    source::{Log, Source, kafka::KafkaLog},
+    source::{
+        Log, Source,
+        kafka::{Ends, KafkaLog},
+    },
     span::TopicPartition,
     status::{Phase, Status},
     target::{self, OpenPartition, Opening, Progress, Target},
@@ -56,6 +60,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long a run that reached its end waits for its first look at the whole ledger.
 const SWEEP_WAIT: Duration = Duration::from_secs(60);
 
+/// How often what is wrong is looked at, for the log.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// How long a run to the end waits for Kafka to say where the end is, and how soon it asks again.
 const ENDS_WAIT: Duration = Duration::from_secs(60);
 const ENDS_AGAIN: Duration = Duration::from_secs(1);
@@ -77,7 +84,37 @@ pub enum Ended {
     /// Some partitions stopped, for the reasons given; all others are done.
     Stopped(Vec<(TopicPartition, String)>),
     /// It was asked to stop.
-    Shutdown,
+    Shutdown(Left),
+}
+
+/// What a pipeline that was asked to stop had not done by then.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Partitions that had stopped, for the reasons given.
+    pub stopped: Vec<(TopicPartition, String)>,
+    /// Partitions of which something was read and not published in time.
+    pub unflushed: Vec<Unflushed>,
+    /// It was to end by itself, and has not.
+    pub before_end: bool,
+}
+
+impl Left {
+    /// Whether everything was done.
+    pub fn is_empty(&self) -> bool {
+        self.stopped.is_empty() && self.unflushed.is_empty() && !self.before_end
+    }
+}
+
+/// A partition of which something was read and not published. What was committed is published by the next start, the rest is read
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unflushed {
+    /// Which.
+    pub of: TopicPartition,
+    /// The first offset that is not published.
+    pub next: i64,
+    /// The offset after what was read.
+    pub position: i64,
 }
 
 /// Names one opened lane; never used twice in a process.
@@ -110,7 +147,7 @@ enum Notice {
 pub async fn run(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>, stop: CancellationToken) -> Result<Ended> {
     let (parts, watches) = match stop.run_until_cancelled(parts(pipeline, options, status)).await {
         Some(parts) => parts?,
-        None => return Ok(Ended::Shutdown),
+        None => return Ok(Ended::Shutdown(Left { before_end: options.until_end, ..Left::default() })),
     };
     run_parts(parts, Some(watches), options, stop).await
 }
@@ -127,7 +164,7 @@ async fn parts(pipeline: Arc<Pipeline>, options: Options, status: Arc<Status>) -
     }
     group::before_joining(&log, &pipeline, &named.found, &status).await?;
     let source = log.source(budget.kafka_bytes(), &named.found)?;
-    let watches = Watches { topics, named: named.clone(), log: Arc::clone(&log), group: pipeline.group.clone() };
+    let watches = Watches { topics, named: named.clone(), ends: log.ends(), log: Arc::clone(&log), group: pipeline.group.clone() };
     let destination = Destination::Configured { sink, ledger: ledger_store };
     Ok((Parts { pipeline, destination, log, source, topics: named.found, budget, status }, watches))
 }
@@ -168,6 +205,7 @@ pub struct Watches {
     topics: AskTopics,
     /// Topics at the start.
     named: Named,
+    ends: Ends,
     log: Arc<KafkaLog>,
     group: String,
 }
@@ -181,6 +219,7 @@ impl Watches {
             let notices = notices.clone();
             tokio::spawn(owners.watch(move |orphans| _ = notices.send(Notice::Orphans(orphans))))
         }));
+        tasks.push(tokio::spawn(ends::watch(self.ends, Arc::clone(status))));
         tasks.push(tokio::spawn(group::watch(self.log, self.group, Arc::clone(status))));
         tasks.into_iter().map(AbortOnDrop).collect()
     }
@@ -192,6 +231,7 @@ impl Watches {
 /// As [`run`].
 pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options, stop: CancellationToken) -> Result<Ended> {
     let Parts { pipeline, destination, log, source, topics: first_topics, budget, status } = parts;
+    let _look = AbortOnDrop(tokio::spawn(look(Arc::clone(&status))));
     let opening = async {
         // before anything is amended, which goes through them too
         for (key, chain) in pipeline.chains() {
@@ -216,7 +256,9 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
         let targets = if options.until_end { Some(end_offsets(&log, &first_topics, &status).await?) } else { None };
         Ok::<_, Error>((target, targets))
     };
-    let Some(opened) = stop.run_until_cancelled(opening).await else { return Ok(Ended::Shutdown) };
+    let Some(opened) = stop.run_until_cancelled(opening).await else {
+        return Ok(Ended::Shutdown(Left { before_end: options.until_end, ..Left::default() }));
+    };
     let (target, targets) = opened?;
     status.set_phase(Phase::Running);
     let (notices, inbox) = crossbeam_channel::unbounded();
@@ -224,7 +266,7 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
     let _watches = watches.map(|watches| watches.begin(&notices, &status));
     let (swept, first_sweep) = tokio::sync::oneshot::channel();
     let _sweep = AbortOnDrop(tokio::spawn(sweep(Arc::clone(&target), swept)));
-    let context = poll::Context { pipeline, target, budget, status, notices, group, runtime: tokio::runtime::Handle::current() };
+    let context = poll::Context { pipeline, target, budget, status: Arc::clone(&status), notices, group, runtime: tokio::runtime::Handle::current() };
     let (answer, ended) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("kas3-poll".to_owned())
@@ -237,6 +279,7 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
         .map_err(|source| Error::new(Kind::Fatal, "start the poll thread").source(source))?;
     let ended = ended.await.map_err(|_| Error::new(Kind::Fatal, "the poll thread ended without an answer"))?;
     let _ = thread.join();
+    status.look();
     if matches!(ended, Ok(Ended::Done | Ended::Stopped(_))) {
         // a run that ends at once would never clean up, and a cron job consists of such runs
         let _ = tokio::time::timeout(SWEEP_WAIT, first_sweep).await;
@@ -281,6 +324,14 @@ async fn ask_end_offsets(log: &Arc<dyn Log>, topics: &[String]) -> Result<HashMa
     // all at once, because they travel together
     let bounds = futures::future::try_join_all(asked.iter().map(|of| log.bounds(of))).await?;
     Ok(asked.into_iter().zip(bounds).map(|(of, (_, end))| (of, end)).collect())
+}
+
+/// Has the log told what begins, lasts and ends.
+async fn look(status: Arc<Status>) {
+    loop {
+        status.look();
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Publishes what nobody owns any more and reclaims staged bytes of no use, at start and now and then.

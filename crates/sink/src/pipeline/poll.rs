@@ -7,12 +7,13 @@ mod reading;
 mod waiting;
 
 use super::{
-    Ended, LaneId, Notice,
-    assignment::{Assigning, Assignment, Owned, Releasing, Stage},
+    Ended, LaneId, Notice, Unflushed,
+    assignment::{Assigning, Assignment, Behind, Owned, Releasing, Stage},
     worker::{self, Work},
 };
 use crate::{
     budget::Budget,
+    conditions::ConditionKind,
     error::{Error, Kind, Result},
     plan::Pipeline,
     prefetch::Room,
@@ -43,6 +44,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often the heads of partitions that others own are read with `--until-end`.
 const HEADS_EVERY: Duration = Duration::from_secs(2);
+/// How often heads are read for the lag of partitions that stopped before they were opened.
+const STOPPED_HEADS_EVERY: Duration = Duration::from_secs(60);
 /// How long a transient failure of opening waits before it is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 
@@ -85,6 +88,8 @@ pub(super) struct Loop {
     gone: BTreeMap<String, Vec<TopicPartition>>,
     /// What others own of what is still to be read.
     waiting: Waiting,
+    /// Partitions that ended in a shutdown with something read and not published.
+    unflushed: Vec<Unflushed>,
     reports: BTreeMap<TopicPartition, Report>,
     stop: CancellationToken,
     stopping: Option<Instant>,
@@ -96,6 +101,7 @@ pub(super) struct Loop {
     memory_looked: Instant,
     reported: Instant,
     heads_asked: Instant,
+    stopped_heads_asked: Option<Instant>,
     /// Room for what each list of transforms brings.
     rooms: Vec<(Arc<Chain>, Arc<Room>)>,
     /// Held by everybody who holds batches beside the workers.
@@ -128,6 +134,7 @@ impl Loop {
             stopped: BTreeMap::new(),
             gone: BTreeMap::new(),
             waiting: Waiting::default(),
+            unflushed: Vec::new(),
             reports: BTreeMap::new(),
             stop,
             stopping: None,
@@ -137,6 +144,7 @@ impl Loop {
             memory_looked: now,
             reported: now,
             heads_asked: now,
+            stopped_heads_asked: None,
             rooms,
             alive: crossbeam_channel::bounded(0),
             worker_gone: false,
@@ -155,6 +163,7 @@ impl Loop {
                 .map_err(|source| Error::new(Kind::Fatal, "start a worker thread").source(source))?;
             self.workers.push((sender, Some(thread)));
         }
+        self.await_group();
         let ended = self.turn_until_ended();
         self.leave();
         ended
@@ -201,12 +210,7 @@ impl Loop {
             if let Some(deadline) = self.stopping {
                 let running = self.assignment.lanes().count();
                 if running == 0 || Instant::now() >= deadline {
-                    if running > 0 {
-                        self.context.status.warn(format!(
-                            "{running} partitions were not flushed within `shutdown_deadline`; what was not committed is read again at the next start"
-                        ));
-                    }
-                    return Ok(Ended::Shutdown);
+                    return Ok(Ended::Shutdown(self.left()));
                 }
             } else if self.done() {
                 return Ok(if self.stopped.is_empty() {
@@ -249,6 +253,7 @@ impl Loop {
         match event {
             Event::Assigned(partitions) => {
                 count(0);
+                self.context.status.conditions().end(ConditionKind::GroupAwaited, &self.context.pipeline.group);
                 tracing::info!(partitions = partitions.len(), "partitions assigned");
                 for of in &partitions {
                     self.begin_opening(of.clone());
@@ -289,15 +294,17 @@ impl Loop {
             Notice::Opened { of, epoch, partition } => self.opened(&of, epoch, partition),
             Notice::NotOpened { of, epoch, error } => {
                 if self.assignment.owned.get(&of).is_some_and(|owned| owned.epoch == epoch) {
-                    self.stopped(&of, &error);
+                    self.stopped(&of, &error, Behind::Opening);
                 }
             }
             Notice::Finished { lane } => self.lane_ended(lane, None),
             Notice::Failed { lane, error } => self.lane_ended(lane, Some(error)),
             Notice::Report { of, report } => {
                 // of a partition that was given away since, its new owner reports
-                if let Some(owned) = self.assignment.owned.get_mut(&of) {
-                    owned.stops = 0;
+                if let Some(owned) = self.assignment.owned.get(&of) {
+                    if matches!(owned.stop, Some(Behind::Commit(offset)) if report.next > offset) {
+                        self.goes_on(&of);
+                    }
                     self.reports.insert(of, report);
                 }
             }
@@ -308,12 +315,16 @@ impl Loop {
                         tracing::info!(topics = named.found.len(), "the topics that the configuration names have changed");
                         self.source.subscribe(&named.found);
                         self.topics = named.found;
+                        if self.assignment.owned.is_empty() {
+                            self.await_group();
+                        }
                     }
                 }
             }
             Notice::Orphans(orphans) => self.orphaned(&orphans),
             Notice::Progress(progress) => {
                 for Progress { of, next, pending } in progress {
+                    self.note_progress(&of, next);
                     let reached = self.targets.as_ref().and_then(|targets| targets.get(&of)).is_some_and(|target| next >= *target);
                     if reached && !pending && !self.assignment.owned.contains_key(&of) {
                         self.reached_target(&of);
@@ -337,13 +348,17 @@ impl Loop {
         self.context.status.polled();
         self.resume_caught_up();
         let now = Instant::now();
-        let mut reopen = Vec::new();
+        let (mut reopen, mut passed, mut unknown) = (Vec::new(), Vec::new(), false);
         for (of, owned) in &mut self.assignment.owned {
-            if let Some(end) = self.source.known_end(of) {
-                owned.status.end.store(end, Ordering::Relaxed);
+            // of one that is not read, and of one whose log was cut back, only brokers know it
+            if let (Stage::Running(_), Some(end)) = (&owned.stage, self.source.known_end(of)) {
+                owned.status.end.fetch_max(end, Ordering::Relaxed);
             }
             match &mut owned.stage {
                 Stage::Running(lane) if !lane.finishing => {
+                    if matches!(owned.stop, Some(Behind::Record(offset)) if lane.shared.position.load(Ordering::Relaxed) > offset) {
+                        passed.push(of.clone());
+                    }
                     let target = self.targets.as_ref().and_then(|targets| targets.get(of));
                     if target.is_some_and(|target| lane.shared.position.load(Ordering::Relaxed) >= *target) {
                         finish(lane, Roll::End);
@@ -352,8 +367,12 @@ impl Loop {
                 Stage::Stopped(until) if *until <= now && self.stopping.is_none() && (self.targets.is_none() || owned.stops == 0) => {
                     reopen.push(of.clone())
                 }
+                Stage::Stopped(_) => unknown |= owned.status.committed.load(Ordering::Relaxed) < 0,
                 _ => {}
             }
+        }
+        for of in passed {
+            self.goes_on(&of);
         }
         for of in reopen {
             self.reopen(&of);
@@ -364,8 +383,22 @@ impl Loop {
         }
         if self.targets.is_some() && self.heads_asked.elapsed() >= HEADS_EVERY {
             self.heads_asked = now;
-            self.ask_heads();
+            let others = self.targets.as_ref().is_some_and(|targets| targets.keys().any(|of| !self.assignment.owned.contains_key(of)));
+            self.ask_heads(others);
             self.say_waiting();
+        } else if unknown && self.stopped_heads_asked.is_none_or(|asked| asked.elapsed() >= STOPPED_HEADS_EVERY) {
+            self.stopped_heads_asked = Some(now);
+            self.ask_heads(true);
+        }
+    }
+
+    /// How far a partition is that stopped before it was opened: what is unread behind that is its lag.
+    fn note_progress(&self, of: &TopicPartition, next: i64) {
+        let stopped = self.assignment.owned.get(of).filter(|owned| matches!(owned.stage, Stage::Stopped(_)));
+        if let Some(owned) = stopped.filter(|owned| owned.status.committed.load(Ordering::Relaxed) < 0) {
+            for offset in [&owned.status.committed, &owned.status.published, &owned.status.position] {
+                offset.store(next, Ordering::Relaxed);
+            }
         }
     }
 
@@ -378,10 +411,9 @@ impl Loop {
         }
     }
 
-    /// With `--until-end`: partitions that other workers own count as well.
-    fn ask_heads(&self) {
-        let others = self.targets.as_ref().is_some_and(|targets| targets.keys().any(|of| !self.assignment.owned.contains_key(of)));
-        if !others || self.assignment.assigning.is_some() {
+    /// Reads all heads: with `--until-end` partitions that other workers own count as well.
+    fn ask_heads(&self, wanted: bool) {
+        if !wanted || self.assignment.assigning.is_some() {
             return;
         }
         let (target, notices) = (Arc::clone(&self.context.target), self.context.notices.clone());

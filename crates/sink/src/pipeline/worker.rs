@@ -278,7 +278,6 @@ impl LaneState {
     /// Appends rows until all are in the lane (true), or a closed span waits for the committer.
     fn append(&mut self, rows: &[Row<'_>], batch: &Batch, now: Now, budget: &Arc<Budget>) -> bool {
         let before = self.open.lane.position(ONLY).next;
-        let read = rows.iter().filter(|row| row.record.offset >= before).count() as u64;
         let mut rest = rows;
         let mut done = false;
         while !done && self.waiting.is_none() && self.finishing.is_none() {
@@ -298,8 +297,20 @@ impl LaneState {
             }
         }
         self.tell_skipped();
-        self.open.status.read.fetch_add(read.saturating_sub(rest.len() as u64), Ordering::Relaxed);
+        self.count_read(rows, before);
         done
+    }
+
+    /// Counts the rows that went into the lane, from the position `before` to where it is now: however far it got.
+    fn count_read(&self, rows: &[Row<'_>], before: i64) {
+        let after = self.open.lane.position(ONLY).next;
+        let begin = rows.partition_point(|row| row.record.offset < before);
+        let read = &rows[begin..];
+        let read = &read[..read.partition_point(|row| row.record.offset < after)];
+        self.open.status.read.fetch_add(read.len() as u64, Ordering::Relaxed);
+        if let Some(timestamp_ms) = read.last().and_then(|row| row.record.timestamp_ms) {
+            self.open.status.newest_read_ms.store(timestamp_ms, Ordering::Relaxed);
+        }
     }
 
     /// A record that was refused before it came here: everything before it is in the lane.
@@ -319,6 +330,10 @@ impl LaneState {
         self.open.status.refuse(error.reason().unwrap_or("other"));
         let hint = error.way_out().unwrap_or_default().to_owned();
         let stopped = Error::new(Kind::Stopped, error.to_string()).hint(hint);
+        let stopped = match error.offset() {
+            Some(offset) => stopped.at(offset),
+            None => stopped,
+        };
         self.finish(Roll::Shutdown, Some(stopped), budget);
     }
 
@@ -332,8 +347,8 @@ impl LaneState {
             let more = skipped.len() - NAMED_MAX;
             tracing::warn!(partition = %of, offset, more, "more records of one batch are refused and passed over, the first at this offset");
         }
-        for code in skipped.iter().map(|skipped| skipped.refused.code) {
-            self.open.status.refuse(code);
+        for Skipped { offset, refused, .. } in &skipped {
+            self.open.status.pass_over(*offset, refused);
         }
     }
 

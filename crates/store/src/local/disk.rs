@@ -414,6 +414,12 @@ fn lock(file: File) -> Result<File> {
     }
 }
 
+/// Whether the disk refuses, and another try does not change that: no permission, no room.
+pub(super) fn refuses(error: &Error) -> bool {
+    let cause = error.cause().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    error.kind() == Kind::Denied || matches!(cause, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
 /// An error of the disk with what we were doing.
 pub(super) fn failed(doing: &str, place: &Path, error: io::Error) -> Error {
     let place = place.display();

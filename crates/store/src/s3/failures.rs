@@ -195,7 +195,8 @@ impl Reply {
         let failure = FailedAttempt::new(if hint.is_empty() { error } else { error.hint(hint) }, outcome);
         // a conflict, a body that did not arrive whole, an error within a success: a store that is well says so too
         let alone = failure.alone || (outcome == Outcome::Failed && matches!(self.status, 200 | 400 | 408 | 409 | 425));
-        FailedAttempt { alone, retry_after: self.retry_after.map(std::time::Duration::from_secs), ..failure }
+        let refuses = failure.refuses || self.code == "NoSuchBucket";
+        FailedAttempt { alone, refuses, retry_after: self.retry_after.map(std::time::Duration::from_secs), ..failure }
     }
 
     fn meaning(&self, store: &S3, request: Request) -> (Kind, Outcome, String) {
@@ -225,6 +226,9 @@ impl Reply {
             ("InvalidRequest", _) if self.message.contains("Object Lock") => (Config, Outcome::Refused, text("set `checksum: crc32c`")),
             ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 401 | 403) => {
                 (Denied, Outcome::Denied, self.denied_hint(store, request))
+            }
+            (code, status) if status == 507 || code.contains("Quota") || code.contains("StorageFull") => {
+                (Denied, Outcome::Denied, text("the store or its quota is full: make room or raise the quota; it goes on by itself"))
             }
             ("NoSuchKey" | "NoSuchUpload", _) | (_, 404) => (Missing, Outcome::Refused, String::new()),
             ("NotImplemented", _) | (_, 405 | 501) => (Fatal, Outcome::Refused, text("this store lacks what the sink needs")),

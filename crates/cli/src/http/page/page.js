@@ -59,33 +59,37 @@ function measure(status, now) {
 
 function drawTiles(status) {
   const partitions = status.partitions;
-  const oldest = partitions.map((p) => p.oldest_unpublished_ms).filter((ms) => ms !== null);
+  const oldest = Math.max(0, ...partitions.map((p) => p.lag_seconds || 0));
   const lag = partitions.some((p) => p.lag_records !== null) ? total(partitions, "lag_records") : null;
-  const now = Date.parse(status.now);
   const retries = status.retries.reduce((sum, [, count]) => sum + count, 0);
   byId("tiles").replaceChildren(
     tile("Read", rates ? whole.format(rates.records) + "/s" : "–", whole.format(total(partitions, "records_read")) + " records"),
-    tile("Published", whole.format(total(partitions, "records_written")), size(total(partitions, "bytes_written")) + " in " + whole.format(total(partitions, "files_written")) + " files"),
-    tile("Lag", known(lag), oldest.length ? "oldest waits " + span(now - Math.min(...oldest)) : "nothing waits"),
+    tile("Published", whole.format(status.published.records), size(status.published.bytes) + " in " + whole.format(status.published.files) + " files"),
+    tile("Lag", known(lag), oldest > 0 ? "oldest waits " + span(oldest * 1000) : lag === null ? "not known yet" : "nothing waits"),
     tile("Partitions", whole.format(partitions.length), whole.format(total(partitions, "open_files")) + " open files"),
     tile("Store retries", whole.format(retries), whole.format(total(status.requests, "count")) + " requests"),
     tile("Memory", size(status.resident_bytes), "of " + size(status.memory_limit), status.resident_bytes / status.memory_limit),
   );
 }
 
-function drawStops(status) {
-  const stopped = status.partitions.filter((p) => p.state === "stopped");
-  const down = status.stores.filter((s) => s.down_seconds !== null);
-  byId("stops").hidden = stopped.length + down.length === 0;
-  byId("stops").replaceChildren(...down.map((s) => {
-    const made = element("div");
-    made.append(element("b", "Store " + s.store + " has been down for " + span(s.down_seconds * 1000) + "; partitions wait, and go on by themselves"), element("span", s.reason || "no reason was kept"));
+const CONDITIONS_MAX = 20;
+function drawConditions(status) {
+  const list = status.conditions;
+  const shown = list.slice(0, CONDITIONS_MAX).map((c) => {
+    const made = element("div", null, c.severity);
+    made.append(element("b", c.text), element("span", "since " + new Date(c.since).toLocaleString() + (c.hint ? " · " + c.hint : "")));
     return made;
-  }), ...stopped.slice(0, 20).map((p) => {
-    const made = element("div");
-    made.append(element("b", p.topic + "-" + p.partition + " stopped until a person decides"), element("span", p.reason || "no reason was kept"));
-    return made;
-  }));
+  });
+  if (list.length > CONDITIONS_MAX) shown.push(element("div", "and " + whole.format(list.length - CONDITIONS_MAX) + " more; /health lists them", "warning"));
+  byId("stops").hidden = list.length === 0;
+  byId("stops").replaceChildren(...shown);
+}
+
+function drawRefused(status) {
+  const list = status.partitions.flatMap((p) => p.refused_last.map((r) => ({ p, r }))).sort((a, b) => Date.parse(b.r.at) - Date.parse(a.r.at));
+  byId("refusals").hidden = list.length === 0;
+  byId("refused").replaceChildren(...list.slice(0, 50).map(({ p, r }) =>
+    row([[new Date(r.at).toLocaleTimeString()], [p.topic], [String(p.partition), "n"], [String(r.offset), "n"], [r.step], [r.code], [r.detail, "wrap"]])));
 }
 
 function row(cells) {
@@ -101,16 +105,15 @@ function row(cells) {
 function drawPartitions(status) {
   const rank = { stopped: 0, opening: 1, running: 2 };
   const list = status.partitions.slice().sort((a, b) => rank[a.state] - rank[b.state] || (b.lag_records || 0) - (a.lag_records || 0) || a.topic.localeCompare(b.topic) || a.partition - b.partition);
-  const now = Date.parse(status.now);
   const rows = list.slice(0, ROWS_MAX).map((p) => {
     const state = element("span", p.state, "badge " + p.state);
     if (p.reason) state.title = p.reason;
-    return row([[p.topic], [String(p.partition), "n"], [state], [known(p.published), "n"], [known(p.end), "n"], [known(p.lag_records), "n"],
-      [p.oldest_unpublished_ms === null ? "–" : span(now - p.oldest_unpublished_ms), "n"], [whole.format(p.records_written), "n"],
+    return row([[p.topic], [String(p.partition), "n"], [state], [known(p.published), "n"], [known(p.end), "n"], [known(p.unread_records), "n"], [known(p.lag_records), "n"],
+      [p.lag_seconds ? span(p.lag_seconds * 1000) : "–", "n"], [whole.format(p.records_written), "n"],
       [whole.format(p.files_written), "n"], [size(p.bytes_written), "n"], [whole.format(p.open_files), "n"]]);
   });
   if (rows.length === 0) rows.push(row([["No partition is assigned.", "quiet"]]));
-  if (list.length === 0) rows[0].firstChild.colSpan = 11;
+  if (list.length === 0) rows[0].firstChild.colSpan = 12;
   byId("partitions").replaceChildren(...rows);
   byId("more").hidden = list.length <= ROWS_MAX;
   byId("more").textContent = "The first " + ROWS_MAX + " of " + whole.format(list.length) + "; /api/status has all.";
@@ -131,13 +134,15 @@ function draw(status) {
   measure(status, Date.parse(status.now));
   document.title = status.pipeline + " – kas3";
   byId("pipeline").textContent = status.pipeline;
-  byId("phase").textContent = status.phase;
-  byId("phase").className = "badge " + status.phase;
+  const failing = status.conditions.some((c) => c.severity === "failing");
+  byId("phase").textContent = failing ? status.phase + ", failing" : status.phase;
+  byId("phase").className = "badge " + (failing ? "failing" : status.phase);
   byId("uptime").textContent = "up " + span(Date.parse(status.now) - Date.parse(status.started));
   byId("version").textContent = "kas3 " + status.version;
   drawTiles(status);
-  drawStops(status);
+  drawConditions(status);
   drawPartitions(status);
+  drawRefused(status);
   drawRest(status);
 }
 

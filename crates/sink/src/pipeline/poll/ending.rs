@@ -2,16 +2,17 @@
 
 use super::Loop;
 use crate::{
+    conditions::{Cause, ConditionKind},
     error::{Error, Kind},
     pipeline::{
-        LaneId,
-        assignment::{LaneHandle, REOPEN_MAX, REOPEN_MIN, Stage},
+        LaneId, Left, Unflushed,
+        assignment::{Behind, LaneHandle, REOPEN_MAX, REOPEN_MIN, Stage},
         worker::Work,
     },
     span::{Roll, TopicPartition},
-    status::{Phase, State},
+    status::Phase,
 };
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Instant};
 
 impl Loop {
     pub(super) fn lane_ended(&mut self, id: LaneId, failure: Option<Error>) {
@@ -20,37 +21,83 @@ impl Loop {
         if let Stage::Running(lane) = std::mem::replace(&mut owned.stage, Stage::Finished) {
             lane.drop_now();
         }
+        let committed = owned.status.committed.load(Ordering::Relaxed);
         let leaving = self.stopping.is_some() || self.assignment.releasing.as_ref().is_some_and(|releasing| releasing.partitions.contains(&of));
         if let Some(releasing) = self.assignment.releasing.as_mut() {
             releasing.waiting.remove(&id);
+        }
+        // what somebody else has moved on is theirs
+        if failure.as_ref().is_some_and(|error| error.kind() != Kind::Fenced) && self.stopping.is_some() {
+            self.note_unflushed(&of);
         }
         match failure {
             None if leaving => {}
             None => self.reached_target(&of),
             Some(error) if matches!(error.kind(), Kind::Fenced | Kind::Transient) => {
                 if !leaving {
-                    self.context.status.warn(format!("`{of}`: {}; opening it again", error.chain()));
+                    // while something wider is wrong, that is told, once for all
+                    match self.context.status.conditions().explained() {
+                        true => tracing::debug!(partition = %of, error = %error.chain(), "opening it again"),
+                        false => self.context.status.warn(format!("`{of}`: {}; opening it again", error.chain())),
+                    }
                     self.reopen(&of);
                 }
             }
-            Some(error) => self.stopped(&of, &error),
+            Some(error) => {
+                let behind = error.offset().map_or(Behind::Commit(committed), Behind::Record);
+                self.stopped(&of, &error, behind);
+            }
         }
     }
 
-    pub(super) fn stopped(&mut self, of: &TopicPartition, error: &Error) {
+    /// Of this partition something was read that is not published, and it is too late for that.
+    fn note_unflushed(&mut self, of: &TopicPartition) {
+        let Some(owned) = self.assignment.owned.get(of) else { return };
+        let [next, position] = [&owned.status.committed, &owned.status.position].map(|offset| offset.load(Ordering::Relaxed));
+        if position > next && !self.unflushed.iter().any(|unflushed| unflushed.of == *of) {
+            self.unflushed.push(Unflushed { of: of.clone(), next, position });
+        }
+    }
+
+    /// What is not done at the end of a shutdown.
+    pub(super) fn left(&mut self) -> Left {
+        let running: Vec<TopicPartition> =
+            self.assignment.owned.iter().filter(|(_, owned)| matches!(owned.stage, Stage::Running(_))).map(|(of, _)| of.clone()).collect();
+        for of in &running {
+            self.note_unflushed(of);
+        }
+        let unflushed = std::mem::take(&mut self.unflushed);
+        if !unflushed.is_empty() {
+            self.context.status.warn(format!(
+                "{} partitions were not flushed within `shutdown_deadline`; what was not committed is read again at the next start",
+                unflushed.len()
+            ));
+        }
+        let stopped = std::mem::take(&mut self.stopped).into_iter().collect();
+        Left { stopped, unflushed, before_end: self.targets.as_ref().is_some_and(|targets| !targets.is_empty()) }
+    }
+
+    pub(super) fn stopped(&mut self, of: &TopicPartition, error: &Error, behind: Behind) {
         let Some(owned) = self.assignment.owned.get_mut(of) else { return };
         owned.stops += 1;
+        owned.stop = Some(behind);
         let wait = (REOPEN_MIN * 2_u32.saturating_pow(owned.stops - 1)).min(REOPEN_MAX);
         owned.stage = Stage::Stopped(Instant::now() + wait);
         let reason = in_full(error);
-        if owned.stops == 1 {
-            tracing::error!(partition = %of, hint = error.way_out().unwrap_or_default(), "partition stopped: {}", error.chain());
-        }
-        owned.status.set_state(State::Stopped, Some(reason.clone()));
+        owned.status.gets_on();
+        owned.status.stop(&error.chain(), error.way_out());
         self.stopped.insert(of.clone(), reason);
         if self.targets.is_some() {
             self.reached_target(of);
         }
+    }
+
+    /// What stopped the partition is behind it.
+    pub(super) fn goes_on(&mut self, of: &TopicPartition) {
+        let Some(owned) = self.assignment.owned.get_mut(of) else { return };
+        (owned.stops, owned.stop) = (0, None);
+        owned.status.goes_on();
+        self.stopped.remove(of);
     }
 
     pub(super) fn reached_target(&mut self, of: &TopicPartition) {
@@ -95,11 +142,34 @@ impl Loop {
             self.assignment.forget(of);
             self.context.status.forget(of);
             self.reports.remove(of);
+            if self.targets.is_none() {
+                self.stopped.remove(of);
+            }
         }
         self.mark_gone();
         if let Err(error) = self.source.release(&assigned) {
             tracing::warn!(error = %error.chain(), "cannot give partitions back now; the group takes them");
         }
+        if self.assignment.owned.is_empty() && self.stopping.is_none() {
+            self.await_group();
+        }
+    }
+
+    /// From now on the group has to give us partitions before anything is read.
+    pub(super) fn await_group(&self) {
+        if self.topics.is_empty() {
+            return;
+        }
+        let pipeline = &self.context.pipeline;
+        let session = pipeline.kafka.get("session.timeout.ms").map_or("45000", String::as_str);
+        let reason = format!(
+            "a member that died keeps its partitions until its session ends (`session.timeout.ms`: {session}), one that is slow until it has flushed \
+             them, and others may have them all"
+        );
+        let servers = pipeline.kafka.get("bootstrap.servers").map_or("", String::as_str);
+        let hint =
+            format!("`kafka-consumer-groups.sh --bootstrap-server {servers} --describe --members --group {}` names the members", pipeline.group);
+        self.context.status.conditions().begin(ConditionKind::GroupAwaited, pipeline.group.as_str(), Cause::new(reason, hint), Instant::now());
     }
 }
 

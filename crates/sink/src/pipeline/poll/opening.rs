@@ -27,13 +27,15 @@ pub(super) const OPEN_AT_ONCE: usize = 128;
 
 impl Loop {
     pub(super) fn begin_opening(&mut self, of: TopicPartition) {
-        self.assignment.forget(&of);
+        if self.assignment.owned.contains_key(&of) {
+            self.assignment.forget(&of);
+            self.context.status.forget(&of);
+        }
         self.assignment.epoch += 1;
         let epoch = self.assignment.epoch;
         let status = self.context.status.partition(&of);
-        status.set_state(State::Opening, None);
         let task = self.open_task(of.clone(), epoch);
-        self.assignment.owned.insert(of, Owned { epoch, stage: Stage::Opening(task), assigned: false, status, stops: 0 });
+        self.assignment.owned.insert(of, Owned { epoch, stage: Stage::Opening(task), assigned: false, status, stops: 0, stop: None });
     }
 
     /// Opens a partition again whose lane ended while it stays ours.
@@ -43,16 +45,14 @@ impl Loop {
         let task = self.open_task(of.clone(), epoch);
         if let Some(owned) = self.assignment.owned.get_mut(of) {
             owned.epoch = epoch;
-            if owned.stops == 0 {
-                owned.status.set_state(State::Opening, None);
-            }
+            owned.status.set_state(State::Opening);
             owned.stage = Stage::Opening(task);
         }
     }
 
     pub(super) fn open_task(&self, of: TopicPartition, epoch: u64) -> tokio::task::JoinHandle<()> {
         let (target, notices, permits) = (Arc::clone(&self.context.target), self.context.notices.clone(), Arc::clone(&self.opening));
-        let status = Arc::clone(&self.context.status);
+        let status = self.context.status.partition(&of);
         self.context.runtime.spawn(async move {
             let _permit = permits.acquire_owned().await;
             loop {
@@ -62,7 +62,7 @@ impl Loop {
                         return;
                     }
                     Err(error) if matches!(error.kind(), Kind::Transient | Kind::Fenced) => {
-                        status.warn(format!("`{of}` cannot be opened yet, trying again: {}", error.chain()));
+                        status.retries("open it", &error);
                         tokio::time::sleep(OPEN_AGAIN).await;
                     }
                     Err(error) => {
@@ -77,9 +77,14 @@ impl Loop {
     pub(super) fn opened(&mut self, of: &TopicPartition, epoch: u64, partition: Box<dyn OpenPartition>) {
         let Some(owned) = self.assignment.owned.get_mut(of).filter(|owned| owned.epoch == epoch) else { return };
         let position = partition.position();
+        owned.status.gets_on();
         owned.status.committed.store(position.next, Ordering::Relaxed);
         owned.status.published.store(position.next, Ordering::Relaxed);
         owned.status.position.store(position.next, Ordering::Relaxed);
+        if owned.stop.is_some_and(|stop| stop.opened_at(position.next)) {
+            self.goes_on(of);
+        }
+        let Some(owned) = self.assignment.owned.get_mut(of) else { return };
         if !owned.assigned {
             owned.stage = Stage::Opened(partition);
             return;
@@ -91,7 +96,7 @@ impl Loop {
         match self.source.seek(of, position) {
             Ok(()) => self.begin_lane(of, partition),
             Err(error) => {
-                tracing::warn!(partition = %of, error = %error.chain(), "cannot seek yet");
+                owned.status.retries("go to its place", &error);
                 owned.stage = Stage::Stopped(Instant::now() + OPEN_AGAIN);
             }
         }
@@ -146,7 +151,7 @@ impl Loop {
         let shared = Arc::new(LaneShared::default());
         shared.position.store(position.next, Ordering::Relaxed);
         let status = Arc::clone(&owned.status);
-        status.set_state(State::Running, None);
+        status.set_state(State::Running);
         let committer = Committer {
             lane: id,
             partition,
@@ -172,7 +177,7 @@ impl Loop {
             };
             resolver.start(runtime)
         });
-        let handle = LaneHandle { id, shared, worker, committer, finishing: false, paused: false, resolver, fed: position.next };
+        let handle = LaneHandle { id, shared, worker, committer, finishing: false, paused: false, resolver, fed: position.next, read_failed: false };
         owned.stage = Stage::Running(handle);
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     batch::Batch,
     error::{Error, Kind},
     pipeline::{
-        assignment::{LaneHandle, Stage},
+        assignment::{Behind, LaneHandle, Stage},
         resolver::Input,
         worker::{Intake, Queued, Work},
     },
@@ -105,12 +105,16 @@ impl Loop {
 
     pub(super) fn hand_over(&mut self, of: &TopicPartition, got: Fetched) {
         let ahead = self.ahead_bytes();
-        let lane = match self.assignment.owned.get_mut(of).map(|owned| &mut owned.stage) {
-            Some(Stage::Running(lane)) if !lane.finishing => lane,
-            // it is read on from its head when it is opened again
-            _ => return self.source.pause(of),
-        };
+        // it is read on from its head when it is opened again
+        let Some(owned) = self.assignment.owned.get_mut(of) else { return self.source.pause(of) };
+        let Stage::Running(lane) = &mut owned.stage else { return self.source.pause(of) };
+        if lane.finishing {
+            return self.source.pause(of);
+        }
         if got.batch.is_some() || got.end.is_some() {
+            if std::mem::take(&mut lane.read_failed) {
+                owned.status.gets_on();
+            }
             let bytes = got.batch.as_ref().map_or(0, |batch| {
                 let bytes = batch.held_bytes();
                 self.record_bytes = (self.record_bytes * 3 + bytes / batch.len().max(1)) / 4;
@@ -144,16 +148,19 @@ impl Loop {
     }
 
     pub(super) fn fetch_failed(&mut self, of: &TopicPartition, error: &Error) {
-        if error.kind() == Kind::Transient {
-            tracing::warn!(partition = %of, error = %error.chain(), "cannot read now");
-            return;
-        }
         let Some(owned) = self.assignment.owned.get_mut(of) else { return };
+        if error.kind() == Kind::Transient {
+            if let Stage::Running(lane) = &mut owned.stage {
+                lane.read_failed = true;
+            }
+            return owned.status.retries("read it", error);
+        }
+        let committed = owned.status.committed.load(Ordering::Relaxed);
         if let Stage::Running(lane) = std::mem::replace(&mut owned.stage, Stage::Finished) {
             lane.drop_now();
         }
         if error.kind() == Kind::Stopped {
-            self.stopped(of, error);
+            self.stopped(of, error, Behind::Commit(committed));
             return;
         }
         // the ledger knows what it means, and which command decides: opening the partition again says so

@@ -1,7 +1,7 @@
 //! What a run waits for that it does not do itself: partitions that others own, and topics that are gone.
 
 use super::{Loop, ending::in_full};
-use crate::{span::TopicPartition, status::State, stops};
+use crate::{span::TopicPartition, stops};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -26,7 +26,7 @@ impl Loop {
         let others = self.waited_for();
         if others.is_empty() {
             if self.waiting.said.is_some() {
-                self.context.status.set_waiting(None);
+                self.context.status.set_waiting(&self.context.pipeline.group, None);
             }
             self.waiting = Waiting::default();
             return;
@@ -40,16 +40,15 @@ impl Loop {
         let (status, pipeline) = (Arc::clone(&self.context.status), Arc::clone(&self.context.pipeline));
         self.context.runtime.spawn(async move {
             let count = others.len();
-            status.set_waiting(Some(match log.group().await {
+            let text = match log.group().await {
                 Ok(group) => {
                     let owners = group.owners_of(&others);
-                    status.set_strangers(&pipeline.group, group.strangers.iter().map(ToString::to_string).collect());
+                    status.set_strangers(&pipeline.group, &group.strangers.iter().map(ToString::to_string).collect::<Vec<_>>());
                     format!("{count} partitions are still to be published, and not by this process: {owners}")
                 }
-                Err(error) => {
-                    format!("{count} partitions are still to be published by others of consumer group `{}`: {}", pipeline.group, error.chain())
-                }
-            }));
+                Err(error) => format!("{count} partitions are still to be published; the group does not say by whom: {}", error.chain()),
+            };
+            status.set_waiting(&pipeline.group, Some((text, since)));
         });
     }
 
@@ -87,11 +86,11 @@ impl Loop {
     pub(super) fn mark_gone(&mut self) {
         let partitions: Vec<TopicPartition> = self.gone.values().flatten().filter(|of| !self.assignment.owned.contains_key(of)).cloned().collect();
         for of in partitions {
-            let reason = in_full(&stops::gone(&of));
-            self.context.status.partition(&of).set_state(State::Stopped, Some(reason.clone()));
+            let error = stops::gone(&of);
+            self.context.status.partition(&of).stop(&error.chain(), error.way_out());
             if self.targets.is_some() {
                 self.reached_target(&of);
-                self.stopped.insert(of, reason);
+                self.stopped.insert(of, in_full(&error));
             }
         }
     }

@@ -38,6 +38,9 @@ pub(super) fn client_id(pipeline: &str) -> String {
 /// How the `client.id` of a pipeline begins, unless the user named one; its name follows.
 pub(super) const OF_KAS3: &str = "kas3-";
 
+/// What librdkafka logs at every try of every connection. The errors come as errors too.
+const REPEATED: [&str; 3] = ["FAIL", "ERROR", "REQTMOUT"];
+
 /// Properties of every client of a pipeline. What the user wrote wins over what is only a default here.
 pub(super) fn properties(pipeline: &Pipeline) -> ClientConfig {
     let mut config = kas3_kafka::client_config(&pipeline.kafka);
@@ -128,6 +131,8 @@ pub(super) struct Context {
     /// A rebalance that was noted and not answered yet: librdkafka waits for the answer, and so does leaving the group.
     unanswered: Mutex<Option<Unanswered>>,
     closing: AtomicBool,
+    /// When the client last had an error to tell.
+    erred: Mutex<Option<Instant>>,
 }
 
 impl Context {
@@ -137,6 +142,7 @@ impl Context {
             connection: Connection::new(&pipeline.kafka, &pipeline.storage),
             unanswered: Mutex::default(),
             closing: AtomicBool::new(false),
+            erred: Mutex::default(),
         }
     }
 
@@ -152,6 +158,17 @@ impl Context {
     /// The newest error of the client, for a message about a broker that does not answer.
     pub(super) fn last_error(&self) -> Option<String> {
         self.connection.last_error()
+    }
+
+    /// The same, unless it is older than this.
+    pub(super) fn error_since(&self, since: Instant) -> Option<String> {
+        let erred = *self.erred.lock().unwrap_or_else(PoisonError::into_inner);
+        self.last_error().filter(|_| erred.is_some_and(|at| at >= since))
+    }
+
+    fn note(&self, error: &KafkaError, reason: &str) {
+        self.connection.note(error, reason);
+        *self.erred.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Whether a broker refuses us again and again.
@@ -175,7 +192,13 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let level = if message.contains(UNRELEASED) { RDKafkaLogLevel::Debug } else { level };
+        // some of it comes as an error too, and some does not: that a port speaks TLS, for one
+        let lost = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+        let text = message.split_once("]: ").map_or(message, |(_, text)| text);
+        if facility == REPEATED[0] && !refusal::is_final(&lost, text) {
+            self.note(&lost, text);
+        }
+        let level = if message.contains(UNRELEASED) || REPEATED.contains(&facility) { RDKafkaLogLevel::Debug } else { level };
         kas3_kafka::log(level, facility, message);
     }
 
@@ -184,8 +207,10 @@ impl ClientContext for Context {
             tracing::debug!(target: "librdkafka", %error, "{reason}");
             return;
         }
-        tracing::warn!(target: "librdkafka", %error, "{reason}");
-        self.connection.note(&error, reason);
+        // an error ends what was asked, and names this as what was seen last; while it runs, whether brokers answer is asked for and told
+        // once: each try of each connection would be a line
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+        self.note(&error, reason);
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {

@@ -1,7 +1,7 @@
 //! What ledger and tools ask of a cluster. A client of its own, which never joins the group.
 
 use super::{
-    Group, KafkaSource, Owners, Reached, client,
+    Ends, Group, KafkaSource, Owners, Reached, client,
     client::Consumer,
     native::{self, Member},
     reader::StretchReader,
@@ -166,6 +166,23 @@ impl KafkaLog {
         Ok(Topics { found: all.into_iter().filter(|topic| self.pipeline.reads(topic)).collect(), missing })
     }
 
+    /// What asks where partitions end.
+    pub fn ends(self: &Arc<Self>) -> Ends {
+        Ends::new(self)
+    }
+
+    pub(super) fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
+    pub(super) fn consumer(&self) -> Arc<Consumer> {
+        Arc::clone(&self.consumer)
+    }
+
+    pub(super) fn native(&self) -> native::Client {
+        self.native.clone()
+    }
+
     /// What sees to it that no partition is left without an owner; `None` where nobody need.
     pub fn owners(self: &Arc<Self>) -> Option<Owners> {
         Owners::new(Arc::clone(self), &self.pipeline)
@@ -302,7 +319,7 @@ fn committed_offsets(consumer: &BaseConsumer<client::Context>, list: TopicPartit
 }
 
 /// Runs what librdkafka blocks for, away from the async threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
         Err(source) => Err(Error::new(Kind::Fatal, "ask Kafka").source(source)),

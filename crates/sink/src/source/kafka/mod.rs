@@ -2,6 +2,7 @@
 
 mod batch;
 mod client;
+mod ends;
 mod instance;
 mod log;
 mod native;
@@ -9,6 +10,7 @@ mod owners;
 mod reader;
 mod strangers;
 
+pub use ends::{End, Ends};
 pub use log::{KafkaLog, Topics};
 pub use owners::Owners;
 pub use reader::{Reached, Stretch, StretchReader};
@@ -203,6 +205,19 @@ impl KafkaSource {
                 if self.rejoined.is_some_and(|at| at.elapsed() < NO_TOPIC_SAID) =>
             {
                 tracing::debug!(%error, "the consumer says of a topic, likely of `{NO_TOPIC}`");
+                None
+            }
+            // whether brokers can be reached is asked for, and told once
+            KafkaError::MessageConsumption(
+                Code::AllBrokersDown
+                | Code::BrokerTransportFailure
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::TimedOutQueue
+                | Code::Authentication
+                | Code::SSL,
+            ) => {
+                tracing::debug!(%error, "the consumer says");
                 None
             }
             _ => {

@@ -8,6 +8,7 @@
 
 mod ends;
 mod group;
+mod offsets;
 
 pub(super) use group::{Described, Member};
 

@@ -10,6 +10,7 @@ use crate::{
     span::{Position, TopicPartition},
 };
 use rdkafka::{
+    ClientConfig,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -57,7 +58,20 @@ impl StretchReader<client::Context> {
     /// # Errors
     /// `Config` when librdkafka refuses a property.
     pub(super) fn of_pipeline(pipeline: &Pipeline) -> Result<Self> {
+        Self::with(pipeline, client::properties(pipeline))
+    }
+
+    /// The same, which reads what open transactions hold back too.
+    ///
+    /// # Errors
+    /// As [`StretchReader::of_pipeline`].
+    pub(super) fn uncommitted(pipeline: &Pipeline) -> Result<Self> {
         let mut config = client::properties(pipeline);
+        config.set("isolation.level", "read_uncommitted");
+        Self::with(pipeline, config)
+    }
+
+    fn with(pipeline: &Pipeline, mut config: ClientConfig) -> Result<Self> {
         client::bound_queue(&mut config, pipeline, QUEUE_BYTES);
         config.remove("group.instance.id");
         // the client is never a member of the group, so it must not wait for one that speaks another protocol
@@ -114,6 +128,19 @@ impl StretchReader<client::Context> {
         }
         Err(Error::new(Kind::Transient, format!("no broker says whether the log of `{of}` was cut back"))
             .hint("look at the brokers, and run it again"))
+    }
+
+    /// The timestamp of the first record of `[first, next)` in milliseconds; `None` where there is no record, or it has none. Blocks.
+    ///
+    /// # Errors
+    /// As [`StretchReader::read_one`].
+    pub(super) fn first_timestamp(&self, of: &TopicPartition, first: i64, next: i64) -> Result<Option<i64>> {
+        let mut found = None;
+        self.read(&of.topic, &[Stretch { partition: of.partition, first, next }], &mut |record| {
+            found = record.timestamp_ms;
+            Ok::<_, Error>(ControlFlow::Break(()))
+        })?;
+        Ok(found)
     }
 }
 

@@ -39,15 +39,18 @@ impl Loop {
         let Some(log) = self.context.group.clone() else { return };
         let (status, pipeline) = (Arc::clone(&self.context.status), Arc::clone(&self.context.pipeline));
         self.context.runtime.spawn(async move {
-            let count = others.len();
+            let count = match others.len() {
+                1 => "1 partition is".to_owned(),
+                count => format!("{count} partitions are"),
+            };
             status.set_waiting(Some(match log.group().await {
                 Ok(group) => {
                     let owners = group.owners_of(&others);
                     status.set_strangers(&pipeline.group, group.strangers.iter().map(ToString::to_string).collect());
-                    format!("{count} partitions are still to be published, and not by this process: {owners}")
+                    format!("{count} still to be published, and not by this process: {owners}")
                 }
                 Err(error) => {
-                    format!("{count} partitions are still to be published by others of consumer group `{}`: {}", pipeline.group, error.chain())
+                    format!("{count} still to be published by others of consumer group `{}`: {}", pipeline.group, error.chain())
                 }
             }));
         });

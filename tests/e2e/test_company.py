@@ -28,21 +28,23 @@ def found(answers, outcome, question, *words):
 
 
 @contextmanager
-def stranger(kafka, group, topic, share=1):
-    """A consumer in somebody's group that polls for as long as the block lasts, once it has its share."""
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": group, "client.id": "reports", "partition.assignment.strategy": "cooperative-sticky", **CLASSIC})
-    consumer.subscribe([topic])
-    ended = threading.Event()
+def stranger(kafka, group, topic):
+    """A consumer in somebody's group that polls for as long as the block lasts; gives what says how many partitions it has."""
+    settings = {"bootstrap.servers": kafka, "group.id": group, "client.id": "reports", "partition.assignment.strategy": "cooperative-sticky"}
+    ended, share = threading.Event(), [0]
 
     def poll():
+        consumer = Consumer({**settings, **CLASSIC})
+        consumer.subscribe([topic])
         while not ended.is_set():
             consumer.poll(0.1)
+            share[0] = len(consumer.assignment())
         consumer.close()
 
     thread = threading.Thread(target=poll)
     thread.start()
     try:
-        yield lambda: consumer.assignment() if not ended.is_set() else []
+        yield lambda: share[0]
     finally:
         ended.set()
         thread.join()
@@ -108,10 +110,10 @@ def test_a_run_to_the_end_says_whom_it_waits_for(kafka, topic, pipeline, local):
     name = topic(partitions=4)
     produce(kafka, name, 400, partitions=4)
     sink = pipeline(name, files=local)
-    with stranger(kafka, sink.name, name) as assignment:
-        wait_for(assignment, 60, "the stranger's partitions")
+    with stranger(kafka, sink.name, name) as share:
+        wait_for(lambda: share() == 4, 60, "the stranger's partitions")
         with sink.start("--until-end") as worker:
-            wait_for(lambda: len(assignment()) == 2, 60, "a share for each")
+            wait_for(lambda: share() == 2, 60, "a share for each")
             wait_for(lambda: "2 partitions are still to be published" in worker.said(), 60, "a line")
             said = worker.said()
             assert re.search(r"belongs? to client `reports` at `[^`]*`, which is no worker of this pipeline", said), said

@@ -128,8 +128,10 @@ impl Topic {
                 self.pending += u64::from(pending);
             }
             Err(error) => {
-                // the same of another partition differs in numbers alone
-                let kind: String = error.chain().replace(&of.to_string(), "").chars().filter(|character| !character.is_ascii_digit()).collect();
+                // the same of another partition differs in its name and in numbers alone
+                let chain = error.chain();
+                let what = chain.split_once(" stops: ").map_or(chain.as_str(), |(_, what)| what);
+                let kind: String = what.replace(&of.to_string(), "").chars().filter(|character| !character.is_ascii_digit()).collect();
                 let (count, first) = self.errors.entry(kind).or_default();
                 *count += 1;
                 first.get_or_insert(error);

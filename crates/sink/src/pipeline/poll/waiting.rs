@@ -39,14 +39,17 @@ impl Loop {
         let Some(log) = self.context.group.clone() else { return };
         let (status, pipeline) = (Arc::clone(&self.context.status), Arc::clone(&self.context.pipeline));
         self.context.runtime.spawn(async move {
-            let count = others.len();
+            let count = match others.len() {
+                1 => "1 partition is".to_owned(),
+                count => format!("{count} partitions are"),
+            };
             let text = match log.group().await {
                 Ok(group) => {
                     let owners = group.owners_of(&others);
                     status.set_strangers(&pipeline.group, &group.strangers.iter().map(ToString::to_string).collect::<Vec<_>>());
-                    format!("{count} partitions are still to be published, and not by this process: {owners}")
+                    format!("{count} still to be published, and not by this process: {owners}")
                 }
-                Err(error) => format!("{count} partitions are still to be published; the group does not say by whom: {}", error.chain()),
+                Err(error) => format!("{count} still to be published; the group does not say by whom: {}", error.chain()),
             };
             status.set_waiting(&pipeline.group, Some((text, since)));
         });

@@ -112,7 +112,7 @@ READERS = [
     Reader("`zstd -dc`", "zstd", ("zstd", "-dcq"), "all"),
     Reader("zstandard `decompress(body)`", "zstd", "zstandard_decompress", "first", "error"),
     Reader("zstandard `decompressobj()`", "zstd", "zstandard_object", "first"),
-    Reader("zstandard `open(path)`", "zstd", "zstandard_open", "first"),
+    Reader("zstandard `open(path)`", "zstd", "zstandard_open", "all"),
     Reader("zstandard `stream_reader(file)`", "zstd", "zstandard_reader", "first"),
     Reader("zstandard `stream_reader(file, read_across_frames=True)`", "zstd", "zstandard_reader_across_frames", "all"),
     Reader("pandas `read_json(path, lines=True)`", "zstd", "pandas_json", "first"),

@@ -56,10 +56,7 @@ impl ReferenceFormat for Header {
 
     fn read(&self, value: Option<&Bytes>, headers: &Headers) -> Result<Option<Found>> {
         let (Some(flag), Some(value)) = (header(headers, BACKED), value) else { return Ok(None) };
-        match is_backed(BACKED, flag)? {
-            false => Ok(Some(Found::Inline(value.clone()))),
-            true => reference(value, headers).map(|reference| Some(Found::Reference(reference))),
-        }
+        if is_backed(BACKED, flag)? { found(value, headers).map(Some) } else { Ok(Some(Found::Inline(value.clone()))) }
     }
 
     fn read_key(&self, key: &Bytes, headers: &Headers) -> Result<Option<Reference>> {
@@ -123,10 +120,10 @@ impl ReferenceFormat for Value {
         let Some(value) = value else { return Ok(None) };
         match value.first() {
             Some(&INLINE) => Ok(Some(Found::Inline(value.slice(1..)))),
-            Some(&REFERENCE) => reference(&value.slice(1..), headers).map(|reference| Some(Found::Reference(reference))),
+            Some(&REFERENCE) => found(&value.slice(1..), headers).map(Some),
             first => {
-                let found = first.map_or_else(|| "is empty".to_owned(), |byte| format!("begins with the byte {byte}"));
-                let error = malformed(format!("the value {found}: every value of format `bakdata-value` begins with the byte 0 or 1"));
+                let how = first.map_or_else(|| "is empty".to_owned(), |byte| format!("begins with the byte {byte}"));
+                let error = malformed(format!("the value {how}: every value of format `bakdata-value` begins with the byte 0 or 1"));
                 Err(error.hint("whoever wrote the record used another format, or `kas3` without `inline_header: true`"))
             }
         }
@@ -166,6 +163,10 @@ fn is_backed(name: &str, flag: &[u8]) -> Result<bool> {
         [REFERENCE] => Ok(true),
         _ => Err(malformed(format!("header `{name}` is neither 0 nor 1"))),
     }
+}
+
+fn found(url: &[u8], headers: &Headers) -> Result<Found> {
+    reference(url, headers).map(Found::Reference)
 }
 
 fn reference(url: &[u8], headers: &Headers) -> Result<Reference> {

@@ -23,8 +23,10 @@ const LARGE_BYTES: usize = 256 << 10;
 const COPIES_FETCHED: u64 = 2;
 /// Copies of a row while it is taken in: in its batch, in the block, compressed, and in a part on its way up.
 const COPIES_TAKEN_IN: u64 = 4;
+/// Copies that were dropped, and whose pages the allocator has not given back yet.
+const COPIES_FREED: u64 = 1;
 /// What a record of Kafka needs, in copies of itself: others wait while it is being sent.
-const COPIES_OF_RECORD: u64 = COPIES_FETCHED + COPIES_TAKEN_IN + 2;
+const COPIES_OF_RECORD: u64 = COPIES_FETCHED + COPIES_TAKEN_IN + COPIES_FREED + 2;
 /// The same of what was prefetched: only one at a time is in memory, and its parts are small beside it.
 const COPIES_OF_PAYLOAD: u64 = 3;
 /// A named `memory` is a multiple of this.
@@ -48,7 +50,7 @@ pub(super) struct Large {
 impl Large {
     /// Bytes to keep free for the copies of the largest record that came.
     pub(super) fn kept_free(&self) -> u64 {
-        (COPIES_FETCHED + COPIES_TAKEN_IN) * self.largest.load(Ordering::Relaxed)
+        (COPIES_FETCHED + COPIES_TAKEN_IN + COPIES_FREED) * self.largest.load(Ordering::Relaxed)
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The settings of formats of lines.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinesSettings {
     /// How files are compressed.
@@ -49,24 +49,6 @@ pub struct LinesSettings {
     /// Set `Content-Encoding` on the objects, so that browsers and some clients decompress by themselves.
     #[serde(default)]
     pub content_encoding: bool,
-}
-
-impl Default for LinesSettings {
-    fn default() -> Self {
-        LinesSettings {
-            compression: Compression::default(),
-            level: None,
-            block: BlockSize::default(),
-            envelope: false,
-            newlines: Newlines::default(),
-            check_json: false,
-            tombstones: Absent::default(),
-            empty_values: Absent::default(),
-            index: IndexPlace::default(),
-            extension: None,
-            content_encoding: false,
-        }
-    }
 }
 
 /// How files are compressed.

@@ -83,7 +83,7 @@ def test_check_says_that_the_sink_was_moved_as_the_start_does(kafka, small_log, 
     elsewhere.mkdir()
     sink.configure(url=LocalFiles(elsewhere).url)
     found(answers(sink, 1), "error", "start", "sink or ledger were moved", f"ledger.url: {local.url}")
-    assert list(elsewhere.iterdir()) == []
+    assert LocalFiles(elsewhere).paths(everything=True) == []
     sink.run_to_end(code=3).says("were moved")
 
 

@@ -53,7 +53,8 @@ def test_every_reader_of_others_makes_of_a_file_what_the_documentation_says(kafk
             except Missing as absent:
                 missing.append(str(absent))
                 continue
-            assert found == (reader.one if block == "file" else reader.many), f"{reader.name} of {block}: docs/readers.md says something else"
+            expected = reader.one if block == "file" else reader.many
+            assert expected in (None, found), f"{reader.name} of {block}: docs/readers.md says something else than `{found}`"
     assert not set(missing) & {"zcat", "pyarrow", "duckdb", "zstandard"}, "these are there"
 
 

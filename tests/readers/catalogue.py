@@ -29,9 +29,9 @@ class Reader(NamedTuple):
     compression: str
     how: object
     """A name of `one.py`, a command as a tuple, or a function of a path."""
-    many: str
-    """What it makes of a file of several blocks."""
-    one: str = "all"
+    many: str | None
+    """What it makes of a file of several blocks; None where nobody looked yet."""
+    one: str | None = "all"
     """What it makes of a file of one block."""
 
 
@@ -95,29 +95,29 @@ READERS = [
     Reader("Python `gzip.decompress(body)`", "gzip", "gzip_decompress", "all"),
     Reader("Python `zlib.decompress(body, 31)`", "gzip", "zlib_decompress", "first"),
     Reader("Python `zlib.decompressobj(31)`", "gzip", "zlib_object", "first"),
-    Reader("pandas `read_json(path, lines=True)`", "gzip", "pandas_json", "all"),
-    Reader("polars `read_ndjson(path)`", "gzip", "polars_json", "all"),
-    Reader("polars `scan_ndjson(path)`", "gzip", "polars_scan", "all"),
+    Reader("pandas `read_json(path, lines=True)`", "gzip", "pandas_json", None, None),
+    Reader("polars `read_ndjson(path)`", "gzip", "polars_json", None, None),
+    Reader("polars `scan_ndjson(path)`", "gzip", "polars_scan", None, None),
     Reader("pyarrow `input_stream(path)`", "gzip", "pyarrow_stream", "all"),
     Reader("pyarrow `json.read_json(path)`", "gzip", "pyarrow_json", "all"),
     Reader("DuckDB `read_ndjson_auto(path)`", "gzip", "duckdb_json", "all"),
-    Reader("Spark `read.text(path)`", "gzip", "spark_json", "all"),
+    Reader("Spark `read.text(path)`", "gzip", "spark_json", None, None),
     Reader("`zcat`", "gzip", ("zcat",), "all"),
     Reader("Java `GZIPInputStream`", "gzip", ("java", str(PROGRAMS / "Gunzip.java")), "all"),
     Reader("Go `compress/gzip`", "gzip", ("go", "run", str(PROGRAMS / "gunzip.go")), "all"),
     Reader("Node `zlib.gunzipSync(body)`", "gzip", ("node", str(PROGRAMS / "gunzip_sync.js")), "all"),
     Reader("Node `zlib.createGunzip()`", "gzip", ("node", str(PROGRAMS / "gunzip_stream.js")), "all"),
     Reader("Node `DecompressionStream`", "gzip", ("node", str(PROGRAMS / "web_stream.js")), "all"),
-    Reader("Chromium `DecompressionStream`", "gzip", chromium, "error"),
+    Reader("Chromium `DecompressionStream`", "gzip", chromium, None, None),
     Reader("`zstd -dc`", "zstd", ("zstd", "-dcq"), "all"),
     Reader("zstandard `decompress(body)`", "zstd", "zstandard_decompress", "first", "error"),
     Reader("zstandard `decompressobj()`", "zstd", "zstandard_object", "first"),
     Reader("zstandard `open(path)`", "zstd", "zstandard_open", "all"),
     Reader("zstandard `stream_reader(file)`", "zstd", "zstandard_reader", "first"),
     Reader("zstandard `stream_reader(file, read_across_frames=True)`", "zstd", "zstandard_reader_across_frames", "all"),
-    Reader("pandas `read_json(path, lines=True)`", "zstd", "pandas_json", "first"),
-    Reader("polars `read_ndjson(path)`", "zstd", "polars_json", "all"),
-    Reader("polars `scan_ndjson(path)`", "zstd", "polars_scan", "all"),
+    Reader("pandas `read_json(path, lines=True)`", "zstd", "pandas_json", None, None),
+    Reader("polars `read_ndjson(path)`", "zstd", "polars_json", None, None),
+    Reader("polars `scan_ndjson(path)`", "zstd", "polars_scan", None, None),
     Reader("pyarrow `input_stream(path)`", "zstd", "pyarrow_stream", "all"),
     Reader("pyarrow `json.read_json(path)`", "zstd", "pyarrow_json", "all"),
     Reader("DuckDB `read_ndjson_auto(path)`", "zstd", "duckdb_json", "all"),

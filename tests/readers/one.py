@@ -89,7 +89,7 @@ def pyarrow_json(path):
 def duckdb_json(path):
     import duckdb
 
-    return duckdb.sql(f"SELECT count(*) FROM read_ndjson_auto('{path}')").fetchone()[0]
+    return duckdb.sql(f"SELECT count(*) FROM read_ndjson_auto('{path}')").fetchall()[0][0]
 
 
 def pandas_json(path):

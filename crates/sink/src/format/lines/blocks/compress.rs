@@ -121,7 +121,8 @@ impl ZstdStream {
             out.reserve(STEP_BYTES);
             let position = out.len();
             let left = self.0.compress_stream2(&mut OutBuffer::around_pos(out, position), &mut input, directive).map_err(refused)?;
-            if if last { left == 0 } else { input.pos() == content.len() } {
+            let done = if last { left == 0 } else { input.pos() == content.len() };
+            if done {
                 return Ok(());
             }
         }

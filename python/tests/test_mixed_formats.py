@@ -15,7 +15,7 @@ def test_formats_that_cannot_be_told_apart_are_refused_with_the_way_out(tmp_path
         kas3.ClaimCheck(tmp_path.as_uri(), accept=BOTH)
     assert "inline_header" in raised.value.hint
     with pytest.raises(kas3.ConfigError, match="bakdata-value.*kas3"):
-        kas3.KafS3Consumer("localhost:9", "bucket", offline=True, group_id="g", accept=BOTH)
+        list(kas3.KafS3Consumer("localhost:9", "bucket", offline=True, accept=BOTH).consume("t", "g", timeout_ms=1))
 
 
 def test_marked_payloads_and_those_with_a_first_byte_come_from_one_topic_as_they_were(tmp_path):

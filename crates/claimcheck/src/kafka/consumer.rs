@@ -134,7 +134,7 @@ impl Consumer {
         if settings.kafka.get("group.id").is_none_or(String::is_empty) {
             return Err(Error::new(Kind::Config, "`group.id` is missing").hint("set it in `kafka`"));
         }
-        let is_on = |name: &str| settings.kafka.get(name).is_none_or(truth);
+        let is_on = |name: &str| settings.kafka.get(name).is_none_or(|value| truth(value));
         let (auto_commit, stores_itself) = (is_on("enable.auto.commit"), !is_on("enable.auto.offset.store"));
         check_policies(&settings, auto_commit)?;
         // what was only read ahead must never be committed
@@ -543,7 +543,7 @@ enum Settled {
     Failed(Box<ReadAhead>, Error),
 }
 
-fn truth(value: &String) -> bool {
+fn truth(value: &str) -> bool {
     ["true", "1", "yes", "on", "t"].contains(&value.trim().to_lowercase().as_str())
 }
 

@@ -138,8 +138,8 @@ def test_a_transaction_with_a_payload_that_was_not_stored_is_not_committed(world
 
 
 def test_callbacks_of_confluent_kafka_that_nobody_would_call_are_refused(world):
-    with pytest.raises(kas3.ConfigError, match="error_cb"):
-        kas3.S3Producer(world.producer(kafka={"error_cb": print}))
+    with pytest.raises(kas3.ConfigError, match="throttle_cb"):
+        kas3.S3Producer(world.producer(kafka={"throttle_cb": print}))
     with pytest.raises(kas3.ConfigError) as raised:
         kas3.S3Producer(world.producer(kafka={"no.such.property": 1}))
     assert "no.such.property" in str(raised.value)

@@ -48,8 +48,8 @@ def test_a_wrong_configuration_is_refused_before_anything_starts(case, pipeline,
     sink = pipeline("orders", files=local, name="wrong")
     for path, value in changes.items():
         change(sink.settings, path, value)
-    finished = sink.command("run", sink.file, "--until-end", code=2, seconds=20).says(*words)
-    lines = [line for line in finished.stderr.splitlines() if not line.startswith("{")]
+    finished = sink.command("run", sink.file, "--until-end", "--log-format", "text", code=2, seconds=20).says(*words)
+    lines = finished.stderr.splitlines()
     assert lines[0].startswith("error: "), finished.stderr
     assert lines[-1].startswith("hint: ") or ": write a number with " in lines[0], finished.stderr
     assert sink.files.paths(everything=True) == []
@@ -85,7 +85,7 @@ def test_credentials_that_are_refused_are_named_and_not_shown(topic, bucket, s3,
     sink.settings["sink"]["storage"] |= {"access_key_id": "kas3test", "secret_access_key": "${TEST_SECRET}"}
     finished = sink.command("run", sink.file, "--until-end", code=3, seconds=60, TEST_SECRET="a-wrong-secret-nobody-may-see")
     assert "a-wrong-secret-nobody-may-see" not in finished.stderr + finished.stdout
-    assert "hint: " in finished.stderr
+    assert json.loads(finished.stderr.splitlines()[-1])["hint"]
 
 
 def test_a_broker_that_cannot_be_reached_is_named(pipeline, local):
@@ -126,7 +126,8 @@ def test_the_environment_of_other_systems_is_enough(kafka, topic, bucket, s3, tm
     sink.command("run", "--until-end", **zooz)
     compare(log, sink.files).check()
     assert all("/date=" in f"/{path}" and "/hour=" in path and ".json" in path for path in sink.files.paths())
-    for path in sink.files.paths():
+    # with its ledger: beside another pipeline's files of the same topic, the next one would not begin
+    for path in sink.files.paths(everything=True):
         sink.files.delete(path)
     delta = {"KAFKA_BOOTSTRAP_SERVERS": kafka, "KAFKA_TOPICS": name, "CONNECT_GROUP_ID": f"{name}-delta",
              "BATCH_SIZE": "100", "FLUSH_INTERVAL": "5", **s3_names}

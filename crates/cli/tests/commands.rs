@@ -60,7 +60,7 @@ fn a_command_that_does_not_exist_names_the_nearest() {
 #[test]
 fn a_configuration_that_is_not_there_says_where_to_begin() {
     let folder = tempfile::tempdir().unwrap();
-    insta::assert_snapshot!(shown(&kas3(folder.path(), &["run", "nothing.yaml"])));
+    insta::assert_snapshot!(shown(&kas3(folder.path(), &["run", "nothing.yaml", "--log-format", "text"])));
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl Lane {
                 return Ok(Progress { taken, roll: progress.roll });
             }
         }
+        self.last_record = now.instant;
         Ok(Progress { taken, roll: None })
     }
 

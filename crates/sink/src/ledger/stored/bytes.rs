@@ -181,7 +181,8 @@ mod tests {
     #[test]
     fn the_beginning_of_a_head_tells_everything_once_it_reaches_the_bytes() {
         let stored = head().encode_with(files().into_iter().map(Item::File).collect()).joined();
-        let reaches = stored.len() - stored.windows(11).rev().position(|window| window == b"\"bytes\": [\n").unwrap() - 1;
+        // behind the name and its colon: the string before them could be anything
+        let reaches = stored.len() - stored.windows(11).rev().position(|window| window == b"\"bytes\": [\n").unwrap() - 3;
         for cut in (0..reaches.next_multiple_of(1000) + 2000).chain([stored.len() - 1, stored.len()]) {
             let known = Head::decode_beginning(&stored[..cut]);
             assert_eq!(known, (cut >= reaches).then(|| Ok(head())), "{cut} of {reaches}");

@@ -174,7 +174,7 @@ def test_kills_again_and_again_at_one_point_get_through(point, times, situation,
     if situation is small:
         produce(kafka, name, 1600, fields=lambda i: {"day": f"2026-01-0{1 + i % 4}"})
     else:
-        produce(kafka, name, 32, padding=700_000)
+        produce(kafka, name, 56, padding=700_000)
     sink = pipeline(name, files=local)
     starts = 0
     with Watcher(sink.files) as watcher:

@@ -117,14 +117,18 @@ class Exchange:
         kept = [(name, value) for name, value in self.headers if name.lower() not in ("connection", "expect")]
         lines = [f"{self.method} {self.target} HTTP/1.1"] + [f"{name}: {value}" for name, value in kept] + ["Connection: close"]
         reader, writer = await asyncio.open_connection(*self.proxy.upstream, limit=HEAD_BYTES_MAX)
+        # read from the beginning: a store may answer before it has the whole body, and cut the line then
+        answer = asyncio.ensure_future(read_answer(reader, self.method))
         try:
             writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
             writer.write(body)
-            await writer.drain()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                await writer.drain()
             if share < 1:
                 return None
-            return await asyncio.wait_for(read_answer(reader, self.method), UPSTREAM_SECONDS)
+            return await asyncio.wait_for(answer, UPSTREAM_SECONDS)
         finally:
+            answer.cancel()
             writer.close()
 
     async def answer(self, answer, share=1.0, pause=0.0):

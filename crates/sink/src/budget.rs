@@ -25,7 +25,7 @@ mod large;
 pub use large::record_bytes_max;
 
 /// What a process needs before it holds a single record: code, TLS, threads, clients.
-const BASE_BYTES: u64 = 40 << 20;
+const BASE_BYTES: u64 = 46 << 20;
 /// Percent of the limit from which lanes give memory back; fetching pauses at the limit itself.
 const FULL_PERCENT: u64 = 90;
 /// Percent of what is left for records that is counted, or kept free for copies of large ones; the rest is nobody's.

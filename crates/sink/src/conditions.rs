@@ -118,9 +118,14 @@ impl ConditionKind {
         })
     }
 
-    /// Explains what is narrow.
+    /// Explains why steps of partitions fail.
     fn is_wide(self) -> bool {
         matches!(self, ConditionKind::BrokersUnreachable | ConditionKind::StoreDown | ConditionKind::StoreRefuses)
+    }
+
+    /// It is about a store.
+    fn is_of_store(self) -> bool {
+        matches!(self, ConditionKind::StoreDown | ConditionKind::StoreRefuses)
     }
 
     /// Not told while something wide explains it.
@@ -346,7 +351,7 @@ impl Conditions {
 
     /// Whether something wide is there, told or not, that explains why steps of partitions fail.
     pub fn explained(&self) -> bool {
-        self.lock().active.keys().any(|key| key.kind.is_wide())
+        self.lock().explains(ConditionKind::PartitionRetries)
     }
 
     /// What has lasted for long enough that somebody should know, the worst kinds first.
@@ -360,12 +365,21 @@ impl Conditions {
     pub fn look(&self, now: Instant) -> Vec<Line> {
         let mut inner = self.lock();
         inner.active.retain(|key, active| key.kind != ConditionKind::PartitionRetries || now.saturating_duration_since(active.renewed) < RENEWED_MAX);
-        if inner.active.keys().any(|key| key.kind.is_wide()) {
+        if inner.explains(ConditionKind::PartitionRetries) {
             inner.wide = Some(now);
         }
         let mut lines = inner.tell_ended();
-        lines.extend(inner.tell_begun(now));
+        lines.extend(inner.tell_begun(now, false));
         lines.extend(inner.remind(now));
+        lines
+    }
+
+    /// What the log should say at the end of the process: what a store fails or refuses is told, however short it has lasted, because
+    /// nobody tells it later.
+    pub fn look_last(&self, now: Instant) -> Vec<Line> {
+        let mut inner = self.lock();
+        let mut lines = inner.tell_ended();
+        lines.extend(inner.tell_begun(now, true));
         lines
     }
 
@@ -387,10 +401,17 @@ impl Inner {
         }
     }
 
+    /// Whether something wide is there that explains a condition of this kind. A warning explains nothing, and a store no silence of
+    /// brokers.
+    fn explains(&self, kind: ConditionKind) -> bool {
+        let wide = |key: &Key| key.kind.is_wide() && (kind != ConditionKind::PartitionUnreachable || key.kind == ConditionKind::BrokersUnreachable);
+        self.active.iter().any(|(key, active)| wide(key) && active.cause.severity.unwrap_or(key.kind.severity()) == Severity::Failing)
+    }
+
     fn is_due(&self, key: &Key, active: &Active, now: Instant) -> bool {
         let since = match self.wide {
             _ if !key.kind.is_narrow() => active.since,
-            _ if self.active.keys().any(|other| other.kind.is_wide()) => return false,
+            _ if self.explains(key.kind) => return false,
             // what waited for it is tried again only some time after it has ended
             Some(wide) => active.since.max(wide),
             None => active.since,
@@ -416,8 +437,9 @@ impl Inner {
         lines
     }
 
-    fn tell_begun(&mut self, now: Instant) -> Vec<Line> {
-        let due = self.active.iter().filter(|(key, active)| !active.told && self.is_due(key, active, now)).map(|(key, _)| key.clone());
+    fn tell_begun(&mut self, now: Instant, last: bool) -> Vec<Line> {
+        let tells = |key: &Key, active: &Active| self.is_due(key, active, now) || (last && key.kind.is_of_store());
+        let due = self.active.iter().filter(|(key, active)| !active.told && tells(key, active)).map(|(key, _)| key.clone());
         let mut lines = Vec::new();
         for (kind, keys) in by_kind(due.collect(), |key| key.kind) {
             let more = keys.len().saturating_sub(TOLD_EACH_MAX);

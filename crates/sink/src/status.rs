@@ -8,7 +8,7 @@ pub use partition::PartitionStatus;
 pub use snapshot::{PartitionSnapshot, Phase, PublishedSnapshot, RefusedRecord, RequestSnapshot, Snapshot, State, StoreSnapshot};
 
 use crate::{
-    conditions::{Cause, ConditionKind, Conditions, Level, Severity},
+    conditions::{Cause, ConditionKind, Conditions, Level, Line, Severity},
     error::Error,
     span::TopicPartition,
 };
@@ -164,7 +164,18 @@ impl Status {
         for (_, partition) in self.partitions() {
             partition.look_behind(now_ms);
         }
-        for line in self.shared.conditions.look(Instant::now()) {
+        self.tell(self.shared.conditions.look(Instant::now()));
+        self.sum_up();
+    }
+
+    /// Tells the log what is still wrong with stores when the process ends, and what has ended.
+    pub fn look_last(&self) {
+        self.look_at_stores();
+        self.tell(self.shared.conditions.look_last(Instant::now()));
+    }
+
+    fn tell(&self, lines: Vec<Line>) {
+        for line in lines {
             let (kind, subject, hint, text) = (line.kind.name(), &line.subject, &line.hint, &line.text);
             match line.level {
                 Level::Error => tracing::error!(condition = kind, subject, hint, "{text}"),
@@ -173,7 +184,6 @@ impl Status {
             }
             self.keep_warning(line.text);
         }
-        self.sum_up();
     }
 
     fn sum_up(&self) {

@@ -259,7 +259,9 @@ impl Breaker {
             }
         }
         state.refusals.retain(|request, refusals| refusals.last.elapsed() < if tidies(*request) { TIDYING_FORGOTTEN_AFTER } else { FORGOTTEN_AFTER });
-        let lasting = state.refusals.iter().filter(|(_, refusals)| refusals.count >= REFUSALS_MIN && refusals.last - refusals.first >= REFUSING_MIN);
+        // what tidies up is asked once: the first refusal of it says all
+        let lasts = |refusals: &Refusals| refusals.count >= REFUSALS_MIN && refusals.last - refusals.first >= REFUSING_MIN;
+        let lasting = state.refusals.iter().filter(|(request, refusals)| tidies(**request) || lasts(refusals));
         let refusing = lasting.min_by_key(|(request, refusals)| (tidies(**request), refusals.first)).map(|(request, refusals)| Refusing {
             lasted: refusals.first.elapsed(),
             reason: refusals.reason.clone(),

@@ -208,12 +208,14 @@ impl Ledger {
             Some(next) => Some(writer.stand_checked(next, decision.again).await?),
             None => None,
         };
-        writer.accept_segments(decisions).await?;
-        if decision.only == Some(StopKind::SegmentLost) {
-            return Ok(writer.head);
+        let may = |kind: StopKind| decision.only.is_none_or(|only| only == kind);
+        if may(StopKind::SegmentLost) {
+            writer.accept_segments(decisions).await?;
         }
-        writer.accept_start_record(decisions).await?;
-        if decision.only == Some(StopKind::StartRecordLost) {
+        if may(StopKind::StartRecordLost) {
+            writer.accept_start_record(decisions).await?;
+        }
+        if matches!(decision.only, Some(StopKind::SegmentLost | StopKind::StartRecordLost)) {
             return Ok(writer.head);
         }
         writer.accept_files(decision.only, decisions).await?;

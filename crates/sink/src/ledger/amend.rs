@@ -78,7 +78,10 @@ impl HeadWriter {
         if cluster != self.head.cluster_id {
             return Err(beyond(format!("cluster `{cluster}` answers instead of `{}`", self.head.cluster_id)));
         }
-        let id = self.ledger.topic_id(&self.of).await.map_err(|error| beyond("the topic is gone".to_owned()).source(error))?;
+        let id = self.ledger.topic_id(&self.of).await.map_err(|error| match error.kind() {
+            Kind::Transient => error,
+            _ => beyond("the topic is gone".to_owned()).source(error),
+        })?;
         if let (Some(was), Some(is)) = (&self.head.topic_id, &id)
             && was != is
         {
@@ -111,9 +114,10 @@ impl HeadWriter {
                 paths: files.iter().map(|file| path_of(&self.of, store, file)).collect::<Result<_>>()?,
             };
             let made = self.ledger.patiently(&self.of, "make lost files again", || self.ledger.remaker.remake(&order)).await;
-            let made = made.map_err(|error| {
-                let why = error.chain();
-                stops::beyond_repair(&self.of, entry.span(), &urls(&files), &why).source(error)
+            let made = made.map_err(|error| match error.kind() {
+                // who waits for nothing has not found out whether they can be made
+                Kind::Transient => error,
+                _ => stops::beyond_repair(&self.of, entry.span(), &urls(&files), &error.chain()).source(error),
             })?;
             self.check_remade(store, entry, &files, &made)?;
             all.extend(made);

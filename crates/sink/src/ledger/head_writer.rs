@@ -143,17 +143,19 @@ impl HeadWriter {
         }
         let mut backoff = self.ledger.backoff();
         loop {
+            // before it is sent: whoever sleeps over the answer has not seen the head since
+            let seen = Instant::now();
             match self.send(&bytes, what).await? {
                 Sent::Ours(version) => {
                     self.head = head;
                     self.version = version;
                     self.holds_bytes = holds_bytes;
-                    self.seen = Instant::now();
+                    self.seen = seen;
                     return Ok(());
                 }
                 Sent::Unchanged => backoff.sleep().await,
                 Sent::Other(found) => return Err(self.fenced(&found, what)),
-                Sent::Vanished => return Err(self.vanished()),
+                Sent::Vanished => return Err(self.vanished(if what == "amend" { self.unpublished() } else { self.head.next })),
             }
         }
     }
@@ -188,7 +190,7 @@ impl HeadWriter {
     /// `Fenced` when it is not.
     pub(super) async fn refresh(&mut self) -> Result<()> {
         let seen = Instant::now();
-        let Some(object) = self.ledger.read_head_object(&self.of).await? else { return Err(self.vanished()) };
+        let Some(object) = self.ledger.read_head_object(&self.of).await? else { return Err(self.vanished(self.unpublished())) };
         if object.version != self.version {
             let found = self.ledger.decode_head(&self.of, &object)?;
             return Err(self.fenced(&found, "publish"));
@@ -204,7 +206,9 @@ impl HeadWriter {
     async fn read_whole(&mut self, what: &'static str) -> Result<Object> {
         let (seen, path) = (Instant::now(), self.ledger.head_path(&self.of));
         let read = || self.ledger.ledger.read_cell(&path, HEAD_BYTES_MAX);
-        let Some(object) = self.ledger.patiently(&self.of, "read the files in the head", read).await? else { return Err(self.vanished()) };
+        let Some(object) = self.ledger.patiently(&self.of, "read the files in the head", read).await? else {
+            return Err(self.vanished(self.unpublished()));
+        };
         if object.version != self.version {
             let found = Head::decode(&object.bytes).map_err(|why| why.stop(&self.of, &self.ledger.ledger.url_of(&path)))?;
             return Err(self.fenced(&found, what));
@@ -229,8 +233,13 @@ impl HeadWriter {
         Ok(BytesOfHead { files: files.iter().filter_map(|file| Some((file.number, bytes(file)?))).collect(), _place: place })
     }
 
-    fn vanished(&self) -> Error {
-        stops::vanished(&self.of, &self.ledger.ledger.url_of(&self.ledger.head_path(&self.of)), self.head.next)
+    fn vanished(&self, next: i64) -> Error {
+        stops::vanished(&self.of, &self.ledger.ledger.url_of(&self.ledger.head_path(&self.of)), next)
+    }
+
+    /// The first offset that may be in no visible file: with the head, the bytes of the pending span are gone.
+    fn unpublished(&self) -> i64 {
+        self.head.pending.first().map_or(self.head.next, |entry| entry.span().first)
     }
 
     fn fenced(&self, found: &Head, what: &str) -> Error {

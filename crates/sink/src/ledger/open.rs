@@ -156,10 +156,12 @@ impl Ledger {
         self.tell_settings(of, &head);
         if let Some(entry) = head.pending.first() {
             self.store_of(of, entry).await?;
-            self.files(entry, of).await?;
+            let files = self.files(entry, of).await?;
+            self.check_understood(of, entry, &files)?;
         }
+        let pending = !self.is_visible(&head).await?;
         self.check_head(of, &head).await?;
-        Ok(Rehearsed { next: head.next, is_new: false, pending: !head.pending.is_empty() })
+        Ok(Rehearsed { next: head.next, is_new: false, pending })
     }
 
     /// Whether ledger and Kafka still belong together.
@@ -251,7 +253,9 @@ impl Ledger {
                 break;
             }
             if Instant::now() >= until {
-                return Err(stops::cut_back(of, head.next, end, end));
+                // it may have grown since: what follows the cut is to be read
+                let cut = self.cut_of(of, head).await.ok().flatten().unwrap_or(end);
+                return Err(stops::cut_back(of, head.next, cut, cut));
             }
             backoff.sleep().await;
         }

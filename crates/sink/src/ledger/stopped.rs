@@ -34,7 +34,7 @@ impl Ledger {
         let Some(mut writer) = HeadWriter::read(self, of).await? else { return self.look_into_new(of).await };
         writer.publish(HashMap::new()).await?;
         self.check_start_record(of, &writer.head).await?;
-        self.walk(&writer.head).await?;
+        self.check_segment(of, &writer.head).await?;
         self.check_log(of, &writer.head).await?;
         match self.cut_of(of, &writer.head).await? {
             Some(cut) => Err(stops::cut_back(of, writer.head.next, cut, cut)),

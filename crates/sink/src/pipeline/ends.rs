@@ -5,7 +5,7 @@ use crate::{
     conditions::{Cause, ConditionKind},
     source::kafka::{End, Ends},
     span::TopicPartition,
-    status::{PartitionStatus, Status},
+    status::{PartitionStatus, State, Status},
 };
 use jiff::Timestamp;
 use std::{
@@ -48,21 +48,26 @@ pub(super) async fn watch(ends: Ends, status: Arc<Status>) {
             }
             Ok(answers) => {
                 status.conditions().end(ConditionKind::BrokersUnreachable, ends.servers());
+                let mut answered = HashSet::new();
                 for ((of, partition), answer) in partitions.iter().zip(answers) {
                     let subject = of.to_string();
                     match answer {
                         Ok(end) => {
+                            answered.insert(of.clone());
                             status.conditions().end(ConditionKind::PartitionUnreachable, &subject);
                             partition.ends_at(end.end, end.stable, asked_ms);
                             seen.look_at_transaction(&ends, &status, of, partition, end);
                         }
+                        // it waits for a person, and says so; its topic may be gone
+                        Err(_) if partition.state().0 == State::Stopped => status.conditions().end(ConditionKind::PartitionUnreachable, &subject),
                         Err(error) => {
                             let hint = "look at the leader of the partition; it goes on by itself once there is one";
                             status.conditions().begin(ConditionKind::PartitionUnreachable, subject, Cause::new(error.chain(), hint), asked);
                         }
                     }
                 }
-                seen.peek(&ends, &partitions).await;
+                let answered: Vec<_> = partitions.into_iter().filter(|(of, _)| answered.contains(of)).collect();
+                seen.peek(&ends, &answered).await;
             }
         }
         status.conditions().keep(&[ConditionKind::PartitionUnreachable, ConditionKind::TransactionOpen], &ours);

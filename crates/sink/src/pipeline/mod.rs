@@ -280,6 +280,7 @@ pub async fn run_parts(parts: Parts, watches: Option<Watches>, options: Options,
     let ended = ended.await.map_err(|_| Error::new(Kind::Fatal, "the poll thread ended without an answer"))?;
     let _ = thread.join();
     status.look();
+    status.look_last();
     if matches!(ended, Ok(Ended::Done | Ended::Stopped(_))) {
         // a run that ends at once would never clean up, and a cron job consists of such runs
         let _ = tokio::time::timeout(SWEEP_WAIT, first_sweep).await;

@@ -25,9 +25,8 @@ impl Loop {
     pub(super) fn say_waiting(&mut self) {
         let others = self.waited_for();
         if others.is_empty() {
-            if self.waiting.said.is_some() {
-                self.context.status.set_waiting(&self.context.pipeline.group, None);
-            }
+            // in any case: an answer may have come late
+            self.context.status.set_waiting(&self.context.pipeline.group, None);
             self.waiting = Waiting::default();
             return;
         }
@@ -79,7 +78,10 @@ impl Loop {
         for (topic, partitions) in std::mem::replace(&mut self.gone, gone) {
             if !self.gone.contains_key(&topic) {
                 tracing::info!(topic, "topic `{topic}` exists again");
-                partitions.iter().filter(|of| !self.assignment.owned.contains_key(of)).for_each(|of| self.context.status.forget(of));
+                for of in partitions.iter().filter(|of| !self.assignment.owned.contains_key(of)) {
+                    self.context.status.forget(of);
+                    self.stopped.remove(of);
+                }
             }
         }
         self.mark_gone();
@@ -93,8 +95,8 @@ impl Loop {
             self.context.status.partition(&of).stop(&error.chain(), error.way_out());
             if self.targets.is_some() {
                 self.reached_target(&of);
-                self.stopped.insert(of, in_full(&error));
             }
+            self.stopped.insert(of, in_full(&error));
         }
     }
 }

@@ -79,7 +79,7 @@ impl Ends {
         }
         blocking(move || {
             let ends: HashMap<_, _> = native.ends(&partitions, false, ASK)?.into_iter().collect();
-            if ends.values().all(|end| end.is_err_and(|no_end| no_end.unanswered)) {
+            if !ends.is_empty() && ends.values().all(|end| end.is_err_and(|no_end| no_end.unanswered)) {
                 return Err(Error::new(Kind::Transient, format!("no answer within {} s", ASK.as_secs())));
             }
             let stable: HashMap<_, _> = native.ends(&partitions, true, ASK)?.into_iter().collect();
@@ -88,7 +88,7 @@ impl Ends {
                 match (ends.get(of), stable.get(of)) {
                     (Some(Ok(end)), Some(Ok(stable))) => Ok(End { end: *end, stable: *stable }),
                     (Some(Err(no)), _) | (_, Some(Err(no))) => Err(no_end(rdkafka::error::KafkaError::OffsetFetch(no.code).to_string())),
-                    _ => Err(no_end("the brokers' answer leaves it out".to_owned())),
+                    _ => Err(no_end("it has no leader that the brokers know".to_owned())),
                 }
             };
             Ok(partitions.iter().map(of).collect())

@@ -42,7 +42,8 @@ impl Group {
         // an id of the user's may be another one in each process
         let told = !pipeline.kafka.contains_key("client.id");
         let is_stranger = |member: &Member| {
-            let other = member.client_id.strip_prefix(OF_KAS3).is_some_and(|name| name != pipeline.name);
+            // nor does an id that begins as kas3's own tell whose another one is
+            let other = (told || !ours.starts_with(OF_KAS3)) && member.client_id.strip_prefix(OF_KAS3).is_some_and(|name| name != pipeline.name);
             member.client_id != ours && (told || other)
         };
         let (strangers, workers): (Vec<Member>, Vec<Member>) = described.members.into_iter().partition(is_stranger);

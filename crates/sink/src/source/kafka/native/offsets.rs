@@ -61,6 +61,10 @@ unsafe fn read_ends(event: *mut sys::rd_kafka_event_t, timeout: Duration) -> Res
     // SAFETY: the event is live until the caller destroys it, and so is all that is reached through it; names end in NUL.
     unsafe {
         let code = sys::rd_kafka_event_error(event);
+        if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NOENT {
+            // of none of them the leader is known: brokers answer, and each partition is left out
+            return Ok(Vec::new());
+        }
         if code.is_error() {
             return Err(failed().source(rdkafka::error::KafkaError::AdminOp(code.into())));
         }

@@ -28,7 +28,7 @@ WRONG = {
     "a time zone that is none": ({"sink.timezone": "Mars/Olympus"}, ["Mars/Olympus"]),
     "an expression that is none": ({"source.topics": ["^("]}, ["^("]),
     "no topics": ({"source.topics": []}, ["topics"]),
-    "too little memory": ({"memory": "1KiB"}, ["memory", "64MiB"]),
+    "too little memory": ({"memory": "1KiB"}, ["memory", "80MiB"]),
     "an unknown Kafka property": ({"source.kafka": {"bootstrap.servers": "localhost:1", "bootstrap.serverz": "x"}}, ["bootstrap.serverz"]),
     "no broker": ({"source.kafka": {}}, ["bootstrap.servers"]),
     "a name that leaves its folder": ({"name": "../up"}, ["../up"]),

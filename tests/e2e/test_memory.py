@@ -77,10 +77,10 @@ def test_records_too_large_for_the_memory_stop_their_partition_and_the_memory_th
     name = topic(partitions=2, max_message_bytes=10_000_000)
     produce(kafka, name, 40, partitions=2, padding=9_000_000)
     sink = pipeline(name)
-    sink.settings["memory"] = "64MiB"
+    sink.settings["memory"] = "80MiB"
     sink.encode(compression=compression)
     sink.configure(roll={"age": "10m"})
-    stopped = sink.run_to_end(code=3).says("too many for `memory: 64MiB`")
+    stopped = sink.run_to_end(code=3).says("too many for `memory: 80MiB`")
     print(f"peak of what stopped: {stopped.peak_bytes / MIB:.0f} MiB")
     # a record is in memory when it is found too large, and librdkafka has fetched the next two by then
     assert stopped.peak_bytes < 40 * MIB + 4 * 9_000_000
@@ -92,6 +92,6 @@ def test_the_least_memory_holds(kafka, topic, pipeline, local):
     name = topic(partitions=4)
     produce(kafka, name, 400_000, partitions=4, padding=150)
     sink = pipeline(name, files=local)
-    sink.settings["memory"] = "64MiB"
+    sink.settings["memory"] = "80MiB"
     sink.configure(roll={"records": 1_000_000, "age": "10m"})
     measure(sink, read_committed(kafka, name), "the least that is accepted")

@@ -54,7 +54,7 @@ http: nowhere
             "line 11: `sink.roll.records` is zero",
             "line 13: `topics.orders.bad_record` is not a setting",
             "line 13: `topics.orders.path`: path template `{topic}/{partition}`: `{offset}` is missing: two files would get one name",
-            "line 14: `memory` is `16MiB`, less than `64MiB`",
+            "line 14: `memory` is `16MiB`, less than `80MiB`",
             "line 15: `http` is `nowhere`, which is no address",
         ]
     );

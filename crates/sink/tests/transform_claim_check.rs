@@ -68,7 +68,7 @@ impl Lab {
     fn pipeline(&self, transform: &str, format: &str, sink: &str) -> Arc<Pipeline> {
         let folder = self.folder.path().display();
         let text = format!(
-            "name: test\nsource: {{topics: [{TOPIC}], kafka: {{bootstrap.servers: 'unused:1'}}}}\nhttp: off\nmemory: 64MiB\n\
+            "name: test\nsource: {{topics: [{TOPIC}], kafka: {{bootstrap.servers: 'unused:1'}}}}\nhttp: off\nmemory: 80MiB\n\
              transforms: [{{type: claim_check, url: 'file://{folder}/payloads', {transform}}}]\n\
              sink:\n  url: 'file://{folder}/lake'\n  path: '{{topic}}/{{partition}}_{{offset}}'\n  format: {{compression: none, {format}}}\n{sink}"
         );

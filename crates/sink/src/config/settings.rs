@@ -31,7 +31,7 @@ pub struct Settings {
     /// Where the ledger lies, and in which form.
     #[serde(default)]
     pub ledger: LedgerSettings,
-    /// The largest resident size of the process: Kafka's queues, open blocks, parts in flight. At least `64MiB`.
+    /// The largest resident size of the process: Kafka's queues, open blocks, parts in flight. At least `80MiB`.
     #[serde(default = "default_memory")]
     #[schemars(extend("examples" = ["512MiB"]))]
     pub memory: Bytes,

@@ -26,7 +26,7 @@ pub(super) fn validate(settings: Settings) -> Result<Pipeline, Mistakes> {
     });
     if settings.memory.0 < MEMORY_BYTES_MIN {
         mistakes.add(
-            Error::config(format!("`memory` is `{}`, less than `64MiB`", settings.memory))
+            Error::config(format!("`memory` is `{}`, less than `80MiB`", settings.memory))
                 .hint("Kafka's queues and one part in flight need that much"),
         );
     }
@@ -68,7 +68,7 @@ fn pipeline(settings: Settings, topics: Vec<TopicPattern>, sink: SinkPlan, http:
 }
 
 /// The least `memory`.
-const MEMORY_BYTES_MIN: u64 = 64 << 20;
+const MEMORY_BYTES_MIN: u64 = 80 << 20;
 
 /// A setting whose effect only a newer version of the ledger's forms can hold.
 struct Need {

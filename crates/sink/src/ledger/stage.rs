@@ -94,13 +94,12 @@ pub(super) async fn lay_out(
     Ok(laid)
 }
 
-/// What stands around an item in a head, in bytes.
-const ITEM_BYTES: u64 = 16;
+/// Files of a span in a head: what stands around each of them takes room as well.
+const FILES_IN_HEAD_MAX: usize = 10_000;
 
 /// Whether all of them are here, and small enough together. A span with an upload is large, and one request more does not matter.
 fn fit_into_head(closed: &[(u32, ClosedFile)]) -> bool {
     let whole = |file: &ClosedFile| if let Body::Whole(body) = &file.body { Some(body.len() as u64) } else { None };
-    // as text: in base64, and what stands around each
-    let text = |bytes: u64| bytes.div_ceil(3) * 4 + ITEM_BYTES;
-    closed.iter().try_fold(0, |sum, (_, file)| Some(sum + text(whole(file)?))).is_some_and(|bytes| bytes <= BYTES_IN_HEAD_MAX / 3 * 4 + ITEM_BYTES)
+    let bytes = closed.iter().try_fold(0, |sum, (_, file)| Some(sum + whole(file)?));
+    closed.len() <= FILES_IN_HEAD_MAX && bytes.is_some_and(|bytes| bytes <= BYTES_IN_HEAD_MAX)
 }

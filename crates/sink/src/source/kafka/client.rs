@@ -83,6 +83,10 @@ fn poll_interval_ms(pipeline: &Pipeline) -> u64 {
 /// What librdkafka keeps around each message, and a payload of usual size, in bytes.
 const SMALL_MESSAGE: u64 = 512;
 
+/// The largest values that librdkafka takes for its queue, whatever memory there is.
+const QUEUE_KBYTES_MAX: u64 = 2_097_151;
+const QUEUE_MESSAGES_MAX: u64 = 10_000_000;
+
 /// Bounds what librdkafka reads ahead to about `bytes` of memory, all partitions together: half of it waits in the queue, the
 /// rest is for the answer to the fetch that began just before the queue was full, as it arrives and uncompressed.
 pub(super) fn bound_queue(config: &mut ClientConfig, pipeline: &Pipeline, bytes: u64) {
@@ -91,8 +95,8 @@ pub(super) fn bound_queue(config: &mut ClientConfig, pipeline: &Pipeline, bytes:
             config.set(name, value.to_string());
         }
     };
-    bound("queued.max.messages.kbytes", bytes / 2 / 1024);
-    bound("queued.min.messages", (bytes / 2 / SMALL_MESSAGE).max(1000));
+    bound("queued.max.messages.kbytes", (bytes / 2 / 1024).min(QUEUE_KBYTES_MAX));
+    bound("queued.min.messages", (bytes / 2 / SMALL_MESSAGE).clamp(1000, QUEUE_MESSAGES_MAX));
     let fetch = (bytes / 16).clamp(1 << 20, 8 << 20);
     bound("fetch.message.max.bytes", fetch.min(1 << 20));
     // librdkafka refuses less than its `message.max.bytes`

@@ -2,7 +2,13 @@
 
 mod words;
 
-use crate::{configuration, exit::Exit, inspect, output::Results, redact, runtime};
+use crate::{
+    configuration,
+    exit::{self, Exit},
+    inspect,
+    output::Results,
+    redact, runtime,
+};
 use clap::Args;
 use kas3_sink::{
     plan::Pipeline,
@@ -49,6 +55,12 @@ pub(crate) fn verify(arguments: VerifyArguments) -> anyhow::Result<Exit> {
         let begun = Instant::now();
         let options = Options { topic: arguments.topic, partition: arguments.partition };
         let report = report(pipeline, &options).await?;
+        if (options.topic.is_some() || options.partition.is_some()) && report.partitions.is_empty() && report.not_begun.is_empty() {
+            return Err(exit::usage(
+                "neither the ledger nor Kafka has what `--topic` and `--partition` ask for, as far as `source.topics` goes",
+                "`kas3 ledger show` lists what the ledger has",
+            ));
+        }
         let mut results = Results::new();
         if arguments.json {
             results.line(&redact::text(&serde_json::to_string_pretty(&report)?))?;

@@ -118,6 +118,15 @@ fn not_compared(report: &Report) -> Vec<String> {
         ),
     );
     line(totals.waiting_for_transaction, waiting(report));
+    let unknown = those(report, |partition| partition.totals.unknown);
+    line(
+        totals.unknown,
+        format!(
+            "{} before the beginning that followed a lost head: whether a file holds them is not known: {}",
+            offsets(totals.unknown),
+            named(&unknown, |of| format!("{}-{} ({})", of.topic, of.partition, readable::number(of.totals.unknown)))
+        ),
+    );
     let accepted = those(report, |partition| partition.totals.accepted);
     line(
         totals.accepted,
@@ -142,7 +151,7 @@ fn not_compared(report: &Report) -> Vec<String> {
     line(
         totals.pending,
         format!(
-            "{} committed and not settled yet, {} of them not visible: a running pipeline is about to, `kas3 run` will",
+            "{} committed and not settled yet, {} of them not visible: a running pipeline settles them with its next roll, else `kas3 run` does",
             readable::count(totals.pending, "span"),
             readable::count(totals.unpublished, "record")
         ),

@@ -28,7 +28,7 @@ pub use report::{FINDINGS_MAX, Finding, FindingKind, NotBegun, NotComparable, Pa
 
 use crate::{
     error::Result,
-    ledger::{Entry, EntryKind, File, Head, Ledger},
+    ledger::{Entry, EntryKind, File, Head, Ledger, Why},
     plan::Pipeline,
     source::{Identity, Log},
     span::{Span, TopicPartition},
@@ -158,6 +158,11 @@ impl Comparison {
             report.totals.waiting_for_transaction += unread.waiting;
         } else if extent.is_some() {
             self.note(format!("`source.topics` does not name `{}` any more: only what was committed of it was compared", head.topic));
+        }
+        let lost = head.begun.iter().rev().find(|begun| begun.why == Why::Lost);
+        if let (Some(begun), Some(extent)) = (lost, &extent) {
+            // what the lost head said of them is known to nobody
+            report.totals.unknown += begun.start.saturating_sub(extent.earliest).max(0).unsigned_abs();
         }
         Ok(Some((report, findings)))
     }

@@ -87,6 +87,8 @@ pub struct Totals {
     pub not_begun: u64,
     /// Offsets behind a transaction that is still open, so that nobody who reads committed records sees them.
     pub waiting_for_transaction: u64,
+    /// Offsets that Kafka has and that a head spoke of which was lost: whether a file holds them is not known.
+    pub unknown: u64,
 }
 
 /// Records that could not be compared with Kafka, by reason.
@@ -129,7 +131,7 @@ pub(super) enum Reason {
 impl Totals {
     /// Whether everything that Kafka has was read and is visible.
     pub(super) fn is_complete(&self) -> bool {
-        self.unread + self.not_begun + self.waiting_for_transaction + self.unpublished == 0
+        self.unread + self.not_begun + self.waiting_for_transaction + self.unpublished + self.unknown == 0
     }
 
     pub(super) fn not_comparable(&mut self, why: Reason, records: u64) {
@@ -163,6 +165,7 @@ impl Totals {
         self.unread += other.unread;
         self.not_begun += other.not_begun;
         self.waiting_for_transaction += other.waiting_for_transaction;
+        self.unknown += other.unknown;
     }
 }
 

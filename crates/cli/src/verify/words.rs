@@ -90,7 +90,6 @@ fn verdict(report: &Report, took: Duration) -> String {
 /// A line for each kind of what was not compared, or is not as usual.
 fn not_compared(report: &Report) -> Vec<String> {
     let totals = &report.totals;
-    let offsets = |count: u64| readable::count(count, "offset");
     let because = &totals.not_comparable_because;
     let mut lines = Vec::new();
     let mut line = |count: u64, text: String| {
@@ -108,25 +107,9 @@ fn not_compared(report: &Report) -> Vec<String> {
             named(&not_begun, |of| format!("{}-{} ({} to {}: {})", of.topic, of.partition, of.from, of.end, of.why))
         ),
     );
-    let unread = those(report, |partition| partition.totals.unread);
-    line(
-        totals.unread,
-        format!(
-            "{} not read yet: {}",
-            offsets(totals.unread),
-            named(&unread, |of| format!("{}-{} ({} to {})", of.topic, of.partition, of.next, of.end.unwrap_or(of.next)))
-        ),
-    );
+    line(totals.unread, unread(report));
     line(totals.waiting_for_transaction, waiting(report));
-    let unknown = those(report, |partition| partition.totals.unknown);
-    line(
-        totals.unknown,
-        format!(
-            "{} before the beginning that followed a lost head: whether a file holds them is not known: {}",
-            offsets(totals.unknown),
-            named(&unknown, |of| format!("{}-{} ({})", of.topic, of.partition, readable::number(of.totals.unknown)))
-        ),
-    );
+    line(totals.unknown, unknown(report));
     let accepted = those(report, |partition| partition.totals.accepted);
     line(
         totals.accepted,
@@ -168,6 +151,28 @@ fn not_compared(report: &Report) -> Vec<String> {
         }
     }
     lines
+}
+
+fn offsets(count: u64) -> String {
+    readable::count(count, "offset")
+}
+
+fn unknown(report: &Report) -> String {
+    let unknown = those(report, |partition| partition.totals.unknown);
+    format!(
+        "{} before the beginning that followed a lost head: whether a file holds them is not known: {}",
+        offsets(report.totals.unknown),
+        named(&unknown, |of| format!("{}-{} ({})", of.topic, of.partition, readable::number(of.totals.unknown)))
+    )
+}
+
+fn unread(report: &Report) -> String {
+    let unread = those(report, |partition| partition.totals.unread);
+    format!(
+        "{} not read yet: {}",
+        offsets(report.totals.unread),
+        named(&unread, |of| format!("{}-{} ({} to {})", of.topic, of.partition, of.next, of.end.unwrap_or(of.next)))
+    )
 }
 
 fn waiting(report: &Report) -> String {

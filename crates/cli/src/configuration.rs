@@ -169,7 +169,7 @@ mod tests {
             let text = LEAST.replace("{name: orders", &format!("{{memory: {memory}, name: orders"));
             warnings(&config::load(&text, &|_| None).and_then(|loaded| loaded.pipeline()).expect("a pipeline"))
         };
-        assert!(warnings("64MiB").is_empty());
+        assert!(warnings("80MiB").is_empty());
         let told = warnings("900TiB");
         let fits = told[0].split("set `memory: ").nth(1).and_then(|rest| rest.split('`').next()).expect("a setting");
         assert!(told.len() == 1 && warnings(fits).is_empty(), "{told:?}");

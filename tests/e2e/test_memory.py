@@ -88,10 +88,13 @@ def test_records_too_large_for_the_memory_stop_their_partition_and_the_memory_th
     measure(sink, read_committed(kafka, name), f"records of 9 MB, {compression}")
 
 
-def test_the_least_memory_holds(kafka, topic, pipeline, local):
+def test_the_least_memory_is_exceeded_by_a_tenth_at_most(kafka, topic, pipeline, local):
     name = topic(partitions=4)
     produce(kafka, name, 400_000, partitions=4, padding=150)
     sink = pipeline(name, files=local)
     sink.settings["memory"] = "80MiB"
     sink.configure(roll={"records": 1_000_000, "age": "10m"})
-    measure(sink, read_committed(kafka, name), "the least that is accepted")
+    finished = sink.run_to_end()
+    print(f"peak with the least that is accepted: {finished.peak_bytes / MIB:.0f} MiB")
+    assert finished.peak_bytes < 88 * MIB
+    compare(read_committed(kafka, name), sink.files).check()
